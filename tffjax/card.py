@@ -1,0 +1,92 @@
+"""The card of a checkpoint: what the network is, what it eats and what its output means."""
+
+import dataclasses
+import json
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from tffjax.errors import InputError
+
+VERSION = "1.0"
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """How pixels become network input: `x[..., c] = (p[..., order[c]] / 255 - mean[c]) / std[c]`.
+
+    `p` is uint8 RGB, NHWC. `order` says which of R, G, B each input channel takes; `mean` and `std` are given in the
+    order of the *input channels*, on the [0, 1] scale.
+    """
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    order: Literal["rgb", "bgr"] = "rgb"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest value that any input channel can take, in float32: the box of the zB rule (SPEC 3)."""
+        low = (np.float32(0) - np.float32(self.mean)) / np.float32(self.std)
+        high = (np.float32(1) - np.float32(self.mean)) / np.float32(self.std)
+        return float(low.min()), float(high.max())
+
+
+NORMALIZATIONS = {
+    "imagenet": Normalization(),
+    "caffe": Normalization(
+        mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255), order="bgr"
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What stands beside the weights of a checkpoint.
+
+    Attributes:
+        architecture: `resnet50` or `efficientnet_b0`.
+        num_outputs: 1 for a detector (a logit), 1000 for an ImageNet network.
+        padding, epsilon: EfficientNet's convention, `("same", 1e-3)` or `("symmetric", 1e-5)`; ResNet-50 is always
+            `("symmetric", 1e-5)`.
+        normalization: from pixels to network input.
+        high_means: which label a high logit of a one-output network speaks for, `fake` or `real`.
+        source, source_sha256: name and SHA-256 of the file that the weights came from.
+        version: of this format, `major.minor`.
+    """
+
+    architecture: Literal["resnet50", "efficientnet_b0"]
+    num_outputs: int
+    padding: Literal["symmetric", "same"]
+    epsilon: float
+    normalization: Normalization = Normalization()
+    high_means: Literal["fake", "real"] = "fake"
+    source: str = ""
+    source_sha256: str = ""
+    version: str = VERSION
+
+    def to_json(self) -> str:
+        """The card as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a card.
+
+        Raises:
+            InputError: not a card, a card with unknown or missing fields, or a card of another major version.
+        """
+        try:
+            fields: dict[str, Any] = json.loads(text)
+            version = str(fields["version"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None
+        if version.split(".")[0] != VERSION.split(".")[0]:
+            raise InputError(
+                f"the card has format version {version}, this tffjax reads {VERSION}; convert the checkpoint again"
+            )
+        try:
+            norm = fields.pop("normalization")
+            norm = Normalization(mean=tuple(norm["mean"]), std=tuple(norm["std"]), order=norm["order"])
+            return cls(**fields, normalization=norm)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None

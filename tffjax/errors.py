@@ -1,0 +1,9 @@
+"""The two ways in which a command can end badly."""
+
+
+class InputError(ValueError):
+    """Something the user gave is unusable; the message says what, and what to do. The command line exits with 2."""
+
+
+class CheckFailed(Exception):
+    """A check that the user asked for did not hold. The command line exits with 1."""

@@ -1,0 +1,47 @@
+"""A network with its weights, as one value."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tffjax.card import Card
+from tffjax.models.efficientnet_b0 import EfficientNetB0
+from tffjax.models.resnet50 import ResNet50
+from tffjax.ops import Plain, Tap, no_tap
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A linen module and its variables; a pytree whose leaves are the weights, so it passes through `jit`.
+
+    Attributes:
+        module: a linen module whose `__call__` takes `(images, ops, tap)`. Hashable, static under `jit`.
+        variables: its Flax variables, `{"params": ..., "batch_stats": ...}`.
+        card: where they came from and what they mean; None for your own networks.
+    """
+
+    module: nn.Module = dataclasses.field(metadata={"static": True})
+    variables: dict[str, Any]
+    card: Card | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __call__(
+        self, images: Float[Array, "n h w c"], ops: Plain = Plain(), tap: Tap = no_tap
+    ) -> Float[Array, "n outputs"]:
+        """Logits of normalized images."""
+        return self.module.apply(self.variables, images, ops, tap)
+
+    def astype(self, dtype: Any) -> "Model":
+        """The same model with weights of another floating type (float64 needs `jax_enable_x64`)."""
+        return dataclasses.replace(self, variables=jax.tree.map(lambda a: jnp.asarray(a, dtype), self.variables))
+
+
+def module_of(card: Card) -> nn.Module:
+    """The network that a card describes, as trained (batch norms not folded)."""
+    if card.architecture == "resnet50":
+        return ResNet50(num_outputs=card.num_outputs, epsilon=card.epsilon)
+    return EfficientNetB0(num_outputs=card.num_outputs, padding=card.padding, epsilon=card.epsilon)

@@ -1,0 +1,119 @@
+"""The named operations that a network is written in, and their plain meaning.
+
+A network calls `ops.conv(...)`, `ops.relu(...)`, ... and announces every convolution's output to `tap`. Under `Plain`
+that is inference; under a composite's operations (`tffjax.composites`) the forward values are the same and the
+backward pass is LRP. Arrays are NHWC, kernels HWIO, dense kernels (in, out).
+
+Every operation takes the `name` of the layer it belongs to, so that a composite can address it and a report can name it.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from tffjax import convolution
+from tffjax.convolution import Geometry
+
+Tap = Callable[[str, jax.Array], jax.Array]
+
+
+def no_tap(site: str, y: jax.Array) -> jax.Array:
+    """The tap that does nothing."""
+    return y
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    """Inference. `precision` is that of every convolution and dot ("highest" is float32; JAX uses TF32 on GPUs else)."""
+
+    precision: str = "highest"
+
+    def conv(
+        self,
+        x: Float[Array, "n h w i"],
+        kernel: Float[Array, "kh kw i_per_group o"],
+        bias: Float[Array, " o"] | None,
+        geometry: Geometry,
+        name: str,
+    ) -> Float[Array, "n oh ow o"]:
+        """Convolution (cross-correlation) with explicit padding."""
+        y = convolution.conv(x, kernel, geometry, self.precision)
+        return y if bias is None else y + bias
+
+    def dense(
+        self, x: Float[Array, "n i"], kernel: Float[Array, "i o"], bias: Float[Array, " o"] | None, name: str
+    ) -> Float[Array, "n o"]:
+        """Fully connected layer x W + b."""
+        y = jnp.dot(x, kernel, precision=self.precision)
+        return y if bias is None else y + bias
+
+    def batch_norm(
+        self,
+        y: Float[Array, "n h w c"],
+        scale: Float[Array, " c"],
+        bias: Float[Array, " c"],
+        mean: Float[Array, " c"],
+        var: Float[Array, " c"],
+        epsilon: float,
+        name: str,
+    ) -> Float[Array, "n h w c"]:
+        """Inference-time batch normalization (y - mean) * scale / sqrt(var + epsilon) + bias."""
+        return (y - mean) * (scale / jnp.sqrt(var + epsilon)) + bias
+
+    def mean_pool(self, x: Float[Array, "n h w c"], name: str) -> Float[Array, "n c"]:
+        """Global average pool."""
+        return jnp.mean(x, axis=(1, 2))
+
+    def average_pool(self, x: Float[Array, "n h w c"], window: tuple[int, int], name: str) -> Float[Array, "n oh ow c"]:
+        """Average over non-overlapping windows; rows and columns that do not fill a window are dropped."""
+        return average_pool(x, window)
+
+    def max_pool(
+        self, x: Float[Array, "n h w c"], window: tuple[int, int], geometry: Geometry, name: str
+    ) -> Float[Array, "n oh ow c"]:
+        """Maximum over windows; padding never wins."""
+        return max_pool(x, window, geometry)
+
+    def add(self, a: Float[Array, "*s"], b: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+        """Residual sum."""
+        return a + b
+
+    def relu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+        """max(x, 0)."""
+        return jnp.maximum(x, 0)
+
+    def silu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+        """x * sigmoid(x)."""
+        return x * jax.nn.sigmoid(x)
+
+    def sigmoid(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+        """1 / (1 + exp(-x))."""
+        return jax.nn.sigmoid(x)
+
+    def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n #h #w c"], name: str) -> Float[Array, "n h w c"]:
+        """Squeeze-excite product x * gate."""
+        return x * gate
+
+
+def average_pool(x: Float[Array, "n h w c"], window: tuple[int, int]) -> Float[Array, "n oh ow c"]:
+    """Average over non-overlapping windows; rows and columns that do not fill a window are dropped."""
+    n, h, w, c = x.shape
+    (wv, wh) = window
+    cropped = x[:, : h // wv * wv, : w // wh * wh]
+    return cropped.reshape(n, h // wv, wv, w // wh, wh, c).mean(axis=(2, 4))
+
+
+def max_pool(x: Float[Array, "n h w c"], window: tuple[int, int], geometry: Geometry) -> Float[Array, "n oh ow c"]:
+    """Maximum over windows; padding never wins. Its gradient goes to the first maximum in scan order."""
+    return lax.reduce_window(
+        x,
+        -jnp.inf,
+        lax.max,
+        window_dimensions=(1, *window, 1),
+        window_strides=(1, *geometry.stride, 1),
+        padding=((0, 0), *geometry.padding, (0, 0)),
+    )
