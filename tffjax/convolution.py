@@ -1,7 +1,7 @@
 """Two-dimensional convolution and its transpose, NHWC and HWIO, with explicit padding.
 
-XLA's CPU backend is slow on depthwise and strided convolutions (a depthwise 3x3 takes up to 60 times what it must), so on
-a CPU these are written as exact equivalents: shifted multiply-adds for depthwise, a dot for 1x1, one small
+XLA's CPU backend is slow on depthwise and strided convolutions (a depthwise 3x3 takes up to 60 times what it must), so
+on a CPU these are written as exact equivalents: shifted multiply-adds for depthwise, a dot for 1x1, one small
 convolution per phase of the stride for the transpose. Other backends get the native convolution everywhere.
 The choice is made when a function is traced, from JAX's default backend.
 """

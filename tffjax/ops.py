@@ -4,7 +4,8 @@ A network calls `ops.conv(...)`, `ops.relu(...)`, ... and announces every convol
 that is inference; under a composite's operations (`tffjax.composites`) the forward values are the same and the
 backward pass is LRP. Arrays are NHWC, kernels HWIO, dense kernels (in, out).
 
-Every operation takes the `name` of the layer it belongs to, so that a composite can address it and a report can name it.
+Every operation takes the `name` of the layer it belongs to, so that a composite can address it and a report can name
+it.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ def no_tap(site: str, y: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """Inference. `precision` is that of every convolution and dot ("highest" is float32; JAX uses TF32 on GPUs else)."""
+    """Inference. `precision` is that of every convolution and dot: "highest" is float32, JAX's default TF32 on GPUs."""
 
     precision: str = "highest"
 

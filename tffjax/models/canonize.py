@@ -14,14 +14,14 @@ def canonize(model: Model, batch_norm: str = "folded") -> Model:
 
         w' = w * g / sqrt(v + epsilon)        b' = (b - m) * g / sqrt(v + epsilon) + beta
 
-    The result computes the same function, and LRP runs on it. A model without batch norms, or one that is folded already, is
-    returned as it is. Works under `jit`.
+    The result computes the same function, and LRP runs on it. A model without batch norms, or one that is folded
+    already, is returned as it is. Works under `jit`.
 
     Args:
         model: its module says which convolutions have a batch norm behind them (`batch_norm_pairs()`) and has the
             fields `batch_norm` and `epsilon`; see `tffjax.models.resnet50`.
-        batch_norm: `folded`, or `reset` to leave an emptied batch norm behind each convolution as the released code does
-            (`tffjax.models.conv_bn`).
+        batch_norm: `folded`, or `reset` to leave an emptied batch norm behind each convolution as the released code
+            does (`tffjax.models.conv_bn`).
     """
     if getattr(model.module, "batch_norm", None) != "statistics":
         return model

@@ -1,7 +1,7 @@
 """EfficientNet-B0 (Tan & Le 2019), named as in the PyTorch package `efficientnet_pytorch`.
 
-Two conventions exist in the wild, one network serves both: `efficientnet_pytorch` ("same" padding computed from the input
-size, epsilon 1e-3) and torchvision (symmetric padding, epsilon 1e-5).
+Two conventions exist in the wild, one network serves both: `efficientnet_pytorch` ("same" padding computed from the
+input size, epsilon 1e-3) and torchvision (symmetric padding, epsilon 1e-5).
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """Thin linen shells: they declare parameters and hand them to `ops`. Write your own network with them.
 
-A layer's name in the network is its linen name (dots allowed: `layer1.0.conv1`), joined with dots where modules are nested.
+A layer's name in the network is its linen name (dots allowed: `layer1.0.conv1`), joined with dots where modules are
+nested.
 """
 
 import flax.linen as nn
