@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class Card:
         normalization: from pixels to network input.
         high_means: which label a high logit of a one-output network speaks for, `fake` or `real`.
         source, source_sha256: name and SHA-256 of the file that the weights came from.
+        weights_sha256: hash of the weights themselves (`tffjax.checkpoint.digest`), checked on loading.
         version: of this format, `major.minor`.
     """
 
@@ -62,6 +63,7 @@ class Card:
     high_means: Literal["fake", "real"] = "fake"
     source: str = ""
     source_sha256: str = ""
+    weights_sha256: str = ""
     version: str = VERSION
 
     def to_json(self) -> str:
@@ -69,7 +71,7 @@ class Card:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> "Card":
         """Read a card.
 
         Raises:

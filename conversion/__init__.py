@@ -1,0 +1,1 @@
+"""PyTorch checkpoints to Flax and back, and the PyTorch twin that proves the result. Needs torch."""

@@ -1,0 +1,148 @@
+"""`tffjax verify`: proof that the JAX network computes what PyTorch computes."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from rich.table import Table
+
+from conversion.cli import require_torch
+from tffjax.cli.console import Talk, quiet_option, start_jax
+from tffjax.errors import CheckFailed, InputError
+
+if TYPE_CHECKING:
+    from conversion.verify import Verification
+    from tffjax.card import Normalization
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--images", type=click.Path(path_type=Path), help="Image or folder. [default: two synthetic images]")
+@click.option("--limit", type=click.IntRange(min=1), default=4, show_default=True, help="Use at most this many images.")
+@click.option("--resize", type=click.IntRange(min=1), help="Resize the shorter side to this many pixels.")
+@click.option("--crop", type=click.IntRange(min=1), help="Crop a square of this size from the center.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file too.")
+@quiet_option
+def verify(
+    checkpoint: Path,
+    images: Path | None,
+    limit: int,
+    resize: int | None,
+    crop: int | None,
+    json_path: Path | None,
+    quiet: bool,
+) -> None:
+    """Run our PyTorch network and the JAX network on the same pixels and compare them, site by site.
+
+    CHECKPOINT is a folder written by `tffjax convert`, or a PyTorch file, which is then converted in memory. In float64
+    both must agree to 1e-10 of a site's largest value, in float32 to 1e-3 (rounding grows through the layers). Exit
+    code 1 if they do not.
+
+    \b
+    Example:
+      tffjax verify detector --images images/
+      tffjax verify detector.pth --json differences.json
+    """
+    require_torch()
+    from conversion.cli.convert import read_torch
+    from conversion.twin import twin_from_variables
+    from conversion.verify import verify_forward
+    from tffjax import checkpoint as checkpoints
+
+    talk = Talk(quiet)
+    start_jax()
+    model = read_torch(checkpoint) if checkpoint.is_file() else checkpoints.load(checkpoint)
+    card = model.card
+    net = twin_from_variables(model.variables, card.architecture, card.padding, card.epsilon)
+    if images is None:
+        names, batches = ["synthetic 1", "synthetic 2"], [synthetic_images(card.normalization, size=crop or 224)]
+    else:
+        names, batches = _read(images, limit, resize, crop, card.normalization)
+    with talk.busy(f"running both networks on {len(names)} images in float32 and float64"):
+        result = verify_forward(model, net, batches)
+    talk.say(_site_table(result))
+    talk.say(_logit_table(result, names))
+    if json_path:
+        _write_json(json_path, checkpoint, result, names)
+    if not result.ok:
+        bad = next(d for d in result.differences if not d.ok)
+        raise CheckFailed(f"{bad.place} differs by {bad.relative:.1e} of its largest value in {bad.dtype}")
+    worst = {t: max(d.relative for d in result.differences if d.dtype == t) for t in ("float32", "float64")}
+    talk.say(
+        f"equal: {checkpoint} computes the same numbers in JAX and PyTorch (largest relative difference "
+        f"{worst['float32']:.1e} in float32, {worst['float64']:.1e} in float64)"
+    )
+
+
+def synthetic_images(normalization: "Normalization", size: int = 224, count: int = 2) -> np.ndarray:
+    """Normalized images of smooth colored noise over sharp noise, the same every time."""
+    from tffjax.preprocessing import normalize, resize
+
+    rng = np.random.default_rng(0)
+    smooth = [resize(rng.integers(0, 256, (8, 8, 3), np.uint8), size) for _ in range(count)]
+    sharp = rng.integers(-40, 41, (count, size, size, 3))
+    return normalize(np.clip(np.stack(smooth) + sharp, 0, 255).astype(np.uint8), normalization)
+
+
+def _read(
+    path: Path, limit: int, resize: int | None, crop: int | None, normalization: "Normalization"
+) -> tuple[list[str], list[np.ndarray]]:
+    from tffjax.data import batches, find_images, plan
+    from tffjax.preprocessing import Transform
+
+    files, transform = find_images([path])[:limit], Transform(resize, crop)
+    work = plan(files, transform, limit)
+    names, arrays = [], []
+    for batch in batches(work, files, transform, normalization, limit):
+        kept = batch.weights > 0
+        names += [files[index].path.name for index in batch.indices[kept]]
+        arrays.append(batch.images[kept])
+    if not names:
+        raise InputError(f"{path}: none of the images could be read")
+    return names, [array for array in arrays if len(array)]
+
+
+def _site_table(result: "Verification") -> Table:
+    by_dtype = {dtype: [d for d in result.differences if d.dtype == dtype] for dtype in ("float32", "float64")}
+    table = Table(title="largest difference per site", title_justify="left")
+    table.add_column("site", no_wrap=True)
+    for column in ("float32 absolute", "relative", "float64 absolute", "relative", ""):
+        table.add_column(column, justify="right")
+    for a, b in zip(by_dtype["float32"], by_dtype["float64"], strict=True):
+        figures = (f"{value:.1e}" for value in (a.absolute, a.relative, b.absolute, b.relative))
+        verdict = "ok" if a.ok and b.ok else "[red]DIFFERS[/red]"
+        table.add_row(a.place, *figures, verdict)
+    return table
+
+
+def _logit_table(result: "Verification", names: list[str]) -> Table:
+    many = result.ours["float32"].shape[1] > 1
+    table = Table(title="largest logit of each image" if many else "logits", title_justify="left")
+    table.add_column("image")
+    for column in (["output"] if many else []) + ["torch float32", "jax float32", "torch float64", "jax float64"]:
+        table.add_column(column, justify="right")
+    top = result.theirs["float64"].argmax(axis=1)
+    for row, (name, output) in enumerate(zip(names, top, strict=True)):
+        values = [side[dtype][row, output] for dtype in ("float32", "float64") for side in (result.theirs, result.ours)]
+        formats = (".6f", ".6f", ".12f", ".12f")
+        figures = [format(value, spec) for value, spec in zip(values, formats, strict=True)]
+        table.add_row(name, *([str(output)] if many else []), *figures)
+    return table
+
+
+def _write_json(path: Path, checkpoint: Path, result: "Verification", names: list[str]) -> None:
+    payload = {
+        "checkpoint": str(checkpoint),
+        "equal": result.ok,
+        "differences": [{**vars(d), "ok": d.ok} for d in result.differences],
+        "images": names,
+        "logits": {
+            side: {dtype: values.tolist() for dtype, values in logits.items()}
+            for side, logits in (("jax", result.ours), ("torch", result.theirs))
+        },
+    }
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(payload, indent=1) + "\n")
+    temporary.replace(path)

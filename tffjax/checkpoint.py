@@ -1,0 +1,109 @@
+"""Checkpoints: a folder with the weights (Orbax) and a card (JSON) that says what they are.
+
+CHECKPOINT/card.json      tffjax.card.Card
+CHECKPOINT/weights/       Orbax, the float32 Flax variables
+"""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from tffjax.card import Card
+from tffjax.errors import InputError
+from tffjax.models.model import Model, module_of
+
+
+def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> Card:
+    """Write a checkpoint: to a temporary name beside `path`, then renamed, so that it is whole or absent.
+
+    Returns:
+        The card as written, with the hash of the weights.
+
+    Raises:
+        InputError: the model has no card, or `path` exists and `overwrite` is off.
+    """
+    path = Path(path)
+    if model.card is None:
+        raise InputError(
+            "a model without a card cannot be saved; give it one: dataclasses.replace(model, card=Card(...))"
+        )
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; choose another name or pass --overwrite")
+    if path.exists() and not (path / "card.json").is_file():
+        raise InputError(f"{path} is not a checkpoint, so it is not overwritten; choose another name")
+    variables = jax.tree.map(np.asarray, model.variables)
+    card = dataclasses.replace(model.card, weights_sha256=digest(variables))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.absolute().with_name(f".{path.name}.tmp{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(temporary / "weights", variables)
+        (temporary / "card.json").write_text(card.to_json())
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return card
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Read a checkpoint written by `save` (or by `tffjax convert`).
+
+    Raises:
+        InputError: no such checkpoint, a PyTorch file, a card of another major version, weights that are damaged,
+            half-written or not those of the card's architecture.
+    """
+    path = Path(path)
+    card = read_card(path)
+    module = module_of(card)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    expected = jax.eval_shape(module.init, jax.random.key(0), image)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            variables = checkpointer.restore((path / "weights").absolute(), expected)
+    except Exception as error:  # Orbax and TensorStore raise many kinds; every one means that it cannot be read
+        reason = str(error).strip().splitlines()[0][:200]
+        raise InputError(
+            f"{path}: the weights are damaged, half-written or not a {card.architecture} ({reason}); convert again"
+        ) from None
+    if digest(variables) != card.weights_sha256:
+        raise InputError(f"{path}: the weights do not have the hash that the card states; convert again")
+    return Model(module, variables, card)
+
+
+def read_card(path: Path) -> Card:
+    """The card of a checkpoint folder.
+
+    Raises:
+        InputError: no checkpoint there, or a card that cannot be read.
+    """
+    if path.is_file():
+        raise InputError(f"{path} is a file, not a tffjax checkpoint; convert it first: tffjax convert {path} OUT")
+    if not path.is_dir():
+        raise InputError(f"{path}: no such checkpoint")
+    if not (path / "card.json").is_file():
+        raise InputError(f"{path} is not a tffjax checkpoint: it has no card.json")
+    try:
+        return Card.from_json((path / "card.json").read_text())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def digest(variables: Any) -> str:
+    """SHA-256 over the path, dtype, shape and little-endian bytes of every array, in sorted order."""
+    sha = hashlib.sha256()
+    for key, leaf in sorted((jax.tree_util.keystr(k), v) for k, v in jax.tree_util.tree_leaves_with_path(variables)):
+        array = np.ascontiguousarray(leaf)
+        sha.update(f"{key}\0{array.dtype.str}\0{array.shape}\0".encode())
+        sha.update(array.data)
+    return sha.hexdigest()

@@ -1,0 +1,119 @@
+"""What every command shares: starting JAX, talking to the person, writing files whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+import jax
+import platformdirs
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from tffjax.errors import InputError
+
+quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is at the output's place.")
+
+
+def start_jax() -> None:
+    """Keep compiled programs in the user's cache folder, so that the next run starts at once.
+
+    `JAX_COMPILATION_CACHE_DIR` names another folder, and an empty one switches the cache off.
+    """
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", platformdirs.user_cache_dir("tffjax"))
+    jax.config.update("jax_compilation_cache_dir", folder or None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+class Talk:
+    """Where a command's words go: results to standard output, progress and warnings to standard error."""
+
+    def __init__(self, quiet: bool) -> None:
+        """`quiet` silences everything but errors, which are not said here."""
+        self.results = Console(quiet=quiet, highlight=False, soft_wrap=True, width=_width(sys.stdout))
+        self.progress_console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def say(self, renderable: Any) -> None:
+        """Print a result: text or a table."""
+        self.results.print(renderable, markup=False) if isinstance(renderable, str) else self.results.print(renderable)
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self.progress_console.print(f"tffjax: {message}", markup=False, style="yellow")
+
+    @contextlib.contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Show that something without a known length is going on."""
+        with self.progress_console.status(what):
+            yield
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """A progress bar with rate and time left; call the value with the number of units done since the last call."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            _Rate(unit),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.progress_console, transient=True) as bar:
+            task: TaskID = bar.add_task(what, total=total)
+            yield lambda count: bar.advance(task, count)
+
+
+def _width(stream: TextIO) -> int | None:
+    """Wide where nobody's terminal sets the width, so that piped tables are not cut."""
+    return None if stream.isatty() else 200
+
+
+class _Rate(TextColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__(unit)
+        self._unit = unit
+
+    def render(self, task: Any) -> Any:
+        self.text_format = f"{task.speed:.1f} {self._unit}/s" if task.speed else ""
+        return super().render(task)
+
+
+def compile_pass(talk: Talk, what: str, function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
+    """`jax.jit(function)`, compiled now for arguments of these shapes while the person is told so."""
+    with talk.busy(f"compiling {what} (the first time takes a while, later runs find it in the cache)"):
+        return jax.jit(function).lower(*arguments).compile()
+
+
+@contextlib.contextmanager
+def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder that takes the name `path` when the block ends well and vanishes when it does not.
+
+    Raises:
+        InputError: `path` exists and is not an empty folder, and `overwrite` is off or it was not made by tffjax.
+    """
+    marker = ".tffjax"
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give the name of a folder")
+    if path.exists() and any(path.iterdir()):
+        if not overwrite:
+            raise InputError(f"{path} is not empty; choose another folder or pass --overwrite")
+        if not (path / marker).exists():
+            raise InputError(f"{path} was not written by tffjax, so it is not overwritten; choose another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        temporary.chmod(0o755)
+        (temporary / marker).touch()
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

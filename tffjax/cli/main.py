@@ -1,0 +1,70 @@
+"""The `tffjax` command: finds the subcommands, and turns the ways a run can end into exit codes.
+
+0 done; 1 a check that the user asked for failed; 2 bad input, interrupted, or no room. One line on standard error says
+why.
+"""
+
+import importlib
+import importlib.metadata
+import sys
+
+import click
+
+from tffjax import __version__
+from tffjax.errors import CheckFailed, InputError
+
+_COMMANDS = {"predict": "tffjax.cli.predict:predict"}
+
+
+class _Commands(click.Group):
+    """Subcommands by name, imported when they are called; other packages add theirs as entry points."""
+
+    def _table(self) -> dict[str, str]:
+        points = importlib.metadata.entry_points(group="tffjax.commands")
+        return {**_COMMANDS, **{point.name: point.value for point in points}}
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(self._table())
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self._table():
+            return None
+        module, _, attribute = self._table()[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="tffjax")
+def cli() -> None:
+    """Explain CNN forgery detectors: which channels find generated images, and what do they look at?
+
+    \b
+    Example:
+      tffjax convert detector.pth detector
+      tffjax verify detector
+      tffjax predict detector images/ --out results
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with 0, 1 or 2."""
+    try:
+        # click returns the code of an early exit (--help) and None from a command
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except CheckFailed as error:
+        code = _say("failed", error, 1)
+    except InputError as error:
+        code = _say("error", error, 2)
+    except (click.Abort, KeyboardInterrupt):
+        code = _say("interrupted", "nothing half-written was left behind", 2)
+    except OSError as error:
+        code = _say("error", f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)
+    sys.exit(code or 0)
+
+
+def _say(kind: str, message: object, code: int) -> int:
+    click.echo(f"tffjax: {kind}: {message}", err=True)
+    return code
