@@ -14,7 +14,10 @@ _PUBLIC = {
     "Model": "tffjax.models",
     "Normalization": "tffjax.card",
     "canonize": "tffjax.models",
+    "Neuron": "tffjax.explain",
+    "Relevance": "tffjax.explain",
     "load": "tffjax.checkpoint",
+    "relevance": "tffjax.explain",
     "save": "tffjax.checkpoint",
 }
 

@@ -1,7 +1,9 @@
 """Sites (outputs of named convolutions), channel keys, and taps."""
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,3 +52,47 @@ def site_outputs(
     record = Record()
     logits = model(images, ops, record)
     return logits, record.outputs
+
+
+def zeros_varying_like(like: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Zeros (n, ...) that vary over the same mesh axes as `like` (n, h, w, c), as probes inside `shard_map` must."""
+    rows = jnp.zeros_like(like[:, 0, 0, 0])
+    return jnp.broadcast_to(rows.reshape(-1, *[1] * (len(shape) - 1)), shape)
+
+
+def probe_sums(y: jax.Array, probe: jax.Array | None, times_output: bool = False) -> jax.Array:
+    """Pass y; the cotangent of `probe`, zeros (n, 2, c), is the relevance at y summed over positions.
+
+    [:, 0] sums max(R, 0), [:, 1] sums max(-R, 0). With `times_output`, R is the cotangent times y. No map is kept.
+    """
+    return y if probe is None else _probe(_sign_sums, times_output, y, probe)
+
+
+def probe_maps(y: jax.Array, probe: jax.Array | None, times_output: bool = False) -> jax.Array:
+    """Pass y; the cotangent of `probe`, zeros of the shape of y, is the relevance at y."""
+    return y if probe is None else _probe(_unchanged, times_output, y, probe)
+
+
+def _sign_sums(relevance: jax.Array) -> jax.Array:
+    parts = (jnp.maximum(relevance, 0), jnp.maximum(-relevance, 0))
+    return jnp.stack([part.sum(axis=(1, 2)) for part in parts], axis=1)
+
+
+def _unchanged(relevance: jax.Array) -> jax.Array:
+    return relevance
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _probe(reduce: Callable[[jax.Array], jax.Array], times_output: bool, y: jax.Array, probe: jax.Array) -> jax.Array:
+    return y
+
+
+def _probe_forward(reduce: Any, times_output: bool, y: jax.Array, probe: jax.Array) -> tuple[jax.Array, Any]:
+    return y, y if times_output else None
+
+
+def _probe_backward(reduce: Any, times_output: bool, y: Any, relevance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return relevance, reduce(relevance * y if times_output else relevance)
+
+
+_probe.defvjp(_probe_forward, _probe_backward)

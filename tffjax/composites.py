@@ -1,0 +1,298 @@
+"""Composites: which rule for which kind of layer, and the operations that make `jax.vjp` of a network an explanation.
+
+A composite is immutable and hashable. Make your own from a preset in one line:
+
+    BETA0.replace(conv=rule(rules.gamma, gamma=0.1))          by kind
+    BETA0.replace(first=None)                                 the first convolution like the others
+    BETA0.at("layer4.*", rule(rules.epsilon))                 by name, shell patterns allowed
+"""
+
+import dataclasses
+import fnmatch
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tffjax import ops, rules
+from tffjax.card import Normalization
+from tffjax.convolution import Geometry
+from tffjax.linear import AveragePool, Conv, Dense
+from tffjax.tracing import Layer
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A function of `tffjax.rules` (or your own with the same signature) with its constants; make one with `rule`."""
+
+    function: Callable[..., tuple[jax.Array, rules.Lost]]
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, *arrays: Any) -> tuple[jax.Array, rules.Lost]:
+        """Apply the rule."""
+        return self.function(*arrays, **dict(self.parameters))
+
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+        return self.function.__name__
+
+    def __str__(self) -> str:
+        return self.name + "".join(f" {name}={_short(value)}" for name, value in self.parameters)
+
+
+def rule(function: Callable[..., tuple[jax.Array, rules.Lost]], **parameters: Any) -> Rule:
+    """A rule with constants, e.g. `rule(rules.epsilon, epsilon=0.01)`. The constants must be hashable."""
+    return Rule(function, tuple(sorted(parameters.items())))
+
+
+@dataclasses.dataclass(frozen=True)
+class Composite:
+    """Which rule for which kind of layer. `None` is the ordinary gradient.
+
+    Max pools always give everything to the winner, which is their gradient.
+
+    Attributes:
+        name: for people.
+        conv, dense, average_pool: rules of the linear layers.
+        first: rule of the convolution that reads the image; None takes `conv`'s.
+        add: rule of residual sums.
+        activation: `identity` hands relevance through; `gradient`; `guided` is the gradient where input and relevance
+            are positive (guided backpropagation).
+        gate: `identity` gives everything to the features and nothing to the gate of squeeze-excite; `gradient`.
+        times_input: multiply by the input at the end, and by a site's output at each site (gradient x input).
+        overrides: (pattern, rule) pairs, the last one that matches a layer's name wins.
+    """
+
+    name: str
+    conv: Rule | None = None
+    first: Rule | None = None
+    dense: Rule | None = None
+    average_pool: Rule | None = None
+    add: Rule | None = None
+    activation: str = "identity"
+    gate: str = "identity"
+    times_input: bool = False
+    overrides: tuple[tuple[str, Rule], ...] = ()
+
+    def replace(self, **changes: Any) -> "Composite":
+        """A variant with other rules."""
+        return dataclasses.replace(self, **{"name": f"{self.name}, changed", **changes})
+
+    def at(self, pattern: str, rule: Rule) -> "Composite":
+        """A variant with another rule for the layers whose names match a shell pattern."""
+        return self.replace(overrides=(*self.overrides, (pattern, rule)))
+
+    def rule_of(self, layer: Layer) -> Rule | str | None:
+        """The rule (a word for activations, gates and max pools) that a layer gets; None is the gradient."""
+        if layer.kind in ("activation", "gate"):
+            return getattr(self, layer.kind)
+        if layer.kind == "max_pool":
+            return "winner takes all"
+        matching = [rule for pattern, rule in self.overrides if fnmatch.fnmatchcase(layer.name, pattern)]
+        found = matching[-1] if matching else self._by_kind(layer)
+        if layer.nonnegative and found is not None and found.function in _HALVED_BY_NONNEGATIVE:
+            return rule(found.function, **dict(found.parameters), nonnegative=True)
+        return found
+
+    def _by_kind(self, layer: Layer) -> Rule | None:
+        if layer.kind == "conv" and layer.first and self.first is not None:
+            return self.first
+        return getattr(self, layer.kind)
+
+    def table(self, layers: tuple[Layer, ...]) -> str:
+        """`site | layer kind | rule | parameters`, a line for each layer."""
+        rows = [("site", "layer kind", "rule", "parameters")]
+        for layer in layers:
+            found = self.rule_of(layer)
+            name, parameters = (found.name, found.parameters) if isinstance(found, Rule) else (found or "gradient", ())
+            rows.append((layer.name, layer.kind, name, ", ".join(f"{k}={_short(v)}" for k, v in parameters)))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        return "\n".join(
+            " | ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows
+        )
+
+
+_HALVED_BY_NONNEGATIVE = (rules.beta, rules.alpha_beta, rules.beta_adaptive, rules.gamma)
+_EPSILON = rule(rules.epsilon)
+_EPSILON_ELSEWHERE = {"dense": _EPSILON, "average_pool": _EPSILON, "add": rule(rules.sum_epsilon)}
+_LOW, _HIGH = Normalization().bounds
+_BOX = rule(rules.zb, low=_LOW, high=_HIGH)
+
+BETA0 = Composite("beta0", conv=rule(rules.beta, beta=0.0), first=_BOX, **_EPSILON_ELSEWHERE)
+BETA1 = Composite("beta1", conv=rule(rules.beta, beta=1.0), first=_BOX, **_EPSILON_ELSEWHERE)
+BETA_ADAPTIVE = Composite("beta-adaptive", conv=rule(rules.beta_adaptive), first=_BOX, **_EPSILON_ELSEWHERE)
+EPSILON = Composite("epsilon", conv=_EPSILON, **_EPSILON_ELSEWHERE)
+EPSILON_PLUS = Composite("epsilon-plus", conv=rule(rules.beta, beta=0.0), **_EPSILON_ELSEWHERE)
+EPSILON_GAMMA_BOX = Composite("epsilon-gamma-box", conv=rule(rules.gamma), first=_BOX, **_EPSILON_ELSEWHERE)
+GRADIENT_X_INPUT = Composite("gradient-x-input", activation="gradient", gate="gradient", times_input=True)
+GUIDED = Composite("guided-backpropagation", activation="guided", gate="gradient")
+
+COMPOSITES = {
+    composite.name: composite
+    for composite in (BETA0, BETA1, BETA_ADAPTIVE, EPSILON, EPSILON_PLUS, EPSILON_GAMMA_BOX, GRADIENT_X_INPUT)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LrpOps(ops.Plain):
+    """Operations with the plain forward values whose backward pass is the composite's.
+
+    Weights get no cotangent: gradients with respect to parameters through these operations are zero. That is right for
+    an explanation and a trap for training.
+
+    Attributes:
+        composite: the rules.
+        layers: of the network (`tffjax.tracing.layers_of`): they say which convolution is the first and which inputs
+            are known to be nonnegative.
+        ledgers: layer name -> zeros (n, 5). The cotangent of each is what the layer did with relevance, see `account`.
+    """
+
+    composite: Composite = BETA0
+    layers: tuple[Layer, ...] = ()
+    ledgers: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+    def conv(self, x: jax.Array, kernel: jax.Array, bias: jax.Array | None, geometry: Geometry, name: str) -> jax.Array:
+        """Convolution."""
+        return self._linear(Conv(geometry, self.precision), x, kernel, bias, name)
+
+    def dense(self, x: jax.Array, kernel: jax.Array, bias: jax.Array | None, name: str) -> jax.Array:
+        """Fully connected layer."""
+        return self._linear(Dense(self.precision), x, kernel, bias, name)
+
+    def mean_pool(self, x: jax.Array, name: str) -> jax.Array:
+        """Global average pool."""
+        return self._linear(AveragePool(), x, None, None, name)
+
+    def average_pool(self, x: jax.Array, window: tuple[int, int], name: str) -> jax.Array:
+        """Average over non-overlapping windows."""
+        return self._linear(AveragePool(window), x, None, None, name)
+
+    def batch_norm(self, y: jax.Array, *parameters: Any) -> jax.Array:
+        """Batch norm, which relevance passes unchanged (canonize first, unless it is an emptied one)."""
+        return _hand_through(super().batch_norm(y, *parameters), y)
+
+    def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
+        """Residual sum."""
+        found = self._rule(name)
+        return a + b if found is None else _sum(found, a, b, self.ledgers.get(name))
+
+    def relu(self, x: jax.Array, name: str) -> jax.Array:
+        """ReLU."""
+        return self._activation(super().relu(x, name), x, name, super().relu)
+
+    def silu(self, x: jax.Array, name: str) -> jax.Array:
+        """SiLU."""
+        return self._activation(super().silu(x, name), x, name, super().silu)
+
+    def sigmoid(self, x: jax.Array, name: str) -> jax.Array:
+        """Sigmoid."""
+        return self._activation(super().sigmoid(x, name), x, name, super().sigmoid)
+
+    def gate(self, x: jax.Array, gate: jax.Array, name: str) -> jax.Array:
+        """Squeeze-excite product."""
+        return x * gate if self.composite.gate == "gradient" else _hand_through(x * gate, x)
+
+    def _rule(self, name: str) -> Rule | str | None:
+        return _rules_by_name(self.composite, self.layers)[name]
+
+    def _linear(self, linear: Any, x: jax.Array, kernel: Any, bias: jax.Array | None, name: str) -> jax.Array:
+        found = self._rule(name)
+        if found is None:
+            y = linear(x, kernel)
+            return y if bias is None else y + bias
+        return _explained(linear, found, x, kernel, bias, self.ledgers.get(name))
+
+    def _activation(self, y: jax.Array, x: jax.Array, name: str, function: Callable[..., jax.Array]) -> jax.Array:
+        if self.composite.activation == "identity":
+            return _hand_through(y, x)
+        if self.composite.activation == "guided":
+            return _guided(functools.partial(function, name=name), x)
+        return y
+
+
+@functools.cache
+def _rules_by_name(composite: Composite, layers: tuple[Layer, ...]) -> dict[str, Rule | str | None]:
+    return {layer.name: composite.rule_of(layer) for layer in layers}
+
+
+def account(entered: jax.Array, left: jax.Array, lost: rules.Lost) -> jax.Array:
+    """What a layer did with relevance, (n, 5): entered, left, lost to bias, to the stabilizer, to zero denominators."""
+    return jnp.stack([rules.per_image(entered), rules.per_image(left), *lost], axis=1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _explained(
+    linear: Any, rule: Rule, x: jax.Array, kernel: Any, bias: jax.Array | None, ledger: jax.Array | None
+) -> jax.Array:
+    y = linear(x, kernel)
+    return y if bias is None else y + bias
+
+
+def _explained_forward(linear: Any, rule: Rule, x: Any, kernel: Any, bias: Any, ledger: Any) -> tuple[Any, Any]:
+    y = _explained(linear, rule, x, kernel, bias, ledger)
+    return y, (x, kernel, bias, y, ledger)
+
+
+def _explained_backward(linear: Any, rule: Rule, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
+    x, kernel, bias, y, ledger = residuals
+    received, lost = rule(linear, x, kernel, bias, y, relevance)
+    return received, None, None, None if ledger is None else account(relevance, received, lost)
+
+
+_explained.defvjp(_explained_forward, _explained_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum(rule: Rule, a: jax.Array, b: jax.Array, ledger: jax.Array | None) -> jax.Array:
+    return a + b
+
+
+def _sum_forward(rule: Rule, a: jax.Array, b: jax.Array, ledger: jax.Array | None) -> tuple[jax.Array, Any]:
+    return a + b, (a, b, ledger)
+
+
+def _sum_backward(rule: Rule, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
+    a, b, ledger = residuals
+    to_a, to_b, lost = rule(a, b, relevance)
+    return to_a, to_b, None if ledger is None else account(relevance, to_a + to_b, lost)
+
+
+_sum.defvjp(_sum_forward, _sum_backward)
+
+
+def _hand_through(y: jax.Array, x: jax.Array) -> jax.Array:
+    """The value y with the cotangent handed to x unchanged."""
+    return _replace_value(x, jax.lax.stop_gradient(y))
+
+
+@jax.custom_vjp
+def _replace_value(x: jax.Array, y: jax.Array) -> jax.Array:
+    return y
+
+
+_replace_value.defvjp(lambda x, y: (y, None), lambda _, relevance: (relevance, None))
+
+
+def _guided(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """The value function(x) with guided backpropagation (Springenberg et al. 2015)."""
+
+    @jax.custom_vjp
+    def guided(x: jax.Array) -> jax.Array:
+        return function(x)
+
+    def forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return function(x), x
+
+    def backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+        (through,) = jax.vjp(function, x)[1](gradient)
+        return (jnp.where((x > 0) & (gradient > 0), through, 0),)
+
+    guided.defvjp(forward, backward)
+    return guided(x)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,201 @@
+"""`relevance`: explain outputs or neurons of a network, for a batch of images in one compiled pass."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from tffjax import rules
+from tffjax.composites import COMPOSITES, Composite, LrpOps, rule
+from tffjax.errors import InputError
+from tffjax.models.canonize import canonize
+from tffjax.models.model import Model
+from tffjax.models.resnet50 import ResNet50
+from tffjax.sites import probe_maps, probe_sums, zeros_varying_like
+from tffjax.tracing import Layer, layers_of
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("channel", "position"), meta_fields=("site",))
+@dataclasses.dataclass(frozen=True)
+class Neuron:
+    """One neuron of a site as the target of an explanation.
+
+    Attributes:
+        site: name of the convolution (before its batch norm's activation, with the batch norm folded in).
+        channel: channel index, a number or one for each image.
+        position: (row, column), numbers or one for each image; None takes the largest value of the channel, the first
+            in scan order on ties.
+    """
+
+    site: str
+    channel: int | Int[Array, "*n"]
+    position: tuple[Any, Any] | None = None
+
+
+class Relevance(NamedTuple):
+    """An explanation of a batch.
+
+    Attributes:
+        logits: of the (canonized) network, (n, outputs).
+        input: relevance of the image, (n, h, w, 3).
+        sites: site -> (n, 2, channels), sums over positions of the positive and of the negated negative relevance at
+            the output of the convolution: both are >= 0. Empty unless asked for.
+        maps: site -> (n, h, w, channels), the relevance itself, of the sites asked for.
+    """
+
+    logits: Float[Array, "n outputs"]
+    input: Float[Array, "n h w c"]
+    sites: dict[str, Float[Array, "n 2 channels"]]
+    maps: dict[str, Float[Array, "n sh sw channels"]]
+
+
+def relevance(
+    model: Model,
+    images: Float[Array, "n h w c"],
+    *,
+    target: int | str | Neuron | Int[Array, " n"] = "logit",
+    composite: str | Composite = "beta0",
+    sign: int = 1,
+    sites: bool = False,
+    maps: tuple[str, ...] = (),
+    precision: str = "highest",
+) -> Relevance:
+    """Explain a network's output by layer-wise relevance propagation.
+
+    The relevance that starts is `sign` at the explained output (not its value), so the sum of a conserving explanation
+    is close to `sign`. The model is canonized first. Compiled once for each shape; composes with `jit`, `vmap`,
+    `lax.map` and `shard_map`.
+
+    Args:
+        model: network with float32 or float64 weights.
+        images: normalized images of the same dtype, NHWC.
+        target: `logit` (the only output), an output index for all images or an array of one for each, `top` (the
+            largest output of each image), or a `Neuron`.
+        composite: a name (see `composite_of`) or a `Composite`.
+        sign: 1 explains the output, -1 its negative.
+        sites: also return the sums of every site.
+        maps: also return the relevance maps of these sites.
+        precision: of convolutions and dots; `highest` is float32.
+
+    Raises:
+        InputError: the dtypes differ or are not float32/float64, there is no such composite, site or output.
+    """
+    _check_types(model, images)
+    layers = layers_of(model, images)
+    known = {layer.name for layer in layers if layer.is_site}
+    asked = {*maps, target.site} if isinstance(target, Neuron) else set(maps)
+    if asked - known:
+        raise InputError(f"the network has no site {min(asked - known)!r}; it has {', '.join(list(known)[:3])}, ...")
+    if isinstance(composite, str):
+        composite = composite_of(composite, model)
+    if isinstance(target, str):
+        if target not in ("logit", "top"):
+            raise InputError(f"there is no target {target!r}; choose 'logit', 'top', an output index or a Neuron")
+        target, word = None, target
+    else:
+        word = ""
+    found = _relevance(model, images, target, word, sign, composite, layers, sites, tuple(maps), precision)
+    # jit sorts dictionaries by key; sites come in the order of the network, maps in the order asked for
+    in_order = {layer.name: found.sites[layer.name] for layer in layers if layer.name in found.sites}
+    return found._replace(sites=in_order, maps={site: found.maps[site] for site in maps})
+
+
+def composite_of(name: str, model: Model) -> Composite:
+    """A preset by name, as it applies to a network.
+
+    The box of the zB rule takes the bounds of the network's normalization. The paper's composites (beta0, beta1,
+    beta-adaptive) use zB on ResNet-50 only; on other networks the first convolution is like the others.
+
+    Raises:
+        InputError: there is no such composite.
+    """
+    if name not in COMPOSITES:
+        raise InputError(f"there is no composite {name!r}; choose one of {', '.join(COMPOSITES)}")
+    composite = COMPOSITES[name]
+    if composite.first is None:
+        return composite
+    if name.startswith("beta") and not isinstance(model.module, ResNet50):
+        return dataclasses.replace(composite, first=None)
+    if model.card is None:
+        return composite
+    low, high = model.card.normalization.bounds
+    return dataclasses.replace(composite, first=rule(rules.zb, low=low, high=high))
+
+
+@functools.partial(jax.jit, static_argnames=("word", "composite", "layers", "sites", "maps", "precision"))
+def _relevance(
+    model: Model,
+    images: jax.Array,
+    target: Any,
+    word: str,
+    sign: Any,
+    composite: Composite,
+    layers: tuple[Layer, ...],
+    sites: bool,
+    maps: tuple[str, ...],
+    precision: str,
+) -> Relevance:
+    model = canonize(model)
+    shapes = {layer.name: layer.shape for layer in layers if layer.is_site}
+    count = images.shape[0]
+    probes = (
+        {name: zeros_varying_like(images, (count, 2, shape[-1])) for name, shape in shapes.items() if sites},
+        {name: zeros_varying_like(images, (count, *shapes[name])) for name in maps},
+    )
+    ops = LrpOps(precision, composite, layers)
+
+    def explained(images: jax.Array, probes: Any) -> tuple[jax.Array, jax.Array]:
+        sums, full = probes
+        kept = {}
+
+        def tap(site: str, y: jax.Array) -> jax.Array:
+            if isinstance(target, Neuron) and site == target.site:
+                kept[site] = y
+            y = probe_sums(y, sums.get(site), composite.times_input)
+            return probe_maps(y, full.get(site), composite.times_input)
+
+        logits = model(images, ops, tap)
+        if isinstance(target, Neuron):
+            return _neuron(kept[target.site], target), logits
+        return _chosen(logits, target, word), logits
+
+    value, pullback, logits = jax.vjp(explained, images, probes, has_aux=True)
+    received, (sums, full) = pullback(jnp.broadcast_to(jnp.asarray(sign, value.dtype), value.shape))
+    return Relevance(logits, received * images if composite.times_input else received, sums, full)
+
+
+def _neuron(y: jax.Array, target: Neuron) -> jax.Array:
+    """The values (n,) of one neuron an image."""
+    n, h, w, _ = y.shape
+    rows = jnp.arange(n)
+    channel = y[rows, :, :, jnp.broadcast_to(jnp.asarray(target.channel), (n,))].reshape(n, h * w)
+    if target.position is None:
+        place = jax.lax.stop_gradient(channel).argmax(axis=1)
+    else:
+        place = jnp.broadcast_to(jnp.asarray(target.position[0]) * w + jnp.asarray(target.position[1]), (n,))
+    return channel[rows, place]
+
+
+def _chosen(logits: jax.Array, target: Any, word: str) -> jax.Array:
+    """The explained output (n,) of each image."""
+    n, outputs = logits.shape
+    if word == "logit" and outputs != 1:
+        raise InputError(f"'logit' needs a network with one output, this one has {outputs}; choose 'top' or an index")
+    if isinstance(target, int) and not 0 <= target < outputs:
+        raise InputError(f"there is no output {target}, the network has {outputs}")
+    index = logits.argmax(axis=1) if word else jnp.broadcast_to(jnp.asarray(target), (n,))
+    return jnp.take_along_axis(logits, index[:, None], axis=1)[:, 0]
+
+
+def _check_types(model: Model, images: jax.Array) -> None:
+    dtypes = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(model.variables)}
+    if dtypes - {"float32", "float64"} or len(dtypes) != 1:
+        raise InputError(
+            f"relevance needs weights in float32 or float64, these are {', '.join(sorted(dtypes))}; "
+            "upcast them: model.astype('float32')"
+        )
+    if str(images.dtype) not in dtypes:
+        raise InputError(f"the images are {images.dtype}, the weights {min(dtypes)}; bring one to the other's type")
