@@ -14,6 +14,7 @@ _PUBLIC = {
     "Model": "tffjax.models",
     "Normalization": "tffjax.card",
     "canonize": "tffjax.models",
+    "check_model": "tffjax.check",
     "Neuron": "tffjax.explain",
     "Relevance": "tffjax.explain",
     "load": "tffjax.checkpoint",

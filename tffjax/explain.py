@@ -83,7 +83,7 @@ def relevance(
     Raises:
         InputError: the dtypes differ or are not float32/float64, there is no such composite, site or output.
     """
-    _check_types(model, images)
+    check_types(model, images)
     layers = layers_of(model, images)
     known = {layer.name for layer in layers if layer.is_site}
     asked = {*maps, target.site} if isinstance(target, Neuron) else set(maps)
@@ -160,7 +160,7 @@ def _relevance(
         logits = model(images, ops, tap)
         if isinstance(target, Neuron):
             return _neuron(kept[target.site], target), logits
-        return _chosen(logits, target, word), logits
+        return chosen_output(logits, target, word), logits
 
     value, pullback, logits = jax.vjp(explained, images, probes, has_aux=True)
     received, (sums, full) = pullback(jnp.broadcast_to(jnp.asarray(sign, value.dtype), value.shape))
@@ -179,7 +179,7 @@ def _neuron(y: jax.Array, target: Neuron) -> jax.Array:
     return channel[rows, place]
 
 
-def _chosen(logits: jax.Array, target: Any, word: str) -> jax.Array:
+def chosen_output(logits: jax.Array, target: Any, word: str) -> jax.Array:
     """The explained output (n,) of each image."""
     n, outputs = logits.shape
     if word == "logit" and outputs != 1:
@@ -190,7 +190,8 @@ def _chosen(logits: jax.Array, target: Any, word: str) -> jax.Array:
     return jnp.take_along_axis(logits, index[:, None], axis=1)[:, 0]
 
 
-def _check_types(model: Model, images: jax.Array) -> None:
+def check_types(model: Model, images: jax.Array) -> None:
+    """Raise an InputError unless weights and images are both float32 or both float64."""
     dtypes = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(model.variables)}
     if dtypes - {"float32", "float64"} or len(dtypes) != 1:
         raise InputError(

@@ -13,7 +13,8 @@ from tffjax.cli.console import Talk, quiet_option, start_jax
 from tffjax.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
-    from conversion.verify import Verification
+    from conversion.verify import Difference, Verification
+    from conversion.verify_lrp import LrpDifference
     from tffjax.card import Normalization
 
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), default=4, show_default=True, help="Use at most this many images.")
 @click.option("--resize", type=click.IntRange(min=1), help="Resize the shorter side to this many pixels.")
 @click.option("--crop", type=click.IntRange(min=1), help="Crop a square of this size from the center.")
+@click.option("--lrp", is_flag=True, help="Compare the relevance at every site too.")
+@click.option(
+    "--composite",
+    type=click.Choice(["beta0", "beta1", "beta-adaptive", "epsilon", "epsilon-plus"]),
+    default="beta0",
+    show_default=True,
+    help="Composite for --lrp.",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file too.")
 @quiet_option
 def verify(
@@ -31,6 +40,8 @@ def verify(
     limit: int,
     resize: int | None,
     crop: int | None,
+    lrp: bool,
+    composite: str,
     json_path: Path | None,
     quiet: bool,
 ) -> None:
@@ -38,11 +49,12 @@ def verify(
 
     CHECKPOINT is a folder written by `tffjax convert`, or a PyTorch file, which is then converted in memory. In float64
     both must agree to 1e-10 of a site's largest value, in float32 to 1e-3 (rounding grows through the layers). Exit
-    code 1 if they do not.
+    code 1 if they do not. --lrp explains the largest output of each image with both and compares the relevance maps.
 
     \b
     Example:
       tffjax verify detector --images images/
+      tffjax verify detector --lrp --composite beta1
       tffjax verify detector.pth --json differences.json
     """
     require_torch()
@@ -64,15 +76,29 @@ def verify(
         result = verify_forward(model, net, batches)
     talk.say(_site_table(result))
     talk.say(_logit_table(result, names))
+    explained: tuple[LrpDifference, ...] = ()
+    if lrp:
+        from conversion.verify_lrp import verify_lrp
+
+        with talk.busy(f"explaining {len(names)} images with both, in float32 and float64"):
+            explained = verify_lrp(model, net, batches, composite)
+        talk.say(_lrp_table(explained, composite))
     if json_path:
-        _write_json(json_path, checkpoint, result, names)
-    if not result.ok:
-        bad = next(d for d in result.differences if not d.ok)
-        raise CheckFailed(f"{bad.place} differs by {bad.relative:.1e} of its largest value in {bad.dtype}")
-    worst = {t: max(d.relative for d in result.differences if d.dtype == t) for t in ("float32", "float64")}
+        _write_json(json_path, checkpoint, result, explained, names)
+    _conclude(talk, f"{checkpoint} computes the same numbers in JAX and PyTorch", result.differences)
+    if lrp:
+        _conclude(talk, f"the relevances of {composite} are the same", explained)
+
+
+def _conclude(talk: Talk, claim: str, differences: "tuple[Difference, ...] | tuple[LrpDifference, ...]") -> None:
+    """Say that the claim holds, with the largest differences, or raise CheckFailed at the first place where it does not."""
+    for bad in differences:
+        if not bad.ok:
+            raise CheckFailed(f"{bad.place} differs by {bad.relative:.1e} in {bad.dtype}, relative to its size")
+    worst = {t: max(d.relative for d in differences if d.dtype == t) for t in ("float32", "float64")}
     talk.say(
-        f"equal: {checkpoint} computes the same numbers in JAX and PyTorch (largest relative difference "
-        f"{worst['float32']:.1e} in float32, {worst['float64']:.1e} in float64)"
+        f"equal: {claim} (largest relative difference {worst['float32']:.1e} in float32, "
+        f"{worst['float64']:.1e} in float64)"
     )
 
 
@@ -132,11 +158,31 @@ def _logit_table(result: "Verification", names: list[str]) -> Table:
     return table
 
 
-def _write_json(path: Path, checkpoint: Path, result: "Verification", names: list[str]) -> None:
+def _lrp_table(differences: "tuple[LrpDifference, ...]", composite: str) -> Table:
+    table = Table(title=f"relevance ({composite}): worst image at each site", title_justify="left")
+    table.add_column("site", no_wrap=True)
+    for column in ("float32 relative", "float64 relative", "rank correlation", "top-channel overlap", ""):
+        table.add_column(column, justify="right")
+    half = len(differences) // 2
+    for a, b in zip(differences[:half], differences[half:], strict=True):
+        channels = ("-", "-") if a.place == "input" else (f"{a.rank_correlation:.6f}", f"{a.overlap:.0%}")
+        verdict = "ok" if a.ok and b.ok else "[red]DIFFERS[/red]"
+        table.add_row(a.place, f"{a.relative:.1e}", f"{b.relative:.1e}", *channels, verdict)
+    return table
+
+
+def _write_json(
+    path: Path,
+    checkpoint: Path,
+    result: "Verification",
+    explained: "tuple[LrpDifference, ...]",
+    names: list[str],
+) -> None:
     payload = {
         "checkpoint": str(checkpoint),
-        "equal": result.ok,
+        "equal": result.ok and all(d.ok for d in explained),
         "differences": [{**vars(d), "ok": d.ok} for d in result.differences],
+        "relevance": [{**vars(d), "ok": d.ok} for d in explained],
         "images": names,
         "logits": {
             side: {dtype: values.tolist() for dtype, values in logits.items()}
