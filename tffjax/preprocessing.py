@@ -141,6 +141,13 @@ def normalize(images: UInt8[np.ndarray, "*batch 3"], normalization: Normalizatio
     return out
 
 
+def denormalize(images: Float32[np.ndarray, "*batch 3"], normalization: Normalization) -> UInt8[np.ndarray, "*batch 3"]:
+    """The pixels that `normalize` made the images from, exactly."""
+    scaled = images * np.float32(normalization.std) + np.float32(normalization.mean)
+    pixels = np.rint(np.clip(scaled * 255, 0, 255)).astype(np.uint8)
+    return pixels if normalization.order == "rgb" else pixels[..., ::-1]
+
+
 @dataclasses.dataclass(frozen=True)
 class Transform:
     """Resize, then center crop; either may be left out. `Transform()` keeps images as they are (SPEC 6).

@@ -5,25 +5,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import numpy as np
 from rich.table import Table
 
 from conversion.cli import require_torch
 from tffjax.cli.console import Talk, quiet_option, start_jax
-from tffjax.errors import CheckFailed, InputError
+from tffjax.cli.images import read_groups, size_options, synthetic_images
+from tffjax.errors import CheckFailed
+from tffjax.preprocessing import Transform
 
 if TYPE_CHECKING:
     from conversion.verify import Difference, Verification
     from conversion.verify_lrp import LrpDifference
-    from tffjax.card import Normalization
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--images", type=click.Path(path_type=Path), help="Image or folder. [default: two synthetic images]")
 @click.option("--limit", type=click.IntRange(min=1), default=4, show_default=True, help="Use at most this many images.")
-@click.option("--resize", type=click.IntRange(min=1), help="Resize the shorter side to this many pixels.")
-@click.option("--crop", type=click.IntRange(min=1), help="Crop a square of this size from the center.")
+@size_options
 @click.option("--lrp", is_flag=True, help="Compare the relevance at every site too.")
 @click.option(
     "--composite",
@@ -69,9 +68,11 @@ def verify(
     card = model.card
     net = twin_from_variables(model.variables, card.architecture, card.padding, card.epsilon)
     if images is None:
-        names, batches = ["synthetic 1", "synthetic 2"], [synthetic_images(card.normalization, size=crop or 224)]
+        groups = [synthetic_images(card.normalization, size=crop or 224)]
     else:
-        names, batches = _read(images, limit, resize, crop, card.normalization)
+        groups = read_groups(talk, [images], limit, Transform(resize, crop), card.normalization)
+    names = [Path(name).name for group in groups for name in group.names]
+    batches = [group.images for group in groups]
     with talk.busy(f"running both networks on {len(names)} images in float32 and float64"):
         result = verify_forward(model, net, batches)
     talk.say(_site_table(result))
@@ -91,7 +92,7 @@ def verify(
 
 
 def _conclude(talk: Talk, claim: str, differences: "tuple[Difference, ...] | tuple[LrpDifference, ...]") -> None:
-    """Say that the claim holds, with the largest differences, or raise CheckFailed at the first place where it does not."""
+    """Say that the claim holds, with the largest differences, or raise CheckFailed where it does not."""
     for bad in differences:
         if not bad.ok:
             raise CheckFailed(f"{bad.place} differs by {bad.relative:.1e} in {bad.dtype}, relative to its size")
@@ -100,34 +101,6 @@ def _conclude(talk: Talk, claim: str, differences: "tuple[Difference, ...] | tup
         f"equal: {claim} (largest relative difference {worst['float32']:.1e} in float32, "
         f"{worst['float64']:.1e} in float64)"
     )
-
-
-def synthetic_images(normalization: "Normalization", size: int = 224, count: int = 2) -> np.ndarray:
-    """Normalized images of smooth colored noise over sharp noise, the same every time."""
-    from tffjax.preprocessing import normalize, resize
-
-    rng = np.random.default_rng(0)
-    smooth = [resize(rng.integers(0, 256, (8, 8, 3), np.uint8), size) for _ in range(count)]
-    sharp = rng.integers(-40, 41, (count, size, size, 3))
-    return normalize(np.clip(np.stack(smooth) + sharp, 0, 255).astype(np.uint8), normalization)
-
-
-def _read(
-    path: Path, limit: int, resize: int | None, crop: int | None, normalization: "Normalization"
-) -> tuple[list[str], list[np.ndarray]]:
-    from tffjax.data import batches, find_images, plan
-    from tffjax.preprocessing import Transform
-
-    files, transform = find_images([path])[:limit], Transform(resize, crop)
-    work = plan(files, transform, limit)
-    names, arrays = [], []
-    for batch in batches(work, files, transform, normalization, limit):
-        kept = batch.weights > 0
-        names += [files[index].path.name for index in batch.indices[kept]]
-        arrays.append(batch.images[kept])
-    if not names:
-        raise InputError(f"{path}: none of the images could be read")
-    return names, [array for array in arrays if len(array)]
 
 
 def _site_table(result: "Verification") -> Table:

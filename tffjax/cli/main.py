@@ -13,7 +13,11 @@ import click
 from tffjax import __version__
 from tffjax.errors import CheckFailed, InputError
 
-_COMMANDS = {"predict": "tffjax.cli.predict:predict"}
+_COMMANDS = {
+    "check": "tffjax.cli.check:check",
+    "heatmap": "tffjax.cli.heatmap:heatmap",
+    "predict": "tffjax.cli.predict:predict",
+}
 
 
 class _Commands(click.Group):

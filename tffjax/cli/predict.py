@@ -9,27 +9,13 @@ import pyarrow as pa
 
 from tffjax import checkpoint
 from tffjax.cli.console import Talk, compile_pass, output_folder, overwrite_option, quiet_option, start_jax
-from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, other_extensions, plan
+from tffjax.cli.images import default_batch_size, image_options, warn_left_out
+from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.models import Model
 from tffjax.predictions import metrics_table, prediction_table
 from tffjax.preprocessing import Transform
 from tffjax.tables import screen_table, write_table
-
-
-def image_options(command: click.Command) -> click.Command:
-    """The options of every command that reads images."""
-    options = (
-        click.option("--resize", type=click.IntRange(min=1), help="Resize the shorter side to this many pixels."),
-        click.option("--crop", type=click.IntRange(min=1), help="Crop a square of this size from the center."),
-        click.option("--batch-size", type=click.IntRange(min=1), help="Images a pass. [default: 16 on CPU, 128 else]"),
-        click.option("--max-shapes", type=click.IntRange(min=1), default=8, show_default=True,
-                     help="Refuse more different image sizes than this; each needs a compile."),
-        click.option("--strict", is_flag=True, help="Fail if an image is unreadable, instead of skipping it."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.command()
@@ -74,11 +60,10 @@ def predict(
     model = checkpoint.load(weights)
     files = find_images(paths)
     transform = Transform(resize, crop)
-    batch_size = batch_size or (16 if jax.default_backend() == "cpu" else 128)
+    batch_size = batch_size or default_batch_size()
     work = plan(files, transform, batch_size, max_shapes)
     sizes = ", ".join(f"{h}x{w}" for h, w in work.shapes)
-    for suffix, count in other_extensions(paths).items():
-        talk.warn(f"left out {count} files ending in {suffix or 'nothing'}")
+    warn_left_out(talk, paths)
     if warning := label_warning(files):
         talk.warn(warning)
     if dry_run:

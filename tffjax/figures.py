@@ -1,0 +1,71 @@
+"""Pictures for people. Every figure is made from arrays and saved as PNG and PDF; no global plotting state."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+CLIP = 99.5
+"""Percentile of the positive values that gets the strongest color: single pixels would otherwise darken all others."""
+
+_TRANSPARENT_TO_RED = LinearSegmentedColormap.from_list(
+    "relevance", [(1.0, 0.9, 0.2, 0.0), (1.0, 0.65, 0.0, 0.75), (0.85, 0.0, 0.05, 1.0)]
+)
+
+
+def draw_overlay(axes: Axes, image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> ScalarMappable:
+    """Draw the positive part of a heatmap over the dimmed gray image; the scale ends at its `CLIP` percentile."""
+    positive = np.maximum(heat, 0)
+    top = np.percentile(positive[positive > 0], CLIP) if (positive > 0).any() else 1.0
+    gray = image.astype(float).mean(axis=2)
+    axes.imshow(gray, cmap="gray", vmin=-80, vmax=335)
+    drawn = axes.imshow(positive, cmap=_TRANSPARENT_TO_RED, vmin=0, vmax=top, interpolation="nearest")
+    axes.set_axis_off()
+    return drawn
+
+
+def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], title: str, label: str) -> Figure:
+    """An image beside its heatmap with a color bar."""
+    figure = Figure(figsize=(8, 3.9), layout="constrained")
+    plain, explained = figure.subplots(1, 2)
+    plain.imshow(image)
+    plain.set_axis_off()
+    drawn = draw_overlay(explained, image, heat)
+    figure.colorbar(drawn, ax=explained, label=label, extend="max", shrink=0.9)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def contact_sheet(
+    images: Sequence[UInt8[np.ndarray, "h w 3"]],
+    heats: Sequence[dict[str, Float[np.ndarray, "h w"]]],
+    titles: Sequence[str],
+) -> Figure:
+    """Images by methods: a row for each image, the image itself and then one column for each method."""
+    methods = list(heats[0])
+    rows, columns = len(images), 1 + len(methods)
+    figure = Figure(figsize=(2.6 * columns, 2.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for row, image, heat, title in zip(grid, images, heats, titles, strict=True):
+        row[0].imshow(image)
+        row[0].set_axis_off()
+        row[0].set_title(title, fontsize=8)
+        for axes, method in zip(row[1:], methods, strict=True):
+            draw_overlay(axes, image, heat[method])
+    for axes, method in zip(grid[0][1:], methods, strict=True):
+        axes.set_title(method, fontsize=9)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "pdf")) -> None:
+    """Save as `path` with each ending. The same figure gives the same bytes (PDF dates are left out)."""
+    FigureCanvasAgg(figure)
+    for ending in formats:
+        metadata = {"CreationDate": None} if ending == "pdf" else None
+        figure.savefig(path.with_name(f"{path.name}.{ending}"), dpi=150, metadata=metadata)

@@ -1,0 +1,109 @@
+"""Explanations of single decisions as maps over the image: LRP and Guided Grad-CAM (supplement J of the paper)."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from tffjax.composites import GUIDED, Composite
+from tffjax.errors import InputError
+from tffjax.explain import chosen_output, relevance
+from tffjax.models.model import Model
+from tffjax.ops import Plain
+
+CAM_LAYERS = {"ResNet50": "layer4.2.relu3", "EfficientNetB0": "_conv_head"}
+"""Where Grad-CAM looks, by module class: the output of `layer4`, and that of the convolution `_conv_head`."""
+
+
+def lrp_map(
+    model: Model,
+    images: Float[Array, "n h w 3"],
+    target: int | str = "top",
+    composite: str | Composite = "beta0",
+    sign: int = 1,
+) -> Float[Array, "n h w"]:
+    """Relevance of every pixel, summed over colors; see `tffjax.relevance`."""
+    return relevance(model, images, target=target, composite=composite, sign=sign).input.sum(axis=3)
+
+
+def grad_cam(
+    model: Model, images: Float[Array, "n h w 3"], target: int | str = "top", layer: str | None = None, sign: int = 1
+) -> Float[Array, "n h w"]:
+    """Grad-CAM (Selvaraju et al. 2017): max(0, sum_c mean_hw(d f / d A_c) A_c), resized bilinearly to the image.
+
+    Args:
+        model: a network, as trained.
+        images: normalized images.
+        target: `top`, `logit` or an output index.
+        layer: name of a convolution or activation whose output is A; None takes the network's own (`CAM_LAYERS`).
+        sign: 1 explains the output, -1 its negative.
+
+    Raises:
+        InputError: there is no such layer, or none is known for the network.
+    """
+    layer = layer or CAM_LAYERS.get(type(model.module).__name__)
+    if layer is None:
+        raise InputError("say which layer Grad-CAM shall look at; none is known for this network")
+    word, index = (target, None) if isinstance(target, str) else ("", target)
+    return _grad_cam(model, images, index, word, layer, sign)
+
+
+def guided_grad_cam(
+    model: Model, images: Float[Array, "n h w 3"], target: int | str = "top", layer: str | None = None, sign: int = 1
+) -> Float[Array, "n h w"]:
+    """Guided Grad-CAM: guided backpropagation (Springenberg et al. 2015), summed over colors, times Grad-CAM.
+
+    The guided gradient of an activation is its gradient where its input and the gradient above are positive.
+    """
+    guided = relevance(model, images, target=target, composite=GUIDED, sign=sign).input.sum(axis=3)
+    return guided * grad_cam(model, images, target, layer, sign)
+
+
+@functools.partial(jax.jit, static_argnames=("word", "layer"))
+def _grad_cam(
+    model: Model, images: jax.Array, index: Int[Array, ""] | None, word: str, layer: str, sign: Any
+) -> jax.Array:
+    shape = jax.eval_shape(lambda: _activation(model, images, layer))
+    if shape is None:
+        raise InputError(f"the network has no convolution or activation {layer!r} for Grad-CAM to look at")
+
+    def explained(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+        watch = _Watch(layer=layer, shift=shift)
+        logits = model(images, watch, watch.tap)
+        return sign * chosen_output(logits, index, word).sum(), watch.seen[0]
+
+    gradient, activation = jax.grad(explained, has_aux=True)(jnp.zeros(shape.shape, shape.dtype))
+    weights = gradient.mean(axis=(1, 2), keepdims=True)
+    cam = jnp.maximum((weights * activation).sum(axis=3), 0)
+    return jax.image.resize(cam, images.shape[:3], "bilinear")
+
+
+def _activation(model: Model, images: jax.Array, layer: str) -> jax.Array | None:
+    watch = _Watch(layer=layer)
+    model(images, watch, watch.tap)
+    return watch.seen[0] if watch.seen else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watch(Plain):
+    """Plain operations that shift one layer's output (by zeros, to differentiate at it) and keep it."""
+
+    layer: str = ""
+    shift: Any = None
+    seen: list[Any] = dataclasses.field(default_factory=list)
+
+    def tap(self, name: str, y: jax.Array) -> jax.Array:
+        if name != self.layer:
+            return y
+        y = y if self.shift is None else y + self.shift
+        self.seen.append(y)
+        return y
+
+    def relu(self, x: jax.Array, name: str) -> jax.Array:
+        return self.tap(name, super().relu(x, name))
+
+    def silu(self, x: jax.Array, name: str) -> jax.Array:
+        return self.tap(name, super().silu(x, name))
