@@ -88,7 +88,26 @@ class Card:
             )
         try:
             norm = fields.pop("normalization")
-            norm = Normalization(mean=tuple(norm["mean"]), std=tuple(norm["std"]), order=norm["order"])
-            return cls(**fields, normalization=norm)
-        except (KeyError, TypeError) as error:
+            norm = Normalization(mean=_three(norm["mean"]), std=_three(norm["std"]), order=norm["order"])
+            names = {field.name for field in dataclasses.fields(cls)} - {"normalization"}
+            if fields.keys() != names:
+                raise ValueError(f"its fields differ by {', '.join(sorted(fields.keys() ^ names))}")
+            for value, allowed in (
+                (fields["architecture"], ("resnet50", "efficientnet_b0")),
+                (fields["padding"], ("symmetric", "same")),
+                (fields["high_means"], ("fake", "real")),
+                (norm.order, ("rgb", "bgr")),
+            ):
+                if value not in allowed:
+                    raise ValueError(f"{value!r} is not one of {', '.join(allowed)}")
+            if not isinstance(fields["num_outputs"], int) or fields["num_outputs"] < 1:
+                raise ValueError(f"{fields['num_outputs']!r} is no number of outputs")
+            fields["epsilon"] = float(fields["epsilon"])
+        except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None
+        return cls(**fields, normalization=norm)
+
+
+def _three(numbers: Any) -> tuple[float, float, float]:
+    r, g, b = (float(number) for number in numbers)
+    return r, g, b

@@ -66,8 +66,9 @@ def load(path: str | os.PathLike[str]) -> Model:
     path = Path(path)
     card = read_card(path)
     module = module_of(card)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    expected = jax.eval_shape(module.init, jax.random.key(0), image)
+    with jax.enable_x64(False):  # weights are float32 whatever the default
+        image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        expected = jax.eval_shape(module.init, jax.random.key(0), image)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             variables = checkpointer.restore((path / "weights").absolute(), expected)
@@ -76,6 +77,8 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise InputError(
             f"{path}: the weights are damaged, half-written or not a {card.architecture} ({reason}); convert again"
         ) from None
+    if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, expected):
+        raise InputError(f"{path}: the weights do not have the shapes of the card's {card.architecture}; convert again")
     if digest(variables) != card.weights_sha256:
         raise InputError(f"{path}: the weights do not have the hash that the card states; convert again")
     return Model(module, variables, card)
@@ -94,9 +97,10 @@ def read_card(path: Path) -> Card:
     if not (path / "card.json").is_file():
         raise InputError(f"{path} is not a tffjax checkpoint: it has no card.json")
     try:
-        return Card.from_json((path / "card.json").read_text())
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        return Card.from_json((path / "card.json").read_text(encoding="utf-8"))
+    except (InputError, UnicodeDecodeError) as error:
+        reason = error if isinstance(error, InputError) else "the card is damaged; convert the checkpoint again"
+        raise InputError(f"{path}: {reason}") from None
 
 
 def digest(variables: Any) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from tffjax import rules
 from tffjax.composites import COMPOSITES, Composite, LrpOps, rule
+from tffjax.convolution import on_cpu
 from tffjax.errors import InputError
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
@@ -62,6 +63,7 @@ def relevance(
     sites: bool = False,
     maps: tuple[str, ...] = (),
     precision: str = "highest",
+    micro_batch: int | None = None,
 ) -> Relevance:
     """Explain a network's output by layer-wise relevance propagation.
 
@@ -79,6 +81,8 @@ def relevance(
         sites: also return the sums of every site.
         maps: also return the relevance maps of these sites.
         precision: of convolutions and dots; `highest` is float32.
+        micro_batch: how many images to take at once, a divisor of their number; the result does not depend on it. By
+            default all, but four on a CPU, where that is faster.
 
     Raises:
         InputError: the dtypes differ or are not float32/float64, there is no such composite, site or output.
@@ -97,7 +101,11 @@ def relevance(
         target, word = None, target
     else:
         word = ""
-    found = _relevance(model, images, target, word, sign, composite, layers, sites, tuple(maps), precision)
+    _check_output(target, layers)
+    micro_batch = micro_batch or _micro_batch(images)
+    if len(images) % micro_batch:
+        raise InputError(f"{len(images)} images cannot be taken {micro_batch} at a time; micro_batch must divide them")
+    found = _relevance(model, images, target, word, sign, composite, layers, sites, tuple(maps), precision, micro_batch)
     # jit sorts dictionaries by key; sites come in the order of the network, maps in the order asked for
     in_order = {layer.name: found.sites[layer.name] for layer in layers if layer.name in found.sites}
     return found._replace(sites=in_order, maps={site: found.maps[site] for site in maps})
@@ -125,7 +133,21 @@ def composite_of(name: str, model: Model) -> Composite:
     return dataclasses.replace(composite, first=rule(rules.zb, low=low, high=high))
 
 
-@functools.partial(jax.jit, static_argnames=("word", "composite", "layers", "sites", "maps", "precision"))
+def _micro_batch(images: jax.Array) -> int:
+    """How many images a pass takes at once where the user does not say.
+
+    On a CPU, four: what a pass keeps for its way back then fits the memory that the process has already; for a
+    large batch, it is fetched from the system anew each time, which costs a sixth of the time.
+    """
+    spread = isinstance(images, jax.Array) and not isinstance(images, jax.core.Tracer) and len(images.devices()) > 1
+    if not on_cpu() or spread:
+        return len(images)
+    return next(size for size in (4, 3, 2, 1) if len(images) % size == 0)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("word", "composite", "layers", "sites", "maps", "precision", "micro_batch")
+)
 def _relevance(
     model: Model,
     images: jax.Array,
@@ -137,10 +159,38 @@ def _relevance(
     sites: bool,
     maps: tuple[str, ...],
     precision: str,
+    micro_batch: int,
 ) -> Relevance:
     model = canonize(model)
+    count = len(images)
+    sign = jnp.asarray(sign, images.dtype)
+    target = jax.tree.map(lambda index: jnp.broadcast_to(jnp.asarray(index), (count,)), target)
+
+    def explain(images: jax.Array, target: Any) -> Relevance:
+        return _one_pass(model, images, target, word, sign, composite, layers, sites, maps, precision)
+
+    if micro_batch >= count:
+        return explain(images, target)
+    split = jax.tree.map(lambda a: a.reshape(-1, micro_batch, *a.shape[1:]), (images, target))
+    found = jax.lax.map(lambda part: explain(*part), split)
+    return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), found)
+
+
+def _one_pass(
+    model: Model,
+    images: jax.Array,
+    target: Any,
+    word: str,
+    sign: jax.Array,
+    composite: Composite,
+    layers: tuple[Layer, ...],
+    sites: bool,
+    maps: tuple[str, ...],
+    precision: str,
+) -> Relevance:
+    """`_relevance` for images that are taken at once; the target has one entry an image."""
     shapes = {layer.name: layer.shape for layer in layers if layer.is_site}
-    count = images.shape[0]
+    count = len(images)
     probes = (
         {name: zeros_varying_like(images, (count, 2, shape[-1])) for name, shape in shapes.items() if sites},
         {name: zeros_varying_like(images, (count, *shapes[name])) for name in maps},
@@ -163,7 +213,7 @@ def _relevance(
         return chosen_output(logits, target, word), logits
 
     value, pullback, logits = jax.vjp(explained, images, probes, has_aux=True)
-    received, (sums, full) = pullback(jnp.broadcast_to(jnp.asarray(sign, value.dtype), value.shape))
+    received, (sums, full) = pullback(jnp.broadcast_to(sign, value.shape))
     return Relevance(logits, received * images if composite.times_input else received, sums, full)
 
 
@@ -171,11 +221,11 @@ def _neuron(y: jax.Array, target: Neuron) -> jax.Array:
     """The values (n,) of one neuron an image."""
     n, h, w, _ = y.shape
     rows = jnp.arange(n)
-    channel = y[rows, :, :, jnp.broadcast_to(jnp.asarray(target.channel), (n,))].reshape(n, h * w)
+    channel = y[rows, :, :, target.channel].reshape(n, h * w)
     if target.position is None:
         place = jax.lax.stop_gradient(channel).argmax(axis=1)
     else:
-        place = jnp.broadcast_to(jnp.asarray(target.position[0]) * w + jnp.asarray(target.position[1]), (n,))
+        place = target.position[0] * w + target.position[1]
     return channel[rows, place]
 
 
@@ -184,10 +234,14 @@ def chosen_output(logits: jax.Array, target: Any, word: str) -> jax.Array:
     n, outputs = logits.shape
     if word == "logit" and outputs != 1:
         raise InputError(f"'logit' needs a network with one output, this one has {outputs}; choose 'top' or an index")
+    index = logits.argmax(axis=1) if word else jnp.broadcast_to(target, (n,))
+    return jnp.take_along_axis(logits, index[:, None], axis=1)[:, 0]
+
+
+def _check_output(target: Any, layers: tuple[Layer, ...]) -> None:
+    outputs = layers[-1].shape[-1]
     if isinstance(target, int) and not 0 <= target < outputs:
         raise InputError(f"there is no output {target}, the network has {outputs}")
-    index = logits.argmax(axis=1) if word else jnp.broadcast_to(jnp.asarray(target), (n,))
-    return jnp.take_along_axis(logits, index[:, None], axis=1)[:, 0]
 
 
 def check_types(model: Model, images: jax.Array) -> None:

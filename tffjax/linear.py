@@ -1,49 +1,68 @@
 """Linear maps of layers, each with its transpose: what the rules redistribute relevance over.
 
-A map is called with an input and a kernel (None where it has none) and knows nothing of biases.
-`transpose(s, kernel, like)` is the gradient of `sum(s * map(x, kernel))` with respect to x, for an x of the shape of
-`like`. All are hashable and hold no arrays.
+A map knows nothing of biases; its kernel is None where it has none. All are hashable and hold no arrays. Each has
+
+- `map(x, kernel)`;
+- `map.transposes(s, kernels, like)`: for each kernel, the gradient of `sum(s * map(x, kernel))` with respect to an x of
+  the shape of `like` (whose batch size may be 1); several kernels share the work on s;
+- `map.positive(x, kernel)`: the sum of the positive contributions only, `map(x+, w+) + map(x-, w-)`.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tffjax import convolution
 from tffjax.convolution import Geometry
-from tffjax.ops import average_pool
+from tffjax.pooling import average_pool
+from tffjax.transpose import conv_transpose
 
 
 @dataclasses.dataclass(frozen=True)
 class Conv:
-    """Convolution, NHWC and HWIO."""
+    """Convolution, (n, h, w, i) to (n, oh, ow, o), kernel HWIO."""
 
     geometry: Geometry
     precision: str = "highest"
 
     def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """The convolution of x, (n, h, w, i), with a kernel."""
+        """The convolution."""
         return convolution.conv(x, kernel, self.geometry, self.precision)
 
-    def transpose(self, s: jax.Array, kernel: jax.Array, like: jax.Array) -> jax.Array:
-        """(n, oh, ow, o) to (n, h, w, i)."""
-        return convolution.conv_transpose(s, kernel, self.geometry, like.shape[1:3], self.precision)
+    def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
+        """(n, oh, ow, o) to (n, h, w, i) for each kernel."""
+        size = like.shape[1:3]
+        if self.geometry.groups > 1 or len(kernels) == 1:
+            return [conv_transpose(s, kernel, self.geometry, size, self.precision) for kernel in kernels]
+        stacked = conv_transpose(s, jnp.concatenate(kernels, axis=2), self.geometry, size, self.precision)
+        return jnp.split(stacked, len(kernels), axis=3)
+
+    def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Sum of the positive contributions."""
+        if convolution.by_shifts(x, kernel, self.geometry):
+            return convolution.conv(x, kernel, self.geometry, self.precision, contribution=_relu)
+        return _positive(self, x, kernel)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dense:
-    """Matrix product."""
+    """Matrix product, (n, i) to (n, o)."""
 
     precision: str = "highest"
 
     def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """The product of x, (n, i), with a kernel (i, o)."""
+        """The product with a kernel (i, o)."""
         return jnp.dot(x, kernel, precision=self.precision)
 
-    def transpose(self, s: jax.Array, kernel: jax.Array, like: jax.Array) -> jax.Array:
-        """(n, o) to (n, i)."""
-        return jnp.dot(s, kernel.T, precision=self.precision)
+    def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
+        """(n, o) to (n, i) for each kernel."""
+        return [jnp.dot(s, kernel.T, precision=self.precision) for kernel in kernels]
+
+    def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Sum of the positive contributions."""
+        return _positive(self, x, kernel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +75,16 @@ class AveragePool:
         """The averages of x, (n, h, w, c)."""
         return jnp.mean(x, axis=(1, 2)) if self.window is None else average_pool(x, self.window)
 
-    def transpose(self, s: jax.Array, kernel: None, like: jax.Array) -> jax.Array:
+    def transposes(self, s: jax.Array, kernels: list[None], like: jax.Array) -> list[jax.Array]:
         """Every input of a window gets an equal share."""
         shape = jax.ShapeDtypeStruct((s.shape[0], *like.shape[1:]), s.dtype)
         (x,) = jax.linear_transpose(lambda x: self(x, None), shape)(s)
-        return x
+        return [x] * len(kernels)
+
+
+def _positive(linear: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return linear(jnp.maximum(x, 0), jnp.maximum(kernel, 0)) + linear(jnp.minimum(x, 0), jnp.minimum(kernel, 0))
+
+
+def _relu(x: jax.Array) -> jax.Array:
+    return jnp.maximum(x, 0)

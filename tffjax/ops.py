@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from tffjax import convolution
 from tffjax.convolution import Geometry
+from tffjax.pooling import average_pool, max_pool
 
 Tap = Callable[[str, jax.Array], jax.Array]
 
@@ -98,23 +98,3 @@ class Plain:
     def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n #h #w c"], name: str) -> Float[Array, "n h w c"]:
         """Squeeze-excite product x * gate."""
         return x * gate
-
-
-def average_pool(x: Float[Array, "n h w c"], window: tuple[int, int]) -> Float[Array, "n oh ow c"]:
-    """Average over non-overlapping windows; rows and columns that do not fill a window are dropped."""
-    n, h, w, c = x.shape
-    (wv, wh) = window
-    cropped = x[:, : h // wv * wv, : w // wh * wh]
-    return cropped.reshape(n, h // wv, wv, w // wh, wh, c).mean(axis=(2, 4))
-
-
-def max_pool(x: Float[Array, "n h w c"], window: tuple[int, int], geometry: Geometry) -> Float[Array, "n oh ow c"]:
-    """Maximum over windows; padding never wins. Its gradient goes to the first maximum in scan order."""
-    return lax.reduce_window(
-        x,
-        -jnp.inf,
-        lax.max,
-        window_dimensions=(1, *window, 1),
-        window_strides=(1, *geometry.stride, 1),
-        padding=((0, 0), *geometry.padding, (0, 0)),
-    )

@@ -2,7 +2,7 @@
 
 Every rule is the same generic step (`redistribute`) on modified inputs and kernels: with z = map(x', w'),
 
-    S = R / stabilize(z)        R_in = x' * map_transposed(S, w')
+    S = R / stabilize(z)        R_in = x' * transpose(S, w')
 
 so input i gets from output j the share x'_i w'_ij / z_j. A rule takes
 
@@ -89,7 +89,8 @@ def redistribute(
         z = z if bias is None else z + bias
     denominator = stabilizer(z)
     s = relevance / denominator
-    received = sum(x * linear.transpose(s, kernel, x) for x, kernel in parts)
+    shares = linear.transposes(s, [kernel for _, kernel in parts], parts[0][0])
+    received = sum(x * share for (x, _), share in zip(parts, shares, strict=True))
     # Unless somebody asks for them, XLA drops these sums.
     zero = z == 0
     return received, Lost(
@@ -278,10 +279,10 @@ def sum_epsilon(
 def _positive_share(
     linear: Any, x: jax.Array, kernel: jax.Array, relevance: jax.Array, nonnegative: bool
 ) -> tuple[jax.Array, Lost]:
-    parts = ((positive(x), positive(kernel)), (negative(x), negative(kernel)))
     if nonnegative:
-        parts = ((x, positive(kernel)),)
-    return redistribute(linear, parts, relevance, Stabilizer(AT_ZERO))
+        return redistribute(linear, ((x, positive(kernel)),), relevance, Stabilizer(AT_ZERO))
+    parts = ((positive(x), positive(kernel)), (negative(x), negative(kernel)))
+    return redistribute(linear, parts, relevance, Stabilizer(AT_ZERO), output=linear.positive(x, kernel))
 
 
 def _negative_share(

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from tffjax.models.model import Model
 from tffjax.ops import Plain
+from tffjax.tracing import layers_of
 
 
 class Site(NamedTuple):
@@ -40,15 +41,15 @@ class Record:
 
 def sites_of(model: Model, height: int, width: int) -> tuple[Site, ...]:
     """The sites of a network in the order in which they are computed, for images of this size. Computes nothing."""
-    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)
-    _, outputs = jax.eval_shape(site_outputs, model, image)
-    return tuple(Site(name, y.shape[3], *y.shape[1:3]) for name, y in outputs.items())
+    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
+    shapes = ((layer.name, layer.shape) for layer in layers_of(model, image) if layer.is_site)
+    return tuple(Site(name, channels, h, w) for name, (h, w, channels) in shapes)
 
 
 def site_outputs(
     model: Model, images: Float[Array, "n h w c"], ops: Plain = Plain()
 ) -> tuple[Float[Array, "n outputs"], dict[str, jax.Array]]:
-    """Logits, and the output (n, h, w, c) of every site, in the order in which they are computed."""
+    """Logits, and the output (n, h, w, c) of every site by name (`jit` sorts them; `sites_of` keeps the order)."""
     record = Record()
     logits = model(images, ops, record)
     return logits, record.outputs

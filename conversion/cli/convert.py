@@ -82,6 +82,9 @@ def read_torch(source: Path, normalization: str = "imagenet", high_means: str = 
     Raises:
         InputError: as `conversion.checkpoint`.
     """
+    import jax
+    import jax.numpy as jnp
+
     from conversion import checkpoint
     from tffjax.models import Model, module_of
 
@@ -96,7 +99,7 @@ def read_torch(source: Path, normalization: str = "imagenet", high_means: str = 
         source=source.name,
         source_sha256=_sha256(source),
     )
-    return Model(module_of(card), variables, card)
+    return Model(module_of(card), jax.tree.map(jnp.asarray, variables), card)
 
 
 def _write_torch(state_dict: dict[str, "torch.Tensor"], out: Path) -> None:

@@ -1,0 +1,87 @@
+"""Average and maximum pooling, NHWC.
+
+The gradient of XLA's maximum pool is a scalar loop on CPUs, 25 times the price of the pool. There it is written as one
+comparison for each tap of the window.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from tffjax.convolution import Geometry, Pair, on_cpu, pad
+from tffjax.transpose import phase, weave
+
+
+def average_pool(x: Float[Array, "n h w c"], window: Pair) -> Float[Array, "n oh ow c"]:
+    """Average over non-overlapping windows; rows and columns that do not fill a window are dropped."""
+    n, h, w, c = x.shape
+    (wv, wh) = window
+    cropped = x[:, : h // wv * wv, : w // wh * wh]
+    return cropped.reshape(n, h // wv, wv, w // wh, wh, c).mean(axis=(2, 4))
+
+
+def max_pool(x: Float[Array, "n h w c"], window: Pair, geometry: Geometry) -> Float[Array, "n oh ow c"]:
+    """Maximum over windows; padding never wins. Its gradient goes to the first maximum in scan order."""
+    if on_cpu() and geometry.dilation == (1, 1):
+        return _max_pool_on_cpu(window, geometry, x)
+    return _reduce_window(x, window, geometry)
+
+
+def _reduce_window(x: jax.Array, window: Pair, geometry: Geometry) -> jax.Array:
+    return lax.reduce_window(
+        x,
+        -jnp.inf,
+        lax.max,
+        window_dimensions=(1, *window, 1),
+        window_strides=(1, *geometry.stride, 1),
+        padding=((0, 0), *geometry.padding, (0, 0)),
+        window_dilation=(1, *geometry.dilation, 1),
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _max_pool_on_cpu(window: Pair, geometry: Geometry, x: jax.Array) -> jax.Array:
+    return _reduce_window(x, window, geometry)
+
+
+def _forward(window: Pair, geometry: Geometry, x: jax.Array) -> tuple[jax.Array, Any]:
+    y = _reduce_window(x, window, geometry)
+    return y, (x, y)
+
+
+def _backward(window: Pair, geometry: Geometry, residuals: Any, gradient: jax.Array) -> tuple[jax.Array]:
+    x, y = residuals
+    winner = _winner(x, y, window, geometry)
+    (sv, sh), size = geometry.stride, x.shape[1:3]
+    rows = [phase(r, sv, geometry.padding[0][0], window[0], size[0], y.shape[1]) for r in range(sv)]
+    columns = [phase(r, sh, geometry.padding[1][0], window[1], size[1], y.shape[2]) for r in range(sh)]
+    parts = []
+    for taps_v, pad_v, count_v in rows:
+        for taps_h, pad_h, count_h in columns:
+            part = jnp.zeros((x.shape[0], count_v, count_h, x.shape[3]), gradient.dtype)
+            spread, won_by = lax.optimization_barrier((pad(gradient, (pad_v, pad_h)), pad(winner, (pad_v, pad_h), -1)))
+            for i, a in enumerate(range(window[0])[taps_v]):
+                for j, b in enumerate(range(window[1])[taps_h]):
+                    here = (slice(None), slice(i, i + count_v), slice(j, j + count_h))
+                    part = part + jnp.where(won_by[here] == a * window[1] + b, spread[here], 0)
+            parts.append(part)
+    return (weave(parts, geometry.stride, size),)
+
+
+def _winner(x: jax.Array, y: jax.Array, window: Pair, geometry: Geometry) -> jax.Array:
+    """Index of the first tap, in scan order, that holds the maximum of its window."""
+    padded = lax.optimization_barrier(pad(x, geometry.padding, -jnp.inf))
+    (sv, sh), (_, oh, ow, _) = geometry.stride, y.shape
+    winner = jnp.full(y.shape, -1, jnp.int32)
+    for a in reversed(range(window[0])):
+        for b in reversed(range(window[1])):
+            tap = padded[:, a : a + (oh - 1) * sv + 1 : sv, b : b + (ow - 1) * sh + 1 : sh]
+            winner = jnp.where(tap == y, a * window[1] + b, winner)
+    return winner
+
+
+_max_pool_on_cpu.defvjp(_forward, _backward)

@@ -1,0 +1,153 @@
+"""The transpose of a convolution; on CPUs, as exact equivalents of what XLA does slowly there.
+
+Input row h meets tap a in output row o where h + before = stride * o + a. Rows h of one residue modulo the stride meet
+the same taps: they are a dense convolution of the output with those taps, reversed (a *phase*).
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from tffjax import convolution
+from tffjax.convolution import Geometry, Pair
+
+FEW_CHANNELS = 16
+"""Up to so many input channels, all phases are computed as the channels of one convolution: narrow ones are slow."""
+
+
+def conv_transpose(
+    y: Float[Array, "n oh ow o"],
+    kernel: Float[Array, "kh kw i_per_group o"],
+    geometry: Geometry,
+    size: Pair,
+    precision: str = "highest",
+) -> Float[Array, "n h w i"]:
+    """The transpose of `conv` with respect to its input, for an input of height and width `size`."""
+    if convolution.on_cpu():
+        return _on_cpu(y, kernel, geometry, size, precision)
+    shape = jax.ShapeDtypeStruct((y.shape[0], *size, kernel.shape[2] * geometry.groups), y.dtype)
+    (x,) = jax.linear_transpose(lambda x: convolution.native(x, kernel, geometry, precision), shape)(y)
+    return x
+
+
+def _on_cpu(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, precision: str) -> jax.Array:
+    dense = geometry.groups == 1 and geometry.dilation == (1, 1)
+    if dense and kernel.shape[:2] == (1, 1):
+        x = convolution.dot(y, kernel[0, 0].T, precision)
+        return _spread(x, (1, 1), geometry, size)
+    if dense and geometry.stride != (1, 1):
+        few = kernel.shape[2] <= FEW_CHANNELS
+        return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
+    spread = _spread(y, kernel.shape[:2], geometry, size)
+    if convolution.is_depthwise(kernel.shape[2] * geometry.groups, kernel, geometry) and geometry.dilation == (1, 1):
+        return convolution.depthwise(spread, kernel[::-1, ::-1], (1, 1))
+    # XLA's own transpose of grouped and dilated convolutions aborts the process for some shapes (jaxlib 0.10).
+    flipped = _swap_channels(kernel[::-1, ::-1], geometry.groups)
+    stride_one = Geometry(dilation=geometry.dilation, groups=geometry.groups)
+    return convolution.native(spread, flipped, stride_one, precision)
+
+
+def phase(residue: int, stride: int, before: int, kernel: int, size: int, out: int) -> tuple[slice, Pair, int]:
+    """How the input rows residue, residue + stride, ... meet the output: taps, padding of the output, number of rows.
+
+    The taps of one residue come in reverse; after the padding, row m meets the i-th of them in output row m + i.
+    """
+    count = -(-size // stride)
+    first = (residue + before) % stride
+    taps = len(range(first, kernel, stride))
+    if taps == 0:
+        return slice(0, 0), (0, 0), count
+    shift = (residue + before - first) // stride  # row m meets the smallest tap in output row m + shift
+    low = taps - 1 - shift
+    high = count + shift - out
+    last = first + (taps - 1) * stride
+    reverse = slice(last, first - stride if first >= stride else None, -stride)
+    return reverse, (low, high), count
+
+
+def weave(phases: list[jax.Array], stride: Pair, size: Pair) -> jax.Array:
+    """Put together an array of height and width `size` from its rows and columns of each residue modulo the stride."""
+    if len(phases) == 1:
+        return phases[0]
+    (n, h, w, c), (sv, sh) = phases[0].shape, stride
+    stacked = jnp.stack(phases, axis=1).reshape(n, sv, sh, h, w, c)
+    return stacked.transpose(0, 3, 1, 4, 2, 5).reshape(n, h * sv, w * sh, c)[:, : size[0], : size[1]]
+
+
+def _spread(y: jax.Array, kernel: Pair, geometry: Geometry, size: Pair) -> jax.Array:
+    """The output with stride - 1 zeros between rows and columns, padded so that the reversed kernel fits the input."""
+    config = [(0, 0, 0)]
+    for axis, (before, _) in enumerate(geometry.padding):
+        extent = (kernel[axis] - 1) * geometry.dilation[axis]
+        low, between = extent - before, geometry.stride[axis] - 1
+        rows = y.shape[axis + 1] + (y.shape[axis + 1] - 1) * between
+        config.append((low, size[axis] + extent - low - rows, between))
+    return lax.pad(y, jnp.zeros((), y.dtype), [*config, (0, 0, 0)])
+
+
+def _phase_by_phase(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, precision: str) -> jax.Array:
+    rows, columns = _phases(y, kernel, geometry, size)
+    kernel = kernel.swapaxes(2, 3)
+    phases = []
+    for taps_v, pad_v, count_v in rows:
+        for taps_h, pad_h, count_h in columns:
+            part = kernel[taps_v, taps_h]
+            padded = convolution.pad(y, (pad_v, pad_h))
+            if 0 in part.shape:
+                phases.append(jnp.zeros((y.shape[0], count_v, count_h, kernel.shape[3]), y.dtype))
+            elif part.shape[:2] == (1, 1):
+                phases.append(convolution.dot(padded, part[0, 0], precision))
+            else:
+                phases.append(convolution.native(padded, part, Geometry(), precision))
+    return weave(phases, geometry.stride, size)
+
+
+def _phases_as_channels(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, precision: str) -> jax.Array:
+    """One convolution whose output channels are (row phase, column phase, channel); shorter phases get zero taps."""
+    rows, columns = _phases(y, kernel, geometry, size)
+    kernel = kernel.swapaxes(2, 3)
+    (before_v, taps_v, count_v), (before_h, taps_h, count_h) = (
+        _common(rows, kernel.shape[0]),
+        _common(columns, kernel.shape[1]),
+    )
+    parts = []
+    for row, (low_v, _), _ in rows:
+        for column, (low_h, _), _ in columns:
+            part = kernel[row, column]
+            above, left = before_v - low_v, before_h - low_h
+            below, right = taps_v - part.shape[0] - above, taps_h - part.shape[1] - left
+            parts.append(jnp.pad(part, ((above, below), (left, right), (0, 0), (0, 0))))
+    padding = (
+        (before_v, count_v + taps_v - 1 - y.shape[1] - before_v),
+        (before_h, count_h + taps_h - 1 - y.shape[2] - before_h),
+    )
+    x = convolution.native(convolution.pad(y, padding), jnp.concatenate(parts, axis=3), Geometry(), precision)
+    (sv, sh), channels = geometry.stride, kernel.shape[3]
+    x = x.reshape(y.shape[0], count_v, count_h, sv, sh, channels).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(y.shape[0], count_v * sv, count_h * sh, channels)[:, : size[0], : size[1]]
+
+
+def _phases(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair) -> list[list[tuple[slice, Pair, int]]]:
+    """`phase` of every residue, for rows and for columns."""
+    return [
+        [
+            phase(r, stride, geometry.padding[axis][0], kernel.shape[axis], size[axis], y.shape[axis + 1])
+            for r in range(stride)
+        ]
+        for axis, stride in enumerate(geometry.stride)
+    ]
+
+
+def _common(phases: list[tuple[slice, Pair, int]], kernel: int) -> tuple[int, int, int]:
+    """Padding before, number of taps and number of rows of one window that holds the taps of all phases."""
+    lengths = [(low, len(range(kernel)[taps])) for taps, (low, _), _ in phases]
+    before = max(low for low, _ in lengths)
+    return before, max(before - low + taps for low, taps in lengths), phases[0][2]
+
+
+def _swap_channels(kernel: jax.Array, groups: int) -> jax.Array:
+    """Input and output channels exchanged within each group: (kh, kw, i/g, o) -> (kh, kw, o/g, i)."""
+    kh, kw, i_per_group, o = kernel.shape
+    grouped = kernel.reshape(kh, kw, i_per_group, groups, o // groups)
+    return grouped.transpose(0, 1, 4, 3, 2).reshape(kh, kw, o // groups, groups * i_per_group)
