@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from tffjax.composites import Composite, LrpOps
+from tffjax.convolution import zeros_varying_like
 from tffjax.errors import InputError
 from tffjax.explain import check_types, chosen_output, composite_of
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.ops import no_tap
-from tffjax.sites import zeros_varying_like
 from tffjax.tracing import Layer, layers_of
 
 UNEXPLAINED = 1e-4

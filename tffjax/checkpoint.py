@@ -2,10 +2,12 @@
 
 CHECKPOINT/card.json      tffjax.card.Card
 CHECKPOINT/weights/       Orbax, the float32 Flax variables
+CHECKPOINT/files.json     SHA-256 of every file of the weights
 """
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -47,7 +49,8 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / "weights", variables)
-        (temporary / "card.json").write_text(card.to_json())
+        (temporary / "card.json").write_text(card.to_json(), encoding="utf-8")
+        (temporary / "files.json").write_text(json.dumps(_hashes(temporary / "weights"), indent=1), encoding="utf-8")
         if path.exists():
             shutil.rmtree(path)
         temporary.rename(path)
@@ -65,6 +68,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     """
     path = Path(path)
     card = read_card(path)
+    _check_files(path)
     module = module_of(card)
     with jax.enable_x64(False):  # weights are float32 whatever the default
         image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
@@ -72,13 +76,12 @@ def load(path: str | os.PathLike[str]) -> Model:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             variables = checkpointer.restore((path / "weights").absolute(), expected)
-    except Exception as error:  # Orbax and TensorStore raise many kinds; every one means that it cannot be read
+    except Exception as error:  # Orbax raises many kinds; the files are whole, so the card asks for other arrays
         reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(
-            f"{path}: the weights are damaged, half-written or not a {card.architecture} ({reason}); convert again"
-        ) from None
+        raise InputError(f"{path}: the weights are not a {card.architecture} ({reason}); convert again") from None
     if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, expected):
-        raise InputError(f"{path}: the weights do not have the shapes of the card's {card.architecture}; convert again")
+        what = f"{card.architecture} with outputs: {card.num_outputs}"
+        raise InputError(f"{path}: the weights are not a {what}, as the card says; convert again")
     if digest(variables) != card.weights_sha256:
         raise InputError(f"{path}: the weights do not have the hash that the card states; convert again")
     return Model(module, variables, card)
@@ -101,6 +104,33 @@ def read_card(path: Path) -> Card:
     except (InputError, UnicodeDecodeError) as error:
         reason = error if isinstance(error, InputError) else "the card is damaged; convert the checkpoint again"
         raise InputError(f"{path}: {reason}") from None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    hashes = {}
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with file.open("rb") as stream:
+            hashes[file.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
+
+
+def _check_files(path: Path) -> None:
+    """Raise an InputError unless the weights' files are those that were written.
+
+    Orbax would find out too, but its readers report from the background, file by file, long after the error.
+    """
+    try:
+        expected = json.loads((path / "files.json").read_text(encoding="utf-8"))
+        found = _hashes(path / "weights")
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    except (OSError, ValueError, AttributeError):
+        wrong = ["files.json"]
+    if wrong:
+        more = f" and {len(wrong) - 1} more files" if len(wrong) > 1 else ""
+        raise InputError(
+            f"{path}: the weights are damaged, half-written or exchanged ({wrong[0]}{more} missing or changed); "
+            "convert again"
+        )
 
 
 def digest(variables: Any) -> str:

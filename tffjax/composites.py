@@ -27,11 +27,11 @@ from tffjax.tracing import Layer
 class Rule:
     """A function of `tffjax.rules` (or your own with the same signature) with its constants; make one with `rule`."""
 
-    function: Callable[..., tuple[jax.Array, rules.Lost]]
+    function: Callable[..., tuple[Any, ...]]
     parameters: tuple[tuple[str, Any], ...] = ()
 
-    def __call__(self, *arrays: Any) -> tuple[jax.Array, rules.Lost]:
-        """Apply the rule."""
+    def __call__(self, *arrays: Any) -> tuple[Any, ...]:
+        """Apply the rule: the relevance at each input, then what was lost."""
         return self.function(*arrays, **dict(self.parameters))
 
     @property
@@ -43,7 +43,7 @@ class Rule:
         return self.name + "".join(f" {name}={_short(value)}" for name, value in self.parameters)
 
 
-def rule(function: Callable[..., tuple[jax.Array, rules.Lost]], **parameters: Any) -> Rule:
+def rule(function: Callable[..., tuple[Any, ...]], **parameters: Any) -> Rule:
     """A rule with constants, e.g. `rule(rules.epsilon, epsilon=0.01)`. The constants must be hashable."""
     return Rule(function, tuple(sorted(parameters.items())))
 

@@ -69,6 +69,12 @@ def by_shifts(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
     return on_cpu() and geometry.dilation == (1, 1) and is_depthwise(x.shape[-1], kernel, geometry)
 
 
+def zeros_varying_like(like: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Zeros (n, ...) that vary over the same mesh axes as `like` (n, h, w, c): `shard_map` asks for that."""
+    rows = jnp.zeros_like(like[:, 0, 0, 0])
+    return jnp.broadcast_to(rows.reshape(-1, *[1] * (len(shape) - 1)), shape)
+
+
 def on_cpu() -> bool:
     """Whether functions traced now will run on a CPU."""
     return jax.default_backend() == "cpu"

@@ -6,16 +6,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tffjax import rules
+from tffjax.compilation import Pass, in_micro_batches, micro_batch_size
 from tffjax.composites import COMPOSITES, Composite, LrpOps, rule
-from tffjax.convolution import on_cpu
+from tffjax.convolution import zeros_varying_like
 from tffjax.errors import InputError
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.models.resnet50 import ResNet50
-from tffjax.sites import probe_maps, probe_sums, zeros_varying_like
+from tffjax.sites import probe_maps, probe_sums
 from tffjax.tracing import Layer, layers_of
 
 
@@ -57,7 +59,7 @@ def relevance(
     model: Model,
     images: Float[Array, "n h w c"],
     *,
-    target: int | str | Neuron | Int[Array, " n"] = "logit",
+    target: int | str | Neuron | Int[Array, "*n"] = "logit",
     composite: str | Composite = "beta0",
     sign: int = 1,
     sites: bool = False,
@@ -89,10 +91,10 @@ def relevance(
     """
     check_types(model, images)
     layers = layers_of(model, images)
-    known = {layer.name for layer in layers if layer.is_site}
-    asked = {*maps, target.site} if isinstance(target, Neuron) else set(maps)
-    if asked - known:
-        raise InputError(f"the network has no site {min(asked - known)!r}; it has {', '.join(list(known)[:3])}, ...")
+    shapes = {layer.name: layer.shape for layer in layers if layer.is_site}
+    for site in (*maps, *((target.site,) if isinstance(target, Neuron) else ())):
+        if site not in shapes:
+            raise InputError(f"the network has no site {site!r}; it has {', '.join(list(shapes)[:3])}, ...")
     if isinstance(composite, str):
         composite = composite_of(composite, model)
     if isinstance(target, str):
@@ -101,8 +103,14 @@ def relevance(
         target, word = None, target
     else:
         word = ""
-    _check_output(target, layers)
-    micro_batch = micro_batch or _micro_batch(images)
+    if isinstance(target, Neuron):
+        h, w, channels = shapes[target.site]
+        _check_range("channel", target.channel, channels)
+        for index, size in zip(target.position or (), (h, w), strict=False):
+            _check_range("position", index, size)
+    elif target is not None:
+        _check_range("output", target, layers[-1].shape[-1])
+    micro_batch = micro_batch or micro_batch_size(images)
     if len(images) % micro_batch:
         raise InputError(f"{len(images)} images cannot be taken {micro_batch} at a time; micro_batch must divide them")
     found = _relevance(model, images, target, word, sign, composite, layers, sites, tuple(maps), precision, micro_batch)
@@ -133,22 +141,7 @@ def composite_of(name: str, model: Model) -> Composite:
     return dataclasses.replace(composite, first=rule(rules.zb, low=low, high=high))
 
 
-def _micro_batch(images: jax.Array) -> int:
-    """How many images a pass takes at once where the user does not say.
-
-    On a CPU, four: what a pass keeps for its way back then fits the memory that the process has already; for a
-    large batch, it is fetched from the system anew each time, which costs a sixth of the time.
-    """
-    spread = isinstance(images, jax.Array) and not isinstance(images, jax.core.Tracer) and len(images.devices()) > 1
-    if not on_cpu() or spread:
-        return len(images)
-    return next(size for size in (4, 3, 2, 1) if len(images) % size == 0)
-
-
-@functools.partial(
-    jax.jit, static_argnames=("word", "composite", "layers", "sites", "maps", "precision", "micro_batch")
-)
-def _relevance(
+def _explain_batch(
     model: Model,
     images: jax.Array,
     target: Any,
@@ -162,18 +155,18 @@ def _relevance(
     micro_batch: int,
 ) -> Relevance:
     model = canonize(model)
-    count = len(images)
     sign = jnp.asarray(sign, images.dtype)
-    target = jax.tree.map(lambda index: jnp.broadcast_to(jnp.asarray(index), (count,)), target)
+    target = jax.tree.map(lambda index: jnp.broadcast_to(jnp.asarray(index), (len(images),)), target)
 
-    def explain(images: jax.Array, target: Any) -> Relevance:
-        return _one_pass(model, images, target, word, sign, composite, layers, sites, maps, precision)
+    def explain(batch: tuple[jax.Array, Any]) -> Relevance:
+        return _one_pass(model, *batch, word, sign, composite, layers, sites, maps, precision)
 
-    if micro_batch >= count:
-        return explain(images, target)
-    split = jax.tree.map(lambda a: a.reshape(-1, micro_batch, *a.shape[1:]), (images, target))
-    found = jax.lax.map(lambda part: explain(*part), split)
-    return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), found)
+    return in_micro_batches(explain, (images, target), micro_batch)
+
+
+_relevance = Pass(
+    _explain_batch, static_argnames=("word", "composite", "layers", "sites", "maps", "precision", "micro_batch")
+)
 
 
 def _one_pass(
@@ -188,7 +181,7 @@ def _one_pass(
     maps: tuple[str, ...],
     precision: str,
 ) -> Relevance:
-    """`_relevance` for images that are taken at once; the target has one entry an image."""
+    """`_explain_batch` for images that are taken at once; the target has one entry an image."""
     shapes = {layer.name: layer.shape for layer in layers if layer.is_site}
     count = len(images)
     probes = (
@@ -202,10 +195,11 @@ def _one_pass(
         kept = {}
 
         def tap(site: str, y: jax.Array) -> jax.Array:
+            y = probe_sums(y, sums.get(site), composite.times_input)
+            y = probe_maps(y, full.get(site), composite.times_input)
             if isinstance(target, Neuron) and site == target.site:
                 kept[site] = y
-            y = probe_sums(y, sums.get(site), composite.times_input)
-            return probe_maps(y, full.get(site), composite.times_input)
+            return y
 
         logits = model(images, ops, tap)
         if isinstance(target, Neuron):
@@ -213,7 +207,7 @@ def _one_pass(
         return chosen_output(logits, target, word), logits
 
     value, pullback, logits = jax.vjp(explained, images, probes, has_aux=True)
-    received, (sums, full) = pullback(jnp.broadcast_to(sign, value.shape))
+    received, (sums, full) = pullback(jnp.zeros_like(value) + sign)
     return Relevance(logits, received * images if composite.times_input else received, sums, full)
 
 
@@ -238,10 +232,13 @@ def chosen_output(logits: jax.Array, target: Any, word: str) -> jax.Array:
     return jnp.take_along_axis(logits, index[:, None], axis=1)[:, 0]
 
 
-def _check_output(target: Any, layers: tuple[Layer, ...]) -> None:
-    outputs = layers[-1].shape[-1]
-    if isinstance(target, int) and not 0 <= target < outputs:
-        raise InputError(f"there is no output {target}, the network has {outputs}")
+def _check_range(what: str, index: Any, size: int) -> None:
+    """Raise an InputError for an index out of range; the values of traced ones cannot be known."""
+    if isinstance(index, jax.core.Tracer):
+        return
+    for value in np.ravel(np.asarray(index)):
+        if not 0 <= value < size:
+            raise InputError(f"there is no {what} {value}; there are {size}, counted from 0")
 
 
 def check_types(model: Model, images: jax.Array) -> None:

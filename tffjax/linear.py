@@ -4,7 +4,7 @@ A map knows nothing of biases; its kernel is None where it has none. All are has
 
 - `map(x, kernel)`;
 - `map.transposes(s, kernels, like)`: for each kernel, the gradient of `sum(s * map(x, kernel))` with respect to an x of
-  the shape of `like` (whose batch size may be 1); several kernels share the work on s;
+  the shape of `like` (whose batch size may be 1); strided ones of few channels share the work on s;
 - `map.positive(x, kernel)`: the sum of the positive contributions only, `map(x+, w+) + map(x-, w-)`.
 """
 
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from tffjax import convolution
 from tffjax.convolution import Geometry
 from tffjax.pooling import average_pool
-from tffjax.transpose import conv_transpose
+from tffjax.transpose import FEW_CHANNELS, conv_transpose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Conv:
     def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
         """(n, oh, ow, o) to (n, h, w, i) for each kernel."""
         size = like.shape[1:3]
-        if self.geometry.groups > 1 or len(kernels) == 1:
+        narrow = self.geometry.groups == 1 and kernels[0].shape[2] <= FEW_CHANNELS and self.geometry.stride != (1, 1)
+        if len(kernels) == 1 or not narrow:
             return [conv_transpose(s, kernel, self.geometry, size, self.precision) for kernel in kernels]
         stacked = conv_transpose(s, jnp.concatenate(kernels, axis=2), self.geometry, size, self.precision)
         return jnp.split(stacked, len(kernels), axis=3)
@@ -77,8 +78,11 @@ class AveragePool:
 
     def transposes(self, s: jax.Array, kernels: list[None], like: jax.Array) -> list[jax.Array]:
         """Every input of a window gets an equal share."""
-        shape = jax.ShapeDtypeStruct((s.shape[0], *like.shape[1:]), s.dtype)
-        (x,) = jax.linear_transpose(lambda x: self(x, None), shape)(s)
+        _, h, w, _ = like.shape
+        wv, wh = self.window or (h, w)
+        share = s.reshape(s.shape[0], h // wv, w // wh, s.shape[-1]) / (wv * wh)
+        x = jnp.repeat(jnp.repeat(share, wv, axis=1), wh, axis=2)
+        x = jnp.pad(x, ((0, 0), (0, h % wv), (0, w % wh), (0, 0)))
         return [x] * len(kernels)
 
 

@@ -63,7 +63,9 @@ def _backward(window: Pair, geometry: Geometry, residuals: Any, gradient: jax.Ar
     for taps_v, pad_v, count_v in rows:
         for taps_h, pad_h, count_h in columns:
             part = jnp.zeros((x.shape[0], count_v, count_h, x.shape[3]), gradient.dtype)
-            spread, won_by = lax.optimization_barrier((pad(gradient, (pad_v, pad_h)), pad(winner, (pad_v, pad_h), -1)))
+            spread, won_by = lax.optimization_barrier(
+                (pad(gradient, (pad_v, pad_h)), pad(winner, (pad_v, pad_h), -1.0))
+            )
             for i, a in enumerate(range(window[0])[taps_v]):
                 for j, b in enumerate(range(window[1])[taps_h]):
                     here = (slice(None), slice(i, i + count_v), slice(j, j + count_h))

@@ -4,12 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy.special import expit, softmax
 
 from tffjax.card import Card
+from tffjax.compilation import in_micro_batches, micro_batch_size
 from tffjax.data import ImageFile
 from tffjax.metrics import score
+from tffjax.models import Model
+
+
+def forward(model: Model, images: Float[Array, "n h w c"]) -> Float[Array, "n outputs"]:
+    """Logits of a batch, on a CPU a few images at a time (`tffjax.compilation`)."""
+    return in_micro_batches(model, images, micro_batch_size(images))
 
 
 def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.ndarray, "n outputs"]) -> pa.Table:

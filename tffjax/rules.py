@@ -94,7 +94,7 @@ def redistribute(
     # Unless somebody asks for them, XLA drops these sums.
     zero = z == 0
     return received, Lost(
-        bias=jnp.zeros(relevance.shape[0], s.dtype) if bias is None else per_image(jnp.where(zero, 0, s) * bias),
+        bias=jnp.zeros(relevance.shape[0], s.dtype) if bias is None else per_image(s * bias),
         stabilizer=per_image(jnp.where(zero, 0, s * (denominator - z))),
         zero=per_image(jnp.where(zero, relevance, 0)),
     )
@@ -186,7 +186,7 @@ def beta_adaptive(
     factor = jnp.where(active, jnp.minimum(-z / jnp.where(active, output, 1), beta_max), 0)
     for_it, lost = _positive_share(linear, x, kernel, relevance * (1 + factor), nonnegative)
     against, lost_too = redistribute(linear, parts, relevance * factor, Stabilizer(AT_ZERO), output=z)
-    return for_it - against, _add(lost, _scale(-1, lost_too))
+    return for_it - against, _add(lost, _scale(-1.0, lost_too))
 
 
 def zb(
@@ -206,7 +206,7 @@ def zb(
     z = map(x, w) - map(L, w+) - map(H, w-), R_in = x * transpose(S, w) - L * transpose(S, w+) - H * transpose(S, w-);
     L and H are images of the constants, zero-padded like x. They are one map here: of ones with L w+ + H w-.
     """
-    box = _per_input(low, x) * positive(kernel) + _per_input(high, x) * negative(kernel)
+    box = _bound(low, x, kernel) * positive(kernel) + _bound(high, x, kernel) * negative(kernel)
     parts = ((x, kernel), (-jnp.ones_like(x[:1]), box))
     return redistribute(linear, parts, relevance, Stabilizer(epsilon, epsilon))
 
@@ -297,10 +297,11 @@ def _negative_parts(x: jax.Array, kernel: jax.Array, nonnegative: bool) -> tuple
     return ((negative(x), positive(kernel)), (positive(x), negative(kernel)))
 
 
-def _per_input(bound: float | tuple[float, ...], x: jax.Array) -> jax.Array:
-    """A bound, shaped to multiply a kernel (..., inputs, outputs)."""
-    values = jnp.broadcast_to(jnp.asarray(bound, x.dtype), (x.shape[-1],))
-    return values[:, None]
+def _bound(bound: float | tuple[float, ...], x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The bound of the input channel that each entry of a kernel (..., inputs of a group, outputs) meets."""
+    channels, per_group, outputs = x.shape[-1], *kernel.shape[-2:]
+    values = jnp.broadcast_to(jnp.asarray(bound, x.dtype), (channels,)).reshape(-1, per_group)
+    return jnp.repeat(values, outputs // len(values), axis=0).T
 
 
 def _scale(factor: float, lost: Lost) -> Lost:

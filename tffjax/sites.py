@@ -55,12 +55,6 @@ def site_outputs(
     return logits, record.outputs
 
 
-def zeros_varying_like(like: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Zeros (n, ...) that vary over the same mesh axes as `like` (n, h, w, c), as probes inside `shard_map` must."""
-    rows = jnp.zeros_like(like[:, 0, 0, 0])
-    return jnp.broadcast_to(rows.reshape(-1, *[1] * (len(shape) - 1)), shape)
-
-
 def probe_sums(y: jax.Array, probe: jax.Array | None, times_output: bool = False) -> jax.Array:
     """Pass y; the cotangent of `probe`, zeros (n, 2, c), is the relevance at y summed over positions.
 

@@ -26,8 +26,8 @@ def conv_transpose(
     """The transpose of `conv` with respect to its input, for an input of height and width `size`."""
     if convolution.on_cpu():
         return _on_cpu(y, kernel, geometry, size, precision)
-    shape = jax.ShapeDtypeStruct((y.shape[0], *size, kernel.shape[2] * geometry.groups), y.dtype)
-    (x,) = jax.linear_transpose(lambda x: convolution.native(x, kernel, geometry, precision), shape)(y)
+    zeros = convolution.zeros_varying_like(y, (y.shape[0], *size, kernel.shape[2] * geometry.groups))
+    (x,) = jax.linear_transpose(lambda x: convolution.native(x, kernel, geometry, precision), zeros)(y)
     return x
 
 

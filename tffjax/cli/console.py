@@ -15,6 +15,7 @@ import platformdirs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from tffjax.compilation import compiler_options
 from tffjax.errors import InputError
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -88,7 +89,7 @@ class _Rate(TextColumn):
 def compile_pass(talk: Talk, what: str, function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     """`jax.jit(function)`, compiled now for arguments of these shapes while the person is told so."""
     with talk.busy(f"compiling {what} (the first time takes a while, later runs find it in the cache)"):
-        return jax.jit(function).lower(*arguments).compile()
+        return jax.jit(function).lower(*arguments).compile(compiler_options())
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from tffjax.cli.images import default_batch_size, image_options, warn_left_out
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.models import Model
-from tffjax.predictions import metrics_table, prediction_table
+from tffjax.predictions import forward, metrics_table, prediction_table
 from tffjax.preprocessing import Transform
 from tffjax.tables import screen_table, write_table
 
@@ -97,7 +97,7 @@ def _logits(
     """Logits (files, outputs) in the order of the files, NaN for skipped ones, and why those were skipped."""
     logits = np.full((len(files), model.card.num_outputs), np.nan, np.float32)
     skipped = dict(work.skipped)
-    forward = {}
+    passes = {}
     pending: list[tuple[np.ndarray, jax.Array]] = []
 
     def collect() -> None:
@@ -107,12 +107,12 @@ def _logits(
     for shape in work.shapes:
         example = jax.ShapeDtypeStruct((batch_size, *shape, 3), np.float32)
         what = f"the forward pass for {shape[0]}x{shape[1]}"
-        forward[shape] = compile_pass(talk, what, lambda model, images: model(images), model, example)
+        passes[shape] = compile_pass(talk, what, forward, model, example)
     with talk.progress("scoring", len(files), "images") as advance:
         advance(len(skipped))
         for batch in batches(work, files, transform, model.card.normalization, batch_size):
             skipped |= batch.skipped
-            values = forward[batch.images.shape[1:3]](model, batch.images)
+            values = passes[batch.images.shape[1:3]](model, batch.images)
             if pending:  # the previous batch's values are fetched while this one is computed
                 collect()
             pending.append((batch.indices, values))

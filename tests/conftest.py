@@ -1,0 +1,82 @@
+"""How every test runs: two fake devices, strict dtypes, checked signatures, compiled programs kept between runs."""
+
+# ruff: noqa: E402  what is set here must be set before JAX and tffjax are imported
+
+import getpass
+import os
+import tempfile
+from pathlib import Path
+
+# Set before JAX is imported; subprocesses inherit them.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2".strip()
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"tffjax-tests-{getpass.getuser()}")
+)
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the cores: PyTorch's threads would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+
+import jaxtyping
+
+# Before tffjax is imported: every signature in it is checked at every call, in the tests only.
+jaxtyping.install_import_hook("tffjax", "beartype.beartype")
+
+import cases
+import jax
+import numpy as np
+import pytest
+
+from tffjax.models import Model, canonize
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of golden outputs, real checkpoints and images beside the checkout."""
+    if not cases.SHARED.is_dir():
+        pytest.skip(f"{cases.SHARED} is not here")
+    return cases.SHARED
+
+
+@pytest.fixture(scope="session", params=cases.GOLDEN, ids=lambda golden: golden.folder)
+def golden(request, shared) -> cases.Golden:
+    """Each golden network in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden) -> Model:
+    """Its model, float32, as trained."""
+    return golden.model()
+
+
+@pytest.fixture(scope="session", params=cases.NETWORKS, ids=lambda network: network.name)
+def network(request) -> cases.Network:
+    """Each network in each of its conventions in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def model(network) -> Model:
+    """That network with random weights, three outputs."""
+    return network.random_model(num_outputs=3)
+
+
+@pytest.fixture(scope="session")
+def folded(model) -> Model:
+    """The same, canonized."""
+    return canonize(model)
+
+
+@pytest.fixture
+def x64():
+    """Double precision for the length of one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

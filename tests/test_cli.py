@@ -1,0 +1,591 @@
+"""The command line end to end: convert, verify, predict, and every way in which they end."""
+
+import ast
+import contextlib
+import dataclasses
+import errno
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import cases
+import click
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+import tolerances
+import torch
+from PIL import Image
+
+import conversion.twin
+import tffjax.cli.predict
+from conversion import checkpoint as torch_checkpoint
+from tffjax import checkpoint
+from tffjax.card import Card, Normalization
+from tffjax.cli.main import cli, main
+from tffjax.preprocessing import decode, normalize
+
+ROOT = Path(__file__).resolve().parents[1]
+SIDE = 64  # of the images: small, because every size is compiled
+IMPORT_SECONDS = 2.5  # what `import tffjax` may take
+
+
+class Ended(NamedTuple):
+    """How a run of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line on standard error: why it failed."""
+        return self.err.splitlines()[-1]
+
+
+class Stream(io.StringIO):
+    """Stands in for standard output and error; the names are what a text stream has beyond a string buffer."""
+
+    name = "<captured>"
+    mode = "w"
+
+
+def tffjax_command(*arguments) -> Ended:
+    """Run the command line in this process."""
+    out, err = Stream(), Stream()
+    with (
+        mock.patch.object(sys, "argv", ["tffjax", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return Ended(ended.value.code, out.getvalue(), err.getvalue())
+
+
+def refused(*arguments) -> str:
+    """The one line with which a run that must end with 2 ends."""
+    ended = tffjax_command(*arguments)
+    assert ended.code == 2
+    assert "Traceback" not in ended.err
+    assert ended.last.startswith("tffjax: error: ")
+    return ended.last
+
+
+def save_image(path: Path, seed: int, side: int = SIDE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def torch_file(tmp_path_factory) -> Path:
+    """A detector as released: EfficientNet-B0 with one logit, random weights."""
+    variables = cases.B0_SAME.random_model().variables
+    path = tmp_path_factory.mktemp("torch") / "detector.pth"
+    state_dict = torch_checkpoint.to_torch(variables, "efficientnet_b0", "efficientnet_pytorch")
+    torch.save({"model": state_dict, "optimizer": {}, "total_steps": 3}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def detector(torch_file, tmp_path_factory) -> Path:
+    """The same, converted."""
+    path = tmp_path_factory.mktemp("converted") / "detector"
+    assert tffjax_command("convert", torch_file, path).code == 0
+    return path
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory) -> Path:
+    """Two generators with three real and two fake images each."""
+    folder = tmp_path_factory.mktemp("images")
+    names = [f"{g}/{label}" for g in ("biggan", "progan/cat") for label in ("0_real/a", "0_real/b", "0_real/c")]
+    names += [f"{g}/{label}" for g in ("biggan", "progan/cat") for label in ("1_fake/a", "1_fake/b")]
+    for seed, name in enumerate(names):
+        save_image(folder / f"{name}.png", seed)
+    return folder
+
+
+def predict(detector: Path, *arguments) -> Ended:
+    return tffjax_command("predict", detector, *arguments, "--batch-size", 4)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+# Conversion
+
+
+def test_convert_says_what_it_found_and_records_the_source(torch_file, tmp_path):
+    ended = tffjax_command("convert", torch_file, tmp_path / "out", "--normalization", "caffe", "--high-means", "real")
+    assert ended.code == 0
+    (line,) = ended.out.splitlines()
+    for word in ("efficientnet_b0", "same padding", "epsilon 0.001", "outputs: 1", "caffe", "a high logit means real"):
+        assert word in line
+    card = checkpoint.load(tmp_path / "out").card
+    assert (card.source, card.high_means, card.normalization.order) == ("detector.pth", "real", "bgr")
+    assert len(card.source_sha256) == len(card.weights_sha256) == 64  # hexadecimal digits of SHA-256
+
+
+def test_converting_there_and_back_is_bit_exact(torch_file, detector, tmp_path):
+    assert tffjax_command("convert", "--to", "torch", detector, tmp_path / "again.pth").code == 0
+    before, after = (torch_checkpoint.read_state_dict(path) for path in (torch_file, tmp_path / "again.pth"))
+    assert list(before) == list(after)
+    for key, array in before.items():
+        np.testing.assert_array_equal(after[key], array, strict=True)
+
+
+@pytest.mark.parametrize("back", [[], ["--to", "torch"]])
+def test_convert_keeps_what_exists(torch_file, detector, tmp_path, back):
+    (tmp_path / "out").write_text("precious")
+    assert "exists already" in refused("convert", *back, detector if back else torch_file, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_convert_refuses_nan_weights(torch_file, tmp_path):
+    state_dict = torch.load(torch_file, weights_only=True)["model"]
+    state_dict["_bn0.bias"][3] = torch.nan
+    torch.save(state_dict, tmp_path / "nan.pth")
+    ended = tffjax_command("convert", tmp_path / "nan.pth", tmp_path / "out")
+    assert ended.code == 2
+    assert "non-finite values (1): _bn0.bias (1 of 32)" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_convert_of_nothing(tmp_path):
+    assert "none.pth" in refused("convert", tmp_path / "none.pth", tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
+def test_convert_of_a_checkpoint_that_is_converted_already(detector, tmp_path):
+    refused("convert", detector, tmp_path / "out")
+
+
+def test_convert_on_a_full_disk_leaves_nothing(torch_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(Card, "to_json", full_disk)
+    assert "No space left on device" in refused("convert", torch_file, tmp_path / "out")
+    assert not any(tmp_path.iterdir())
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+# Verification
+
+
+def test_verify_proves_a_checkpoint_and_writes_json(detector, images, tmp_path):
+    ended = tffjax_command("verify", detector, "--images", images, "--limit", 2, "--json", tmp_path / "figures.json")
+    assert ended.code == 0, ended.err
+    assert "equal:" in ended.out
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["equal"] is True
+    places = [d["place"] for d in figures["differences"] if d["dtype"] == "float64"]
+    assert len(places) == cases.B0_SAME.num_sites + 1  # and the logits
+    assert places[0] == "_conv_stem"
+    assert places[-1] == "logits"
+    assert all(place in ended.out for place in places)
+    assert len(figures["images"]) == len(figures["logits"]["jax"]["float32"]) == 2
+
+
+def test_verify_finds_an_altered_weight_and_names_the_first_site(detector, images, monkeypatch):
+    build = conversion.twin.twin_from_variables
+
+    def altered(*arguments):
+        net = build(*arguments)
+        with torch.no_grad():
+            net.get_submodule("_blocks.5._project_conv").weight[0, 0] += 0.1
+        return net
+
+    monkeypatch.setattr(conversion.twin, "twin_from_variables", altered)
+    ended = tffjax_command("verify", detector, "--images", images, "--limit", 2)
+    assert ended.code == 1
+    assert ended.last.startswith("tffjax: failed: _blocks.5._project_conv differs by")
+    assert "DIFFERS" in ended.out
+    assert "equal:" not in ended.out
+
+
+def test_verify_takes_a_pytorch_file(torch_file, images):
+    ended = tffjax_command("verify", torch_file, "--images", images, "--limit", 2, "--quiet")
+    assert (ended.code, ended.out) == (0, "")
+
+
+def test_verify_without_images_uses_synthetic_ones(detector):
+    ended = tffjax_command("verify", detector, "--crop", SIDE)
+    assert ended.code == 0
+    assert "synthetic 1" in ended.out
+
+
+def test_verify_with_an_unwritable_json_path(detector, images, tmp_path):
+    target = tmp_path / "missing" / "figures.json"
+    refused("verify", detector, "--images", images, "--limit", 2, "--json", target)
+
+
+# Prediction
+
+
+def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, detector, images, tmp_path):
+    first, second = (predict(detector, images, "--out", tmp_path / number) for number in "12")
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    files = contents(tmp_path / "1")
+    assert set(files) == {".tffjax", "predictions.csv", "predictions.parquet", "metrics.csv", "skipped.csv"}
+    assert contents(tmp_path / "2") == files
+    assert "10 images scored, 0 skipped" in first.out
+
+    predictions = pyarrow.parquet.read_table(tmp_path / "1" / "predictions.parquet").to_pylist()
+    assert len(predictions) == 10
+    assert [row["label"] for row in predictions].count("real") == 6
+    assert {(row["generator"], row["category"]) for row in predictions} == {("biggan", ""), ("progan", "cat")}
+    net = conversion.twin.load_twin(torch_file)
+    pixels = normalize(np.stack([decode(row["path"]) for row in predictions]), Normalization())
+    with torch.no_grad():
+        expected = net(torch.from_numpy(pixels).permute(0, 3, 1, 2))[:, 0].sigmoid()
+    ours = [row["probability"] for row in predictions]
+    np.testing.assert_allclose(ours, expected, rtol=tolerances.F32_PROGRAM)
+    assert np.ptp(ours) > 100 * tolerances.F32_PROGRAM  # rows that are mixed up would show
+    csv = pyarrow.csv.read_csv(tmp_path / "1" / "predictions.csv")
+    assert csv["path"].to_pylist() == [row["path"] for row in predictions]
+    np.testing.assert_allclose(csv["probability"], [row["probability"] for row in predictions])
+    metrics = pyarrow.csv.read_csv(tmp_path / "1" / "metrics.csv").to_pylist()
+    assert [(row["generator"], row["num_real"], row["num_fake"]) for row in metrics] == [
+        ("biggan", 3, 2),
+        ("progan", 3, 2),
+        ("all", 6, 4),
+    ]
+
+
+def test_predict_without_labels_writes_no_metrics(detector, images, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, path in enumerate(sorted(images.rglob("*.png"))[:3]):
+        shutil.copy(path, flat / f"{number}.png")
+    ended = predict(detector, flat, "--out", tmp_path / "out")
+    assert ended.code == 0
+    assert "none of the 3 images has a label" in ended.err
+    assert not (tmp_path / "out" / "metrics.csv").exists()
+    rows = pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv").to_pylist()
+    assert len(rows) == 3
+    assert not any(row["label"] for row in rows)
+
+
+def test_predict_with_one_label_gives_its_accuracy_and_says_what_is_missing(detector, images, tmp_path):
+    shutil.copytree(images / "biggan" / "1_fake", tmp_path / "data" / "biggan" / "1_fake")
+    ended = predict(detector, tmp_path / "data", "--out", tmp_path / "out")
+    assert ended.code == 0
+    assert "all 2 labeled images are fake" in ended.err
+    (row,) = pyarrow.csv.read_csv(tmp_path / "out" / "metrics.csv").to_pylist()
+    assert (row["num_real"], row["num_fake"]) == (0, 2)
+    assert row["fake"] in (0, 1 / 2, 1)
+
+
+@pytest.fixture
+def spoiled(images, tmp_path) -> Path:
+    """Labeled images, the second of which is cut off."""
+    folder = shutil.copytree(images / "biggan", tmp_path / "data" / "biggan")
+    path = folder / "0_real" / "b.png"
+    path.write_bytes(path.read_bytes()[:2000])  # the header stays whole, so it is found out while decoding
+    return folder.parent
+
+
+def test_a_truncated_image_is_skipped_named_and_counted(detector, images, spoiled, tmp_path):
+    ended = predict(detector, spoiled, "--out", tmp_path / "out")
+    assert ended.code == 0
+    assert "4 images scored, 1 skipped" in ended.out
+    assert "b.png" in ended.err
+    (row,) = pyarrow.csv.read_csv(tmp_path / "out" / "skipped.csv").to_pylist()
+    assert row["path"].endswith("0_real/b.png")
+    assert "truncated" in row["reason"]
+    kept = pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv")
+    assert [Path(path).name for path in kept["path"].to_pylist()] == ["a.png", "c.png", "a.png", "b.png"]
+    # the rows after it have not moved
+    assert predict(detector, images / "biggan", "--out", tmp_path / "whole").code == 0
+    whole = pyarrow.csv.read_csv(tmp_path / "whole" / "predictions.csv")["logit"].to_numpy()
+    np.testing.assert_array_equal(kept["logit"].to_numpy(), np.delete(whole, 1))
+
+
+def test_strict_fails_on_a_truncated_image(detector, spoiled, tmp_path):
+    assert "1 of 5 images are unreadable" in refused(
+        "predict", detector, spoiled, "--out", tmp_path / "out", "--strict", "--batch-size", 4
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_unreadable_images(detector, tmp_path):
+    (tmp_path / "a.png").write_text("no image")
+    assert "none of the images could be read" in refused("predict", detector, tmp_path, "--out", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_quiet_prints_nothing(detector, images, tmp_path):
+    ended = predict(detector, images / "biggan", "--out", tmp_path / "out", "--quiet")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_dry_run_writes_nothing(detector, images, tmp_path):
+    ended = predict(detector, images, "--out", tmp_path / "out", "--dry-run")
+    assert ended.code == 0
+    assert "would score 10 images (64x64) in 3 batches of 4" in ended.out
+    assert not any(tmp_path.iterdir())
+
+
+# Refusals of predict
+
+
+def test_predict_without_checkpoint(images, tmp_path):
+    assert "no such checkpoint" in refused("predict", tmp_path / "none", images, "--out", tmp_path / "out")
+
+
+def test_predict_with_a_pytorch_file(torch_file, images, tmp_path):
+    assert "convert it first" in refused("predict", torch_file, images, "--out", tmp_path / "out")
+
+
+def test_predict_with_nothing_to_score(detector, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no images in it" in refused("predict", detector, tmp_path / "empty", "--out", tmp_path / "out")
+    assert "no such file" in refused("predict", detector, tmp_path / "none", "--out", tmp_path / "out")
+
+
+def test_predict_with_too_many_sizes(detector, tmp_path):
+    for side in (40, 41, 42):
+        save_image(tmp_path / "data" / f"{side}.png", side, side)
+    message = refused("predict", detector, tmp_path / "data", "--out", tmp_path / "out", "--max-shapes", 2)
+    assert "3 different sizes" in message
+    assert "--crop" in message
+
+
+def test_predict_keeps_what_exists(detector, images, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    assert "is not empty" in refused("predict", detector, images, "--out", tmp_path / "out")
+    assert "was not written by tffjax" in refused("predict", detector, images, "--out", tmp_path / "out", "--overwrite")
+    assert "is a file" in refused("predict", detector, images, "--out", tmp_path / "out" / "thesis.tex")
+    assert (tmp_path / "out" / "thesis.tex").exists()
+
+
+def test_an_existing_output_is_refused_before_the_work(detector, images, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").touch()
+    monkeypatch.setattr(tffjax.cli.predict, "_logits", lambda *_: pytest.fail("it started to work"))
+    refused("predict", detector, images, "--out", tmp_path / "out")
+
+
+def test_overwrite_replaces_results(detector, images, tmp_path):
+    assert predict(detector, images, "--out", tmp_path / "out").code == 0
+    (tmp_path / "out" / "stale.csv").touch()
+    assert predict(detector, images / "biggan", "--out", tmp_path / "out", "--overwrite").code == 0
+    assert "stale.csv" not in contents(tmp_path / "out")
+    assert pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv").num_rows == 5
+
+
+def test_a_network_that_gives_nan_is_an_error(images, tmp_path):
+    model = cases.B0_SAME.random_model()
+    params = model.variables["params"]
+    broken = {**params, "_fc": {**params["_fc"], "bias": params["_fc"]["bias"] * np.float32(np.nan)}}
+    checkpoint.save(dataclasses.replace(model, variables={**model.variables, "params": broken}), tmp_path / "nan")
+    arguments = ("predict", tmp_path / "nan", images, "--out", tmp_path / "out", "--batch-size", 4)
+    assert "NaN or infinity for 10 images" in refused(*arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_leaves_nothing(detector, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(tffjax.cli.predict, "metrics_table", interrupt)  # the predictions are on disk by then
+    ended = predict(detector, images, "--out", tmp_path / "out")
+    assert ended.code == 2
+    assert ended.last.startswith("tffjax: interrupted: ")
+    assert not any(tmp_path.iterdir())
+
+
+def test_ctrl_c_keeps_the_results_that_were_to_be_replaced(detector, images, tmp_path, monkeypatch):
+    assert predict(detector, images, "--out", tmp_path / "out").code == 0
+    before = contents(tmp_path / "out")
+    monkeypatch.setattr(tffjax.cli.predict, "metrics_table", interrupt)
+    assert predict(detector, images, "--out", tmp_path / "out", "--overwrite").code == 2
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_full_disk_leaves_nothing(detector, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(tffjax.cli.predict, "write_table", full_disk)
+    message = refused("predict", detector, images, "--out", tmp_path / "out", "--batch-size", 4)
+    assert message == "tffjax: error: somewhere: No space left on device"
+    assert not any(tmp_path.iterdir())
+
+
+# The interface
+
+
+def commands() -> list[str]:
+    return cli.list_commands(click.Context(cli))
+
+
+def test_there_are_the_commands_of_the_readme():
+    assert {"convert", "predict", "verify"} <= set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_help_has_an_example(command):
+    ended = tffjax_command(command, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Example:" in ended.out
+    assert f"tffjax {command} " in ended.out.partition("Example:")[2]
+    assert "--quiet" in ended.out
+
+
+def test_help_and_version():
+    assert "Example:" in tffjax_command("--help").out
+    assert tffjax.__version__ in tffjax_command("--version").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--nonsense"], "No such option"),
+        (["explain"], "No such command"),
+        (["predict", "a", "b", "--out", "c", "--nonsense"], "No such option"),
+        (["predict", "a", "b"], "Missing option '--out'"),
+        (["predict", "a"], "Missing argument"),
+        (["predict", "a", "b", "--out", "c", "--crop", "0"], "x>=1"),
+        (["predict", "a", "b", "--out", "c", "--batch-size", "four"], "not a valid integer"),
+        (["convert", "a", "b", "--normalization", "imagnet"], "is not one of"),
+        (["convert", "a", "b", "--quiet", "False"], "unexpected extra argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_ends_with_2(arguments, why):
+    ended = tffjax_command(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert why in ended.last
+
+
+def test_quiet_false_is_not_taken_for_quiet(detector, images, tmp_path):
+    assert "False" in refused("predict", detector, images, "--out", tmp_path / "out", "--quiet", "False")
+
+
+def test_no_arguments_show_the_help():
+    ended = tffjax_command()
+    assert "tffjax predict detector images/ --out results" in ended.out + ended.err
+    assert ended.code == 2
+
+
+# As a process of its own
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_console_command_ends_with_its_code_and_one_line(tmp_path):
+    script = "import sys; sys.argv[0] = 'tffjax'; from tffjax.cli.main import main; main()"
+    ended = python("-c", script, "predict", str(tmp_path / "none"), ".", "--out", str(tmp_path / "out"))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == f"tffjax: error: {tmp_path / 'none'}: no such checkpoint\n"
+
+
+def test_importing_tffjax_is_quick_and_loads_no_framework_but_jax():
+    start = time.perf_counter()
+    ended = python("-c", "import sys, tffjax; print(*sys.modules)")
+    seconds = time.perf_counter() - start
+    assert ended.returncode == 0, ended.stderr
+    assert not {"torch", "tensorflow", "torchvision"} & set(ended.stdout.split())
+    assert seconds < IMPORT_SECONDS
+
+
+def test_the_core_loads_no_torch_even_when_it_is_used():
+    names = "tffjax.__all__ and [getattr(tffjax, name) for name in tffjax.__all__]"
+    ended = python("-c", f"import sys, tffjax, tffjax.cli.predict; {names}; print(*sys.modules)")
+    assert ended.returncode == 0, ended.stderr
+    assert not {"torch", "tensorflow", "torchvision", "conversion"} & set(ended.stdout.split())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tffjax").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_tffjax_imports_neither_torch_nor_conversion(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").partition(".")[0])
+    assert not imported & {"torch", "tensorflow", "torchvision", "conversion", "tests"}
+
+
+# The real checkpoints
+
+
+WEIGHTS = cases.SHARED / "weights"
+IMAGENET = {"chelsea": (285, 0.61), "coffee": (967, 0.98)}  # Egyptian cat, espresso
+PHOTO_OR_DRAWING = {"chelsea": 0.999, "clock_motion": 0.999, "astronaut": 0.89, "page": 0.00}
+
+
+def converted(file: str, folder: Path, *options: str) -> Path:
+    if not (WEIGHTS / file).is_file():
+        pytest.skip(f"{WEIGHTS / file} is not here")
+    assert tffjax_command("convert", WEIGHTS / file, folder / "converted", *options).code == 0
+    return folder / "converted"
+
+
+def skimage_images(folder: Path, names, square: int | None = None) -> Path:
+    """Images that scikit-image brings along, by name; squeezed to a square if asked."""
+    data = Path(pytest.importorskip("skimage").__file__).parent / "data"
+    folder.mkdir()
+    for name in names:
+        image = Image.fromarray(decode(data / f"{name}.png"))
+        image = image.resize((square, square), Image.Resampling.BILINEAR) if square else image
+        image.save(folder / f"{name}.png")
+    return folder
+
+
+def probabilities(folder: Path) -> dict[str, dict]:
+    rows = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pylist()
+    return {Path(row["path"]).stem: row for row in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "normalization"),
+    [
+        ("resnet50-imagenet-half.pth", "caffe"),
+        ("efficientnet_b0-whenet.pth", "imagenet"),
+        ("efficientnet_b0-photo_vs_drawing-torchvision.pth", "imagenet"),
+    ],
+)
+def test_real_checkpoints_verify(file, normalization, tmp_path):
+    detector = converted(file, tmp_path, "--normalization", normalization)
+    ended = tffjax_command("verify", detector)
+    assert ended.code == 0, ended.err
+    assert "equal:" in ended.out
+
+
+@pytest.mark.slow
+def test_the_imagenet_network_knows_a_cat_and_an_espresso(tmp_path):
+    detector = converted("resnet50-imagenet-half.pth", tmp_path, "--normalization", "caffe")
+    images = skimage_images(tmp_path / "images", IMAGENET)
+    assert predict(detector, images, "--resize", 256, "--crop", 224, "--out", tmp_path / "out").code == 0
+    rows = probabilities(tmp_path / "out")
+    for name, (output, probability) in IMAGENET.items():
+        assert rows[name]["output"] == output
+        assert rows[name]["probability"] == pytest.approx(probability, abs=tolerances.STATED_UNKNOWN_CROP)
+
+
+@pytest.mark.slow
+def test_the_one_logit_network_gives_the_stated_probabilities(tmp_path):
+    detector = converted("efficientnet_b0-photo_vs_drawing-torchvision.pth", tmp_path)
+    images = skimage_images(tmp_path / "images", PHOTO_OR_DRAWING, square=224)
+    assert predict(detector, images, "--out", tmp_path / "out").code == 0
+    rows = probabilities(tmp_path / "out")
+    for name, probability in PHOTO_OR_DRAWING.items():
+        digits = tolerances.STATED_3_DIGITS if probability > 0.99 else tolerances.STATED_2_DIGITS
+        assert rows[name]["probability"] == pytest.approx(probability, abs=digits)

@@ -1,0 +1,411 @@
+"""Composites: which layer gets which rule, what a network's layers are, and what the backward pass computes."""
+
+import dataclasses
+from collections import Counter
+
+import cases
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tolerances
+
+from tffjax import composites, rules
+from tffjax.composites import BETA0, COMPOSITES, EPSILON, GRADIENT_X_INPUT, GUIDED, Composite, LrpOps, rule
+from tffjax.convolution import Geometry
+from tffjax.explain import relevance
+from tffjax.models import Conv, Dense, Model, canonize
+from tffjax.ops import Plain, no_tap
+from tffjax.sites import Record
+from tffjax.tracing import Layer, layers_of
+
+CONV, FIRST = Layer("a.conv", "conv", (4, 4, 8)), Layer("stem", "conv", (8, 8, 4), first=True)
+
+
+class SmallNet(nn.Module):
+    """A user's network with every operation that relevance passes."""
+
+    outputs: int = 3
+
+    @nn.compact
+    def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
+        x = ops.relu(Conv(6, 3, stride=2, padding=1, name="stem")(x, ops, tap), "stem.relu")
+        x = ops.max_pool(x, (3, 3), Geometry((2, 2), ((1, 1), (1, 1))), "pool")
+        y = ops.silu(Conv(6, 3, padding="same", groups=6, name="depthwise")(x, ops, tap), "depthwise.silu")
+        gate = Conv(6, is_site=False, kernel_size=1, name="squeeze")(
+            ops.mean_pool(y, "se.pool")[:, None, None], ops, tap
+        )
+        y = ops.gate(y, ops.sigmoid(gate, "se.sigmoid"), "se.gate")
+        y = ops.add(Conv(6, 1, name="project")(y, ops, tap), x, "sum")
+        y = ops.average_pool(ops.relu(y, "sum.relu"), (2, 2), "average")
+        y = ops.relu(Conv(8, 3, padding=1, groups=2, name="head")(y, ops, tap), "head.relu")
+        return Dense(self.outputs, name="out")(ops.mean_pool(y, "global"), ops)
+
+
+NAMES = """
+    stem stem.relu pool depthwise depthwise.silu se.pool squeeze se.sigmoid se.gate project sum sum.relu average head
+    head.relu global out
+""".split()  # noqa: SIM905
+
+
+def small_model(dtype=jnp.float64) -> Model:
+    return Model(SmallNet(), cases.random_variables(SmallNet(), seed=0)).astype(dtype)
+
+
+def noise(size: int, count: int = 2, dtype=jnp.float64):
+    return jnp.asarray(np.random.default_rng(1).standard_normal((count, size, size, 3)), dtype)
+
+
+# Composites as values
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_a_composite_is_hashable_and_equal_to_its_copy(name):
+    composite = COMPOSITES[name]
+    copy = dataclasses.replace(composite)
+    assert copy == composite
+    assert hash(copy) == hash(composite)
+    assert composite.name == name
+    assert all(composite != other for key, other in COMPOSITES.items() if key != name)
+
+
+def test_a_composite_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        BETA0.conv = None
+
+
+def test_rules_are_equal_whatever_the_order_of_their_constants():
+    assert rule(rules.zb, low=-1.0, high=2.0) == rule(rules.zb, high=2.0, low=-1.0)
+    assert hash(rule(rules.zb, low=-1.0, high=2.0)) == hash(rule(rules.zb, high=2.0, low=-1.0))
+    assert rule(rules.gamma, gamma=0.1) != rule(rules.gamma, gamma=0.2)
+    assert str(rule(rules.gamma, gamma=0.1)) == "gamma gamma=0.1"
+
+
+def test_replace_by_kind():
+    gamma = rule(rules.gamma)
+    changed = BETA0.replace(conv=gamma)
+    assert changed.rule_of(CONV) == gamma
+    assert changed.rule_of(FIRST) == BETA0.first
+    assert changed.rule_of(Layer("fc", "dense", (1,))) == BETA0.dense
+    assert (changed.name, BETA0.replace(name="mine").name) == ("beta0, changed", "mine")
+    assert BETA0.rule_of(CONV) == rule(rules.beta, beta=0.0)  # the preset is left alone
+
+
+def test_the_first_convolution():
+    assert BETA0.rule_of(FIRST).function is rules.zb
+    assert BETA0.replace(first=None).rule_of(FIRST) == BETA0.conv
+    assert EPSILON.rule_of(FIRST) == EPSILON.conv
+
+
+def test_by_name_the_last_match_wins():
+    flat, w2 = rule(rules.flat), rule(rules.w2)
+    changed = BETA0.at("layer4.*", flat).at("layer4.[01].conv?", w2)
+    by_name = {
+        name: changed.rule_of(Layer(name, "conv", ())) for name in ("layer4.2.conv1", "layer4.1.conv1", "layer3.0")
+    }
+    assert by_name == {"layer4.2.conv1": flat, "layer4.1.conv1": w2, "layer3.0": BETA0.conv}
+    assert BETA0.at("stem", flat).rule_of(FIRST) == flat  # a name comes before being the first
+    assert BETA0.at("fc", flat).rule_of(Layer("fc", "dense", (1,))) == flat
+
+
+def test_the_rule_of_every_kind():
+    epsilon = rule(rules.epsilon)
+    by_kind = {
+        kind: BETA0.rule_of(Layer("a", kind, ()))
+        for kind in ("conv", "dense", "average_pool", "add", "max_pool", "activation", "gate")
+    }
+    assert by_kind == {
+        "conv": rule(rules.beta, beta=0.0),
+        "dense": epsilon,
+        "average_pool": epsilon,
+        "add": rule(rules.sum_epsilon),
+        "max_pool": "winner takes all",
+        "activation": "identity",
+        "gate": "identity",
+    }
+    assert GRADIENT_X_INPUT.rule_of(CONV) is None
+    assert GRADIENT_X_INPUT.rule_of(Layer("a", "activation", ())) == "gradient"
+
+
+@pytest.mark.parametrize(
+    ("found", "halved"),
+    [
+        (rule(rules.beta, beta=1.0), True),
+        (rule(rules.alpha_beta), True),
+        (rule(rules.beta_adaptive), True),
+        (rule(rules.gamma, gamma=0.5), True),
+        (rule(rules.epsilon), False),
+        (rule(rules.w2), False),
+    ],
+)
+def test_nonnegative_inputs_halve_the_rules_that_know_it(found, halved):
+    of_nonnegative = Composite("c", conv=found).rule_of(CONV._replace(nonnegative=True))
+    expected = rule(found.function, **dict(found.parameters), nonnegative=True) if halved else found
+    assert of_nonnegative == expected
+    assert Composite("c", conv=found).rule_of(CONV) == found
+
+
+def test_the_table_of_a_small_network():
+    composite = BETA0.replace(first=rule(rules.zb, low=-1.0, high=2.5)).at("head", rule(rules.gamma, gamma=0.1))
+    table = composite.table(layers_of(small_model(jnp.float32), noise(16, dtype=jnp.float32)))
+    assert [line.split(" | ") for line in table.splitlines()[:3]] == [
+        ["site          ", "layer kind  ", "rule            ", "parameters"],
+        ["stem          ", "conv        ", "zb              ", "high=2.5, low=-1"],
+        ["stem.relu     ", "activation  ", "identity        ", ""],
+    ]
+    cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[1:]]
+    assert [row[0] for row in cells] == NAMES
+    assert ["pool", "max_pool", "winner takes all", ""] in cells
+    assert ["depthwise", "conv", "beta", "beta=0, nonnegative=True"] in cells
+    assert ["project", "conv", "beta", "beta=0"] in cells
+    assert ["sum", "add", "sum_epsilon", ""] in cells
+    assert ["se.gate", "gate", "identity", ""] in cells
+    assert ["head", "conv", "gamma", "gamma=0.1, nonnegative=True"] in cells
+    assert ["out", "dense", "epsilon", ""] in cells
+
+
+def test_the_table_shows_the_gradient():
+    assert "gradient" in GRADIENT_X_INPUT.table((CONV,))
+
+
+# The layers of a network
+
+
+def test_layers_of_a_small_network():
+    layers = layers_of(small_model(jnp.float32), noise(16, dtype=jnp.float32))
+    assert [layer.name for layer in layers] == NAMES
+    by_name = {layer.name: layer for layer in layers}
+    assert [name for name in NAMES if by_name[name].first] == ["stem"]
+    assert [name for name in NAMES if by_name[name].is_site] == ["stem", "depthwise", "project", "head"]
+    nonnegative = ["pool", "depthwise", "average", "head", "global", "out"]
+    assert [name for name in NAMES if by_name[name].nonnegative] == nonnegative
+    assert by_name["pool"] == Layer("pool", "max_pool", (4, 4, 6), nonnegative=True)
+    assert by_name["head"].shape == (2, 2, 8)
+    assert by_name["out"].shape == (3,)
+
+
+def test_layers_of_the_networks(model, network):
+    layers = layers_of(model, jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32))
+    by_name = {layer.name: layer for layer in layers}
+    sites = [layer for layer in layers if layer.is_site]
+    convs = [layer for layer in layers if layer.kind == "conv"]
+    assert len(sites) == network.num_sites
+    assert [layer.name for layer in layers if layer.first] == [convs[0].name]
+    assert (layers[0], layers[-1].kind) == (convs[0], "dense")
+    kinds = Counter(layer.kind for layer in layers)
+    if network.architecture == "resnet50":
+        assert kinds == {"conv": 53, "activation": 49, "max_pool": 1, "add": 16, "average_pool": 1, "dense": 1}
+        assert convs[0].name == "conv1"
+        # everything behind a ReLU: all convolutions but the first, the pools and the dense layer, no residual sum
+        assert [conv.name for conv in convs if not conv.nonnegative] == ["conv1"]
+        assert all(by_name[name].nonnegative for name in ("maxpool", "avgpool", "fc"))
+        assert not any(layer.nonnegative for layer in layers if layer.kind == "add")
+        assert by_name["layer4.2.conv3"].shape == (2, 2, 2048)
+    else:
+        # 49 sites and 2 convolutions in each of the 16 squeeze-excites; SiLU makes negative inputs everywhere
+        assert kinds == {"conv": 81, "activation": 65, "gate": 16, "add": 9, "average_pool": 17, "dense": 1}
+        assert not any(layer.nonnegative for layer in layers)
+        assert convs[0].name == "_conv_stem"
+
+
+def test_two_layers_of_one_name_are_an_error():
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
+            return Dense(1)(ops.mean_pool(ops.relu(ops.relu(x, "relu"), "relu"), "pool"), ops)
+
+    module = Twice()
+    model = Model(module, cases.random_variables(module, seed=0))
+    with pytest.raises(ValueError, match="two layers are named 'relu'"):
+        layers_of(model, noise(8, dtype=jnp.float32))
+
+
+# Forward values
+
+
+@pytest.mark.parametrize("composite", [*COMPOSITES.values(), GUIDED], ids=lambda composite: composite.name)
+def test_forward_values_are_those_of_plain_operations_bit_for_bit(composite):
+    model, images = small_model(jnp.float32), noise(16, dtype=jnp.float32)
+    layers = layers_of(model, images)
+
+    def run(ops):
+        def outputs(images):
+            record = Record()
+            return model(images, ops, record), record.outputs
+
+        return jax.jit(outputs)(images)
+
+    jax.tree.map(np.testing.assert_array_equal, run(LrpOps("highest", composite, layers)), run(Plain()))
+
+
+# What the backward pass computes
+
+
+def explained(model, images, composite):
+    """Explained outputs as a function of variables and images."""
+    layers = layers_of(model, images)
+    ops = LrpOps("highest", composite, layers)
+    return lambda variables, images: dataclasses.replace(model, variables=variables)(images, ops)[:, 0]
+
+
+RULED = [composite for composite in COMPOSITES.values() if composite is not GRADIENT_X_INPUT]
+
+
+@pytest.mark.parametrize("composite", RULED, ids=lambda composite: composite.name)
+def test_weights_get_no_cotangent(composite):
+    model, images = small_model(jnp.float32), noise(16, dtype=jnp.float32)
+    gradient = jax.jit(jax.grad(lambda v, x: explained(model, images, composite)(v, x).sum(), (0, 1)))
+    to_weights, to_images = gradient(model.variables, images)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(to_weights))
+    assert np.any(to_images)
+
+
+def equations(jaxpr):
+    """All equations of a program, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+MACS = ("conv_general_dilated", "dot_general")
+
+
+def multiplications(program):
+    """The convolutions and dots of a program."""
+    return [equation for equation in equations(program.jaxpr) if equation.primitive.name in MACS]
+
+
+def backward_program(model, images, composite):
+    function = explained(model, images, composite)
+
+    def run(images):
+        value, pullback = jax.vjp(lambda images: function(model.variables, images), images)
+        return pullback(jnp.ones_like(value))
+
+    return jax.make_jaxpr(run)(images)
+
+
+@pytest.mark.parametrize("architecture", [cases.RESNET50, cases.B0_SAME], ids=lambda network: network.name)
+def test_the_backward_pass_has_no_weight_gradient(architecture, monkeypatch):
+    # Where XLA's own convolutions are used, each is one equation, so that they can be counted.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    model = canonize(architecture.random_model())
+    images = noise(32, count=11, dtype=jnp.float32)  # 11: no kernel, no map and no channel count has this size
+    composite = composites.BETA0.replace(first=None) if architecture is cases.B0_SAME else composites.BETA0
+    layers = layers_of(model, images)
+    program = backward_program(model, images, composite)
+
+    expected = Counter()
+    for layer in layers:
+        if layer.kind == "conv" and (layer.is_site or layer.first):
+            # forward, denominator and transposed: the last two once for each pair of input and weights of the rule
+            # ... but for the two transposes of a strided convolution of few channels, which are one
+            pairs = 1 if layer.nonnegative else 2
+            expected["conv_general_dilated"] += 1 + pairs + (1 if layer.first else pairs)
+        elif layer.kind == "conv":
+            expected["conv_general_dilated"] += 1  # the gate gets no relevance, so its convolutions run forward only
+        elif layer.kind == "dense":
+            expected["dot_general"] += 2  # the denominator of the epsilon rule is the output itself
+    assert Counter(equation.primitive.name for equation in multiplications(program)) == expected
+
+    # Every convolution and dot has the weights as one operand; a weight gradient has two activations.
+    for equation in multiplications(program):
+        assert sum(11 in variable.aval.shape for variable in equation.invars) <= 1, equation
+
+
+def test_the_scan_finds_a_weight_gradient_where_there_is_one():
+    model, images = small_model(jnp.float32), noise(16, count=11, dtype=jnp.float32)
+    program = jax.make_jaxpr(jax.grad(lambda variables: dataclasses.replace(model, variables=variables)(images).sum()))(
+        model.variables
+    )
+    found = [eqn for eqn in multiplications(program) if sum(11 in var.aval.shape for var in eqn.invars) == 2]
+    assert len(found) >= 3
+
+
+# A user's network
+
+
+@pytest.mark.parametrize("composite", ["beta0", "beta-adaptive", "epsilon", "epsilon-gamma-box"])
+def test_relevance_of_a_small_network_is_conserved(composite, x64):
+    """Whatever enters a layer leaves it or is accounted for, and what leaves the layers arrives at the image."""
+    model, images = small_model(), noise(16)
+    layers = layers_of(model, images)
+    ruled = [layer.name for layer in layers if layer.kind in ("conv", "dense", "average_pool", "add")]
+    ledgers = {name: jnp.zeros((2, 5)) for name in ruled}
+
+    @jax.jit
+    def account(images, ledgers):
+        def value(images, ledgers):
+            return model(images, LrpOps("highest", COMPOSITES[composite], layers, ledgers))[:, 1]
+
+        value, pullback = jax.vjp(value, images, ledgers)
+        return pullback(jnp.ones_like(value))
+
+    at_input, books = account(images, ledgers)
+    books = {name: np.asarray(book) for name, book in books.items()}
+    scale = max(np.abs(book).max() for book in books.values())
+    for name, (entered, left, *lost) in ((name, book.T) for name, book in books.items()):
+        np.testing.assert_allclose(entered, left + sum(lost), atol=tolerances.RULE * scale, err_msg=name)
+    np.testing.assert_allclose(books["out"][:, 0], 1, rtol=1e-15)
+    lost = sum(book[:, 2:].sum(axis=1) for name, book in books.items())
+    np.testing.assert_allclose(np.sum(at_input, axis=(1, 2, 3)), 1 - lost, atol=tolerances.RULE * scale)
+    # the gate gets nothing
+    assert not books["squeeze"].any()
+    assert not books["se.pool"].any()
+
+
+def test_without_biases_beta0_hands_everything_on(x64):
+    # Also the stabilizer of dense layer, pools and sum takes next to nothing.
+    model = small_model()
+    params = model.variables["params"]
+    without = {
+        name: {key: a if key == "kernel" else 0 * a for key, a in layer.items()} for name, layer in params.items()
+    }
+    found = relevance(dataclasses.replace(model, variables={"params": without}), noise(32), target=1, sites=True)
+    np.testing.assert_allclose(found.input.sum(axis=(1, 2, 3)), 1, atol=1e-4)
+    for name in ("stem", "head"):  # the two that all relevance passes
+        np.testing.assert_allclose((found.sites[name][:, 0] - found.sites[name][:, 1]).sum(axis=1), 1, atol=1e-4)
+
+
+def test_gradient_x_input_is_that(x64):
+    model, images = small_model(), noise(16)
+    found = relevance(model, images, target=2, composite="gradient-x-input")
+    gradient = jax.jit(jax.grad(lambda images: model(images)[:, 2].sum()))(images)
+    np.testing.assert_allclose(found.input, gradient * images, rtol=1e-10, atol=1e-14)
+
+
+def test_guided_backpropagation_by_hand():
+    class Chain(nn.Module):
+        @nn.compact
+        def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
+            return Dense(1, name="out")(ops.mean_pool(ops.relu(x, "relu"), "pool"), ops)
+
+    params = {"out": {"kernel": jnp.array([[8.0], [-4.0], [2.0]]), "bias": jnp.zeros(1)}}
+    images = jnp.array([[[[1.0, 1, -1]], [[-1.0, 2, 3]]]])
+    found = relevance(Model(Chain(), {"params": params}), images, composite=GUIDED)
+    # half the weight where the weight and the input are positive
+    assert found.input[0].tolist() == [[[4, 0, 0]], [[0, 0, 1]]]
+
+
+def test_epsilon_is_gradient_x_input_over_the_output_on_a_relu_network(x64):
+    class Relus(nn.Module):
+        @nn.compact
+        def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
+            x = ops.relu(Conv(5, 3, stride=2, name="one")(x, ops, tap), "one.relu")
+            x = ops.relu(Conv(5, 3, padding=1, name="two")(x, ops, tap), "two.relu")
+            return Dense(1, name="out")(ops.mean_pool(x, "pool"), ops)
+
+    model = Model(Relus(), cases.random_variables(Relus(), seed=0)).astype(jnp.float64)
+    images = noise(12)
+    tiny = {"epsilon": 1e-15}
+    composite = EPSILON.replace(**{kind: rule(rules.epsilon, **tiny) for kind in ("conv", "dense", "average_pool")})
+    found = relevance(model, images, composite=composite)
+    gradient = jax.jit(jax.grad(lambda images: model(images).sum()))(images)
+    expected = gradient * images / found.logits[:, :, None, None]
+    np.testing.assert_allclose(found.input, expected, atol=1e-8 * np.abs(expected).max())

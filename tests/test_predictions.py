@@ -1,0 +1,94 @@
+"""From logits to tables: probabilities of being fake, largest outputs, metrics per generator."""
+
+import math
+from pathlib import Path
+
+import cases
+import numpy as np
+import pytest
+
+from tffjax.data import ImageFile
+from tffjax.predictions import fake_probability, metrics_table, prediction_table
+
+LOGITS = np.float32([0, math.log(3), -math.log(3)])
+
+
+def test_probability_is_the_sigmoid_of_the_logit():
+    probability = fake_probability(LOGITS, cases.RESNET50.card())
+    assert probability.dtype == np.float64
+    np.testing.assert_allclose(probability, [1 / 2, 3 / 4, 1 / 4], rtol=1e-7)  # the logits are float32
+
+
+def test_probability_is_turned_round_where_a_high_logit_means_real():
+    card = cases.RESNET50.card(high_means="real")
+    np.testing.assert_allclose(fake_probability(LOGITS, card), [1 / 2, 1 / 4, 3 / 4], rtol=1e-7)
+
+
+@pytest.mark.parametrize(("high_means", "logits"), [("fake", [-50, -40, 0]), ("real", [50, 40, 0])])
+def test_small_probabilities_keep_their_order(high_means, logits):
+    # 1 - sigmoid(40) would be exactly 0
+    low, higher, half = fake_probability(np.float32(logits), cases.RESNET50.card(high_means=high_means))
+    assert 0 < low < higher < half == 1 / 2
+
+
+def test_table_of_a_detector():
+    files = [
+        ImageFile(Path("a/0_real/x.png"), 0, "a"),
+        ImageFile(Path("b/cat/1_fake/y.png"), 1, "b", "cat"),
+        ImageFile(Path("z.png")),
+    ]
+    rows = prediction_table(cases.B0_SAME.card(), files, LOGITS[:, None]).to_pylist()
+    assert [row["path"] for row in rows] == ["a/0_real/x.png", "b/cat/1_fake/y.png", "z.png"]
+    assert [(row["generator"], row["category"], row["label"]) for row in rows] == [
+        ("a", "", "real"),
+        ("b", "cat", "fake"),
+        ("", "", None),
+    ]
+    assert [row["logit"] for row in rows] == LOGITS.tolist()
+    assert [row["probability"] for row in rows] == pytest.approx([1 / 2, 3 / 4, 1 / 4])
+
+
+def test_table_of_a_classifier():
+    logits = np.log(np.float32([[1, 2, 5], [6, 1, 1]]))  # softmax: the numbers divided by 8
+    table = prediction_table(cases.RESNET50.card(3), [ImageFile(Path("a")), ImageFile(Path("b"))], logits)
+    assert table["output"].to_pylist() == [2, 0]
+    assert table["logit"].to_pylist() == [logits[0, 2], logits[1, 0]]
+    assert table["probability"].to_pylist() == pytest.approx([5 / 8, 6 / 8])
+
+
+def metrics_of(*rows: tuple[str, int | None, float]) -> list[dict]:
+    files = [ImageFile(Path("x"), label, generator) for generator, label, _ in rows]
+    logits = np.float32([[logit] for *_, logit in rows])
+    return metrics_table(prediction_table(cases.B0_SAME.card(), files, logits)).to_pylist()
+
+
+def test_metrics_per_generator_then_over_all():
+    rows = metrics_of(("b", 0, -1), ("b", 1, 1), ("a", 0, 2), ("a", 1, 3), ("b", 1, -2))
+    assert [row["generator"] for row in rows] == ["b", "a", "all"]
+    b, a, everything = rows
+    assert (b["num_real"], b["num_fake"]) == (1, 2)
+    assert (b["real"], b["fake"]) == (1, 1 / 2)
+    assert (a["ap"], a["real"], a["fake"]) == (1, 0, 1)
+    assert (a["real_calibrated"], a["fake_calibrated"]) == (1, 1)
+    assert a["threshold"] == pytest.approx(1 / (1 + math.exp(-3)))
+    assert (everything["num_real"], everything["num_fake"]) == (2, 3)
+    # from high to low: fake, real, fake, real, fake
+    assert everything["ap"] == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
+
+
+def test_one_generator_has_no_row_for_all():
+    assert [row["generator"] for row in metrics_of(("a", 0, -1), ("a", 1, 1))] == ["a"]
+
+
+def test_a_generator_with_one_label_has_its_accuracy_only():
+    fakes, _, everything = metrics_of(("a", 1, 1), ("b", 0, -1), ("a", 1, -1))
+    assert fakes["fake"] == 1 / 2
+    assert math.isnan(fakes["ap"])
+    assert math.isnan(fakes["threshold"])
+    assert fakes["num_real"] == 0
+    assert not math.isnan(everything["ap"])
+
+
+def test_images_without_label_do_not_count():
+    (row,) = metrics_of(("a", 0, -1), ("a", 1, 1), ("", None, 5))
+    assert (row["num_real"], row["num_fake"]) == (1, 1)

@@ -1,0 +1,51 @@
+"""Every tolerance of the tests, with its reason. Sections are those of the golden README."""
+
+# Two ways to compute the same real number in double precision through some 50 layers: a rounding of 1.1e-16 per
+# operation, amplified a few hundred times from the first to the last block of ResNet-50 (section 9).
+F64_IDENTITY = 1e-12
+
+# One convolution in double precision, against sums in another order: lengths up to a few hundred terms.
+F64_CONVOLUTION = 1e-13
+
+# Golden logits in double precision (section 9: "about 1e-9 relative on logits").
+GOLDEN_F64_LOGIT = 1e-9
+
+# Golden logits in single precision (section 9's table, 5 to 10 times the reference's own rounding): absolute at 224 and
+# 256, where logits are below 5; relative at 356, where they reach -118.
+GOLDEN_F32_LOGIT_ABSOLUTE = {224: 5e-4, 256: 5e-4, 356: 0.0}
+GOLDEN_F32_LOGIT_RELATIVE = {224: 0.0, 256: 0.0, 356: 1e-4}
+
+# The sums over the golden input are stored in double precision over float32 values: only the order of adding differs.
+GOLDEN_INPUT_SUM = 1e-9
+
+# Single precision against itself, where a batch is computed in another shape or another program: 1.2e-7 per operation,
+# amplified up to 300 times (section 9), relative to the largest value.
+F32_PROGRAM = 1e-4
+
+# Probabilities that a README states with two or three digits: half a unit of the last digit, rounded up.
+STATED_2_DIGITS = 0.006
+STATED_3_DIGITS = 0.0006
+
+# One LRP rule in double precision against loops over the explicit matrix, relative to the terms added up: a few hundred
+# roundings of 1.1e-16, divided by denominators that may be a thousand times smaller than their terms.
+RULE = 1e-10
+
+# A probability whose README does not say how the image was resized and cropped: the spread between the usual ways.
+STATED_UNKNOWN_CROP = 0.07
+
+# Golden relevances in double precision (section 9): sums stored in float64; maps and channel sums stored in float32,
+# whose rounding is 6e-8; entries a billion times smaller than the largest are rounding themselves.
+GOLDEN_F64_RELEVANCE = 1e-9
+GOLDEN_STORED_F32 = 1e-7
+GOLDEN_F64_FLOOR = 1e-9
+
+# Golden relevances in single precision: section 9's table, 5 to 10 times the reference's own error. ReLU signs that
+# flip make jumps; that is why these are wide.
+GOLDEN_F32_RELEVANCE = {
+    "resnet50": {"input": 1e-2, "map": 5e-2, "channels": 3e-2},
+    "efb0": {"input": 1e-3, "map": 1e-1, "channels": 1e-2},
+}
+
+# The same explanation in double precision by another program (batch of another shape, sharded, mapped) through a small
+# network, relative to the largest entry.
+F64_PROGRAM = 1e-11

@@ -1,0 +1,76 @@
+"""How whole passes over a batch are compiled.
+
+Two things make a pass faster on a CPU and leave the numbers as they are, but for the last bits:
+
+- XLA hands convolutions to one of two libraries. The one that it prefers at present takes up to twice as long as the
+  other on narrow 3x3 convolutions, so that one is confined to reductions. A version of XLA that does not know the
+  option goes without.
+- A batch is taken a few images at a time. Large temporary arrays are fetched from the system anew for every pass,
+  which costs up to a sixth of the time; those of a few images stay with the process, and nearer to the caches.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tffjax.convolution import on_cpu
+
+_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+
+
+@functools.cache
+def compiler_options() -> dict[str, Any]:
+    """Options for `jax.jit(..., compiler_options=...)` or `.lower(...).compile(...)` of a whole pass."""
+    if not on_cpu():
+        return {}
+    try:
+        jax.jit(lambda: 0).lower().compile(compiler_options=_OPTIONS)
+    except (RuntimeError, ValueError):  # an unknown option
+        return {}
+    return _OPTIONS
+
+
+def is_tracing(*trees: Any) -> bool:
+    """Whether this runs inside a JAX transformation, or one of the arrays belongs to one."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in (jnp.zeros(()), *jax.tree.leaves(trees)))
+
+
+class Pass:
+    """`jax.jit(function)`, compiled with `compiler_options` where it is called from outside of any transformation.
+
+    JAX takes such options for the outermost function only; inside another `jit`, `vmap` or `lax.map` this is a plain
+    `jit`.
+    """
+
+    def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...]) -> None:
+        self._inner = jax.jit(function, static_argnames=static_argnames)
+        self._outer = functools.cache(
+            lambda: jax.jit(function, static_argnames=static_argnames, compiler_options=compiler_options())
+        )
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function."""
+        return (self._inner if is_tracing(arguments) else self._outer())(*arguments)
+
+
+def micro_batch_size(images: Any) -> int:
+    """How many images to take at once: four on a CPU, or the largest divisor of the batch below; elsewhere all.
+
+    A batch that is spread over several devices is taken whole: a part of it would lie on one of them.
+    """
+    spread = isinstance(images, jax.Array) and not isinstance(images, jax.core.Tracer) and len(images.devices()) > 1
+    if not on_cpu() or spread or not len(images):
+        return max(len(images), 1)
+    return next(size for size in (4, 3, 2, 1) if len(images) % size == 0)
+
+
+def in_micro_batches(function: Callable[[Any], Any], batch: Any, size: int) -> Any:
+    """`function(batch)`, `size` rows at a time; the leading axis of all arrays must be a multiple of it."""
+    count = len(jax.tree.leaves(batch)[0])
+    if size >= count:
+        return function(batch)
+    split = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), batch)
+    return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), jax.lax.map(function, split))
