@@ -589,3 +589,36 @@ def test_the_one_logit_network_gives_the_stated_probabilities(tmp_path):
     for name, probability in PHOTO_OR_DRAWING.items():
         digits = tolerances.STATED_3_DIGITS if probability > 0.99 else tolerances.STATED_2_DIGITS
         assert rows[name]["probability"] == pytest.approx(probability, abs=digits)
+
+
+# heatmap, check, verify --lrp
+
+
+def test_heatmap_writes_pictures_sheets_and_arrays(detector, images, tmp_path):
+    ended = tffjax_command("heatmap", detector, images, "--limit", 2, "--out", tmp_path / "maps")
+    assert ended.code == 0, ended.err
+    files = {path.suffix for path in (tmp_path / "maps").iterdir()}
+    assert {".png", ".pdf", ".npz"} <= files
+    arrays = np.load(tmp_path / "maps" / "heatmaps.npz")
+    maps = [name for name in arrays.files if name.endswith(("/LRP", "/Guided Grad-CAM"))]
+    assert len(maps) == 4
+    assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
+    assert sum(path.name.startswith("contact_sheet") for path in (tmp_path / "maps").iterdir()) == 2
+
+
+def test_heatmap_of_an_output_that_is_not_there(detector, images, tmp_path):
+    assert "no output 7" in refused("heatmap", detector, images, "--class", 7, "--out", tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+
+
+def test_check_accounts_for_relevance(detector, images):
+    ended = tffjax_command("check", detector, images, "--limit", 1)
+    assert ended.code == 0, ended.err
+    assert "conserved:" in ended.out
+    assert "_fc" in ended.out
+
+
+def test_verify_compares_relevances(detector, images):
+    ended = tffjax_command("verify", detector, "--images", images, "--limit", 1, "--lrp")
+    assert ended.code == 0, ended.err
+    assert "the relevances of beta0 are the same" in ended.out

@@ -84,7 +84,7 @@ def load(path: str | os.PathLike[str]) -> Model:
         raise InputError(f"{path}: the weights are not a {what}, as the card says; convert again")
     if digest(variables) != card.weights_sha256:
         raise InputError(f"{path}: the weights do not have the hash that the card states; convert again")
-    return Model(module, variables, card)
+    return Model(module, jax.tree.map(jnp.asarray, variables), card)
 
 
 def read_card(path: Path) -> Card:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import click
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,7 +16,7 @@ from tffjax.errors import InputError
 from tffjax.figures import contact_sheet, overlay, save_figure
 from tffjax.heatmaps import guided_grad_cam, lrp_map
 from tffjax.models import Model
-from tffjax.predictions import fake_probability
+from tffjax.predictions import fake_probability, forward
 from tffjax.preprocessing import Transform, denormalize
 
 METHODS = {"lrp": "LRP", "guided-grad-cam": "Guided Grad-CAM"}
@@ -77,6 +78,7 @@ def heatmap(
     groups = read_groups(talk, paths, limit, Transform(resize, crop), model.card.normalization)
     target, sign = ("top" if output is None else output), (-1 if negative else 1)
     count = sum(len(group.names) for group in groups)
+    run = jax.jit(forward)
     images, heats, titles, names = [], [], [], []
     arrays: dict[str, np.ndarray] = {}
     with output_folder(out, overwrite) as folder, talk.progress("explaining", count, "images") as advance:
@@ -85,7 +87,7 @@ def heatmap(
             for i, name in enumerate(group.names):
                 image = jnp.asarray(group.images[i : i + 1])
                 maps = {METHODS[method]: _map(model, image, method, target, sign, composite) for method in methods}
-                logits = np.asarray(model(image))[0]
+                logits = np.asarray(run(model, image))[0]
                 title = f"{Path(name).name}: {_decision(model, logits, output)}" + (" (negative)" if negative else "")
                 label = f"{len(images):03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(name).stem)}"
                 for method, heat in maps.items():
