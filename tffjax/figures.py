@@ -32,7 +32,8 @@ def draw_overlay(axes: Axes, image: UInt8[np.ndarray, "h w 3"], heat: Float[np.n
 
 def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], title: str, label: str) -> Figure:
     """An image beside its heatmap with a color bar."""
-    figure = Figure(figsize=(8, 3.9), layout="constrained")
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(8, 3.4 * height / width + 0.6), layout="constrained")
     plain, explained = figure.subplots(1, 2)
     plain.imshow(image)
     plain.set_axis_off()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from jaxtyping import Array, Float
 from scipy.special import expit, softmax
 
@@ -55,7 +56,7 @@ def metrics_table(predictions: pa.Table) -> pa.Table:
 
     Each row has its own calibrated threshold.
     """
-    labeled = predictions.filter(pa.compute.is_valid(predictions["label"]))
+    labeled = predictions.filter(pyarrow.compute.is_valid(predictions["label"]))
     generator = np.array(labeled["generator"].to_pylist(), dtype=object)
     label = np.array([int(name == "fake") for name in labeled["label"].to_pylist()])
     probability = labeled["probability"].to_numpy()
