@@ -92,6 +92,6 @@ def _nhwc(outputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 
 def _difference(place: str, dtype: str, pairs: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]) -> Difference:
-    absolute = max(float(np.max(np.abs(a[place] - b[place]))) for a, b in pairs)
+    absolute = float(np.max([np.max(np.abs(a[place] - b[place])) for a, b in pairs]))  # NaN stays NaN
     scale = max(float(np.max(np.abs(b[place]))) for _, b in pairs)
     return Difference(place, dtype, absolute, absolute / scale if scale else absolute)

@@ -33,14 +33,14 @@ class LrpDifference:
         place: a site, or `input`.
         dtype: `float32` or `float64`.
         relative: |ours - twin| / |twin|, Euclidean norms of the maps, the worst image.
-        rank_correlation: Spearman, of the channels' sums of positive relevance, the worst image; NaN for the input.
+        rank_correlation: Spearman, of the channels' sums of positive relevance, the worst image; None for the input.
         overlap: share of the twin's `TOP` channels (or all, if fewer) that are among ours, the worst image.
     """
 
     place: str
     dtype: str
     relative: float
-    rank_correlation: float
+    rank_correlation: float | None
     overlap: float
 
     @property
@@ -90,8 +90,8 @@ def _explain(
 
 def _difference(place: str, dtype: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> LrpDifference:
     relative, correlation, overlap = zip(*(_compare(a, b) for a, b in pairs), strict=True)
-    worst_correlation = np.nan if place == "input" else min(correlation)
-    return LrpDifference(place, dtype, max(relative), float(worst_correlation), min(overlap))
+    worst_correlation = None if place == "input" else float(np.min(correlation))
+    return LrpDifference(place, dtype, float(np.max(relative)), worst_correlation, min(overlap))
 
 
 def _compare(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float, float]:

@@ -85,3 +85,9 @@ def test_resnet_keeps_all_but_the_bias(shared):
     assert check.ok
     assert abs(1 - head.bias - check.end) < 1e-3
     assert max(abs(b.zero) + abs(b.bias) for b in others) == 0
+
+
+@pytest.mark.parametrize("target", [3, -1, "typo", "logit"])
+def test_a_target_that_is_not_there(target):
+    with pytest.raises(InputError):
+        check_model(small_model(jnp.float32), noise(16, dtype=jnp.float32), target=target)

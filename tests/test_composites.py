@@ -409,3 +409,17 @@ def test_epsilon_is_gradient_x_input_over_the_output_on_a_relu_network(x64):
     gradient = jax.jit(jax.grad(lambda images: model(images).sum()))(images)
     expected = gradient * images / found.logits[:, :, None, None]
     np.testing.assert_allclose(found.input, expected, atol=1e-8 * np.abs(expected).max())
+
+
+def test_a_pattern_may_cover_sums_and_pools_too():
+    """The module's own example: an epsilon rule for whatever matches, residual sums included."""
+    everywhere = composites.BETA0.at("*", rule(rules.epsilon, epsilon=1e-3))
+    model, images = small_model(jnp.float32), noise(16, dtype=jnp.float32)
+    table = everywhere.table(layers_of(model, images))
+    assert "sum_epsilon" in table
+    assert jnp.isfinite(relevance(model, images, target=0, composite=everywhere).input).all()
+    # a rule of kernels leaves layers without one as they were
+    kernels = composites.BETA0.at("*", rule(rules.gamma, gamma=0.5))
+    by_name = {layer.name: kernels.rule_of(layer) for layer in layers_of(model, images)}
+    assert by_name["sum"] == composites.BETA0.add
+    assert by_name["stem"].function is rules.gamma

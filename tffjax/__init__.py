@@ -1,4 +1,4 @@
-"""Explaining CNN forgery detectors at scale, in JAX: LRP, forensic feature rankings, dropout, patches, color.
+"""Explaining CNN forgery detectors at scale, in JAX: layer-wise relevance propagation as custom_vjp rules.
 
 The public names are loaded on first use, so that `import tffjax` costs nothing.
 """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 from tffjax.composites import Composite, LrpOps
 from tffjax.convolution import zeros_varying_like
 from tffjax.errors import InputError
-from tffjax.explain import check_types, chosen_output, composite_of
+from tffjax.explain import check_types, chosen_output, composite_of, resolve_target
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.ops import no_tap
@@ -47,12 +48,17 @@ class Balance:
     finite: bool
 
     @property
+    def ok(self) -> bool:
+        """All figures are finite and every loss is explained."""
+        return self.finite and self.unexplained <= UNEXPLAINED
+
+    @property
     def advice(self) -> str:
         """What to do about it; empty where nothing is wrong."""
         if not self.finite:
             return "NaN or infinity: look for huge weights or a rule without a stabilizer at this layer"
         if self.unexplained > UNEXPLAINED:
-            return "rounding: use float64 (model.astype), or a larger epsilon"
+            return "rounding: compute in float64, or use a rule with a larger epsilon"
         if abs(self.zero) > LARGE_LOSS:
             return "dead units take relevance: no positive contribution; a rule with epsilon or gamma keeps it"
         if abs(self.stabilizer) > LARGE_LOSS:
@@ -82,8 +88,8 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """All finite, and all losses explained by bias, stabilizers and zero denominators."""
-        return all(balance.finite and balance.unexplained <= UNEXPLAINED for balance in self.balances)
+        """Relevance was redistributed, all finite, and all losses explained by bias, stabilizers, zero denominators."""
+        return bool(self.balances) and all(balance.ok for balance in self.balances)
 
 
 def check_model(
@@ -109,7 +115,8 @@ def check_model(
     if composite.times_input:
         raise InputError(f"{composite.name} is a gradient: it redistributes no relevance that could be accounted for")
     layers = layers_of(model, images)
-    ledgers, received = _ledgers(model, images, target, composite, layers, precision)
+    index, word = resolve_target(target, layers)
+    ledgers, received = _ledgers(model, images, index, word, composite, layers, precision)
     balances = [
         _balance(layer, str(composite.rule_of(layer)), np.asarray(ledgers[layer.name], np.float64))
         for layer in reversed(layers)
@@ -118,9 +125,15 @@ def check_model(
     return Check(tuple(b for b in balances if b is not None), 1.0, float(np.mean(received)))
 
 
-@functools.partial(jax.jit, static_argnames=("target", "composite", "layers", "precision"))
+@functools.partial(jax.jit, static_argnames=("word", "composite", "layers", "precision"))
 def _ledgers(
-    model: Model, images: jax.Array, target: int | str, composite: Composite, layers: tuple[Layer, ...], precision: str
+    model: Model,
+    images: jax.Array,
+    index: Any,
+    word: str,
+    composite: Composite,
+    layers: tuple[Layer, ...],
+    precision: str,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Layer name -> (n, 5) as `tffjax.composites.account`, and the relevance (n,) that arrives at the images."""
     model = canonize(model)
@@ -129,7 +142,6 @@ def _ledgers(
 
     def explained(images: jax.Array, ledgers: dict[str, jax.Array]) -> jax.Array:
         logits = model(images, LrpOps(precision, composite, layers, ledgers), no_tap)
-        word, index = (target, None) if isinstance(target, str) else ("", target)
         return chosen_output(logits, index, word)
 
     value, pullback = jax.vjp(explained, images, zeros)

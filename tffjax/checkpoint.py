@@ -30,7 +30,8 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
         The card as written, with the hash of the weights.
 
     Raises:
-        InputError: the model has no card, or `path` exists and `overwrite` is off.
+        InputError: the model has no card or not the weights that its card describes, or `path` exists and `overwrite`
+            is off.
     """
     path = Path(path)
     if model.card is None:
@@ -42,6 +43,10 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
     if path.exists() and not (path / "card.json").is_file():
         raise InputError(f"{path} is not a checkpoint, so it is not overwritten; choose another name")
     variables = jax.tree.map(np.asarray, model.variables)
+    if _form(variables) != _form(_expected(model.card)):
+        raise InputError(
+            f"only the float32 weights of a {model.card.architecture} as trained, batch norms not folded, can be saved"
+        )
     card = dataclasses.replace(model.card, weights_sha256=digest(variables))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.absolute().with_name(f".{path.name}.tmp{os.getpid()}")
@@ -51,12 +56,19 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
             checkpointer.save(temporary / "weights", variables)
         (temporary / "card.json").write_text(card.to_json(), encoding="utf-8")
         (temporary / "files.json").write_text(json.dumps(_hashes(temporary / "weights"), indent=1), encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+        replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return card
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Give the folder `new` the name `path`; what has the name now is deleted only when the new one is in its place."""
+    old = new.with_name(f"{new.name}.old")
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -70,16 +82,14 @@ def load(path: str | os.PathLike[str]) -> Model:
     card = read_card(path)
     _check_files(path)
     module = module_of(card)
-    with jax.enable_x64(False):  # weights are float32 whatever the default
-        image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-        expected = jax.eval_shape(module.init, jax.random.key(0), image)
+    expected = _expected(card)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             variables = checkpointer.restore((path / "weights").absolute(), expected)
     except Exception as error:  # Orbax raises many kinds; the files are whole, so the card asks for other arrays
         reason = str(error).strip().splitlines()[0][:200]
         raise InputError(f"{path}: the weights are not a {card.architecture} ({reason}); convert again") from None
-    if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, expected):
+    if _form(variables) != _form(expected):
         what = f"{card.architecture} with outputs: {card.num_outputs}"
         raise InputError(f"{path}: the weights are not a {what}, as the card says; convert again")
     if digest(variables) != card.weights_sha256:
@@ -104,6 +114,17 @@ def read_card(path: Path) -> Card:
     except (InputError, UnicodeDecodeError) as error:
         reason = error if isinstance(error, InputError) else "the card is damaged; convert the checkpoint again"
         raise InputError(f"{path}: {reason}") from None
+
+
+def _expected(card: Card) -> Any:
+    """Shapes and types of the variables that a card describes."""
+    with jax.enable_x64(False):  # weights are float32 whatever the default
+        image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        return jax.eval_shape(module_of(card).init, jax.random.key(0), image)
+
+
+def _form(variables: Any) -> Any:
+    return jax.tree.map(lambda a: (tuple(a.shape), str(a.dtype)), variables)
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -63,7 +63,7 @@ class Composite:
             are positive (guided backpropagation).
         gate: `identity` gives everything to the features and nothing to the gate of squeeze-excite; `gradient`.
         times_input: multiply by the input at the end, and by a site's output at each site (gradient x input).
-        overrides: (pattern, rule) pairs, the last one that matches a layer's name wins.
+        overrides: (pattern, rule) pairs, the last one that matches a layer's name and fits its kind wins.
     """
 
     name: str
@@ -91,7 +91,10 @@ class Composite:
             return getattr(self, layer.kind)
         if layer.kind == "max_pool":
             return "winner takes all"
-        matching = [rule for pattern, rule in self.overrides if fnmatch.fnmatchcase(layer.name, pattern)]
+        matching = [
+            _fitting(rule, layer) for pattern, rule in self.overrides if fnmatch.fnmatchcase(layer.name, pattern)
+        ]
+        matching = [rule for rule in matching if rule is not None]
         found = matching[-1] if matching else self._by_kind(layer)
         if layer.nonnegative and found is not None and found.function in _HALVED_BY_NONNEGATIVE:
             return rule(found.function, **dict(found.parameters), nonnegative=True)
@@ -115,6 +118,18 @@ class Composite:
         )
 
 
+def _fitting(found: Rule, layer: Layer) -> Rule | None:
+    """The rule as it applies to a kind of layer: a sum's epsilon is `sum_epsilon`, rules of kernels need one."""
+    if layer.kind == "add" and found.function is rules.epsilon:
+        return Rule(rules.sum_epsilon, found.parameters)
+    if layer.kind in ("add", "average_pool") and found.function in _OF_KERNELS:
+        return None
+    if layer.kind != "add" and found.function is rules.sum_epsilon:
+        return Rule(rules.epsilon, found.parameters)
+    return found
+
+
+_OF_KERNELS = (rules.beta, rules.alpha_beta, rules.beta_adaptive, rules.zb, rules.gamma, rules.w2, rules.flat)
 _HALVED_BY_NONNEGATIVE = (rules.beta, rules.alpha_beta, rules.beta_adaptive, rules.gamma)
 _EPSILON = rule(rules.epsilon)
 _EPSILON_ELSEWHERE = {"dense": _EPSILON, "average_pool": _EPSILON, "add": rule(rules.sum_epsilon)}
@@ -172,7 +187,8 @@ class LrpOps(ops.Plain):
 
     def batch_norm(self, y: jax.Array, *parameters: Any) -> jax.Array:
         """Batch norm, which relevance passes unchanged (canonize first, unless it is an emptied one)."""
-        return _hand_through(super().batch_norm(y, *parameters), y)
+        normalized = super().batch_norm(y, *parameters)
+        return _hand_through(normalized, y) if self.composite.activation == "identity" else normalized
 
     def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
         """Residual sum."""

@@ -97,19 +97,14 @@ def relevance(
             raise InputError(f"the network has no site {site!r}; it has {', '.join(list(shapes)[:3])}, ...")
     if isinstance(composite, str):
         composite = composite_of(composite, model)
-    if isinstance(target, str):
-        if target not in ("logit", "top"):
-            raise InputError(f"there is no target {target!r}; choose 'logit', 'top', an output index or a Neuron")
-        target, word = None, target
-    else:
-        word = ""
     if isinstance(target, Neuron):
         h, w, channels = shapes[target.site]
         _check_range("channel", target.channel, channels)
         for index, size in zip(target.position or (), (h, w), strict=False):
             _check_range("position", index, size)
-    elif target is not None:
-        _check_range("output", target, layers[-1].shape[-1])
+        word = ""
+    else:
+        target, word = resolve_target(target, layers)
     micro_batch = micro_batch or micro_batch_size(images)
     if len(images) % micro_batch:
         raise InputError(f"{len(images)} images cannot be taken {micro_batch} at a time; micro_batch must divide them")
@@ -225,11 +220,25 @@ def _neuron(y: jax.Array, target: Neuron) -> jax.Array:
 
 def chosen_output(logits: jax.Array, target: Any, word: str) -> jax.Array:
     """The explained output (n,) of each image."""
-    n, outputs = logits.shape
-    if word == "logit" and outputs != 1:
-        raise InputError(f"'logit' needs a network with one output, this one has {outputs}; choose 'top' or an index")
-    index = logits.argmax(axis=1) if word else jnp.broadcast_to(target, (n,))
+    index = logits.argmax(axis=1) if word else jnp.broadcast_to(target, (len(logits),))
     return jnp.take_along_axis(logits, index[:, None], axis=1)[:, 0]
+
+
+def resolve_target(target: Any, layers: tuple[Layer, ...]) -> tuple[Any, str]:
+    """An output target as (index or None, "" or the word that stands for it).
+
+    Raises:
+        InputError: there is no such word or output, or `logit` of a network with several outputs.
+    """
+    outputs = layers[-1].shape[-1]
+    if not isinstance(target, str):
+        _check_range("output", target, outputs)
+        return target, ""
+    if target not in ("logit", "top"):
+        raise InputError(f"there is no target {target!r}; choose 'logit', 'top', an output index or a Neuron")
+    if target == "logit" and outputs != 1:
+        raise InputError(f"'logit' needs a network with one output, this one has {outputs}; choose 'top' or an index")
+    return None, target
 
 
 def _check_range(what: str, index: Any, size: int) -> None:

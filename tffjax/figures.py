@@ -33,13 +33,14 @@ def draw_overlay(axes: Axes, image: UInt8[np.ndarray, "h w 3"], heat: Float[np.n
 def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], title: str, label: str) -> Figure:
     """An image beside its heatmap with a color bar."""
     height, width = image.shape[:2]
-    figure = Figure(figsize=(8, 3.4 * height / width + 0.6), layout="constrained")
+    aspect = min(max(height / width, 0.25), 3.0)
+    figure = Figure(figsize=(8, 3.4 * aspect + 0.6), layout="constrained")
     plain, explained = figure.subplots(1, 2)
     plain.imshow(image)
     plain.set_axis_off()
     drawn = draw_overlay(explained, image, heat)
     figure.colorbar(drawn, ax=explained, label=label, extend="max", shrink=0.9)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
 
 
@@ -56,7 +57,7 @@ def contact_sheet(
     for row, image, heat, title in zip(grid, images, heats, titles, strict=True):
         row[0].imshow(image)
         row[0].set_axis_off()
-        row[0].set_title(title, fontsize=8)
+        row[0].set_title(title, fontsize=8, parse_math=False)
         for axes, method in zip(row[1:], methods, strict=True):
             draw_overlay(axes, image, heat[method])
     for axes, method in zip(grid[0][1:], methods, strict=True):

@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, Int
 
 from tffjax.composites import GUIDED, Composite
 from tffjax.errors import InputError
-from tffjax.explain import chosen_output, relevance
+from tffjax.explain import chosen_output, relevance, resolve_target
 from tffjax.models.model import Model
 from tffjax.ops import Plain
+from tffjax.tracing import layers_of
 
 CAM_LAYERS = {"ResNet50": "layer4.2.relu3", "EfficientNetB0": "_conv_head"}
 """Where Grad-CAM looks, by module class: the output of `layer4`, and that of the convolution `_conv_head`."""
@@ -47,7 +48,7 @@ def grad_cam(
     layer = layer or CAM_LAYERS.get(type(model.module).__name__)
     if layer is None:
         raise InputError("say which layer Grad-CAM shall look at; none is known for this network")
-    word, index = (target, None) if isinstance(target, str) else ("", target)
+    index, word = resolve_target(target, layers_of(model, images))
     return _grad_cam(model, images, index, word, layer, sign)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -25,7 +26,7 @@ def screen_table(table: pa.Table, title: str, formats: dict[str, str]) -> Table:
         number = pa.types.is_floating(table[name].type) or pa.types.is_integer(table[name].type)
         screen.add_column(name.replace("_", " "), justify="right" if number else "left")
     for row in table.select(list(formats)).to_pylist():
-        screen.add_row(*(_cell(row[name], spec) for name, spec in formats.items()))
+        screen.add_row(*(escape(_cell(row[name], spec)) for name, spec in formats.items()))
     return screen
 
 

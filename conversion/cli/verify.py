@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from conversion.cli import require_torch
@@ -127,7 +128,7 @@ def _logit_table(result: "Verification", names: list[str]) -> Table:
         values = [side[dtype][row, output] for dtype in ("float32", "float64") for side in (result.theirs, result.ours)]
         formats = (".6f", ".6f", ".12f", ".12f")
         figures = [format(value, spec) for value, spec in zip(values, formats, strict=True)]
-        table.add_row(name, *([str(output)] if many else []), *figures)
+        table.add_row(escape(name), *([str(output)] if many else []), *figures)
     return table
 
 

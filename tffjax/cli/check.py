@@ -63,7 +63,7 @@ def check(
         height, width = group.images.shape[1:3]
         talk.say(_table(result, f"{composite} on {len(group.names)} images of {height}x{width}: shares of the start"))
         talk.say(f"conserved: {result.conserved:.1%} of the start relevance arrives at the image")
-        failed += [] if result.ok else [next(b for b in result.balances if b.advice)]
+        failed += [b for b in result.balances if not b.ok]
     if failed:
         raise CheckFailed(f"{failed[0].layer}: {failed[0].advice}")
 

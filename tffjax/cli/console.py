@@ -13,8 +13,10 @@ import click
 import jax
 import platformdirs
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from tffjax.checkpoint import replace_folder
 from tffjax.compilation import compiler_options
 from tffjax.errors import InputError
 
@@ -52,7 +54,7 @@ class Talk:
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:
         """Show that something without a known length is going on."""
-        with self.progress_console.status(what):
+        with self.progress_console.status(escape(what)):
             yield
 
     @contextlib.contextmanager
@@ -99,7 +101,9 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     Raises:
         InputError: `path` exists and is not an empty folder, and `overwrite` is off or it was not made by tffjax.
     """
-    marker = ".tffjax"
+    path, marker = path.resolve(), ".tffjax"
+    if path.is_mount():
+        raise InputError(f"{path} is a mount point; give the name of a folder in it")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give the name of a folder")
     if path.exists() and any(path.iterdir()):
@@ -113,8 +117,6 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
         temporary.chmod(0o755)
         (temporary / marker).touch()
         yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+        replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -88,7 +88,7 @@ def heatmap(
                 image = jnp.asarray(group.images[i : i + 1])
                 maps = {METHODS[method]: _map(model, image, method, target, sign, composite) for method in methods}
                 logits = np.asarray(run(model, image))[0]
-                title = f"{Path(name).name}: {_decision(model, logits, output)}" + (" (negative)" if negative else "")
+                title = f"{Path(name).name}: {_decision(model, logits, output, negative)}"
                 label = f"{len(images):03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(name).stem)}"
                 for method, heat in maps.items():
                     figure = overlay(pixels[i], heat, f"{title}\n{method}", "positive relevance")
@@ -114,9 +114,11 @@ def _map(model: Model, image: jnp.ndarray, method: str, target: int | str, sign:
     return np.asarray(guided_grad_cam(model, image, target, sign=sign))[0]
 
 
-def _decision(model: Model, logits: np.ndarray, output: int | None) -> str:
+def _decision(model: Model, logits: np.ndarray, output: int | None, negative: bool) -> str:
     if model.card.num_outputs == 1:
-        return f"p(fake) = {fake_probability(logits, model.card)[0]:.3f}"
+        explained = model.card.high_means if not negative else {"fake": "real", "real": "fake"}[model.card.high_means]
+        return f"p(fake) = {fake_probability(logits, model.card)[0]:.3f}, what speaks for {explained}"
     index = int(logits.argmax()) if output is None else output
     shares = np.exp(logits.astype(np.float64) - logits.max())
-    return f"output {index}, p = {shares[index] / shares.sum():.3f}"
+    sign = "against" if negative else "for"
+    return f"what speaks {sign} output {index}, p = {shares[index] / shares.sum():.3f}"

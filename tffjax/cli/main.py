@@ -1,12 +1,13 @@
 """The `tffjax` command: finds the subcommands, and turns the ways a run can end into exit codes.
 
-0 done; 1 a check that the user asked for failed; 2 bad input, interrupted, or no room. One line on standard error says
-why.
+0 done; 1 a check that the user asked for failed; 2 bad input, interrupted, or no room; one line on standard error says
+why. 3 is a defect of tffjax.
 """
 
 import importlib
 import importlib.metadata
 import sys
+import traceback
 
 import click
 
@@ -66,6 +67,9 @@ def main() -> None:
         code = _say("interrupted", "nothing half-written was left behind", 2)
     except OSError as error:
         code = _say("error", f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)
+    except Exception:  # a defect of tffjax, which is neither a failed check nor the user's
+        traceback.print_exc()
+        code = _say("internal error", "this is a defect of tffjax; please report the lines above", 3)
     sys.exit(code or 0)
 
 
