@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from tffjax import convolution
 from tffjax.convolution import Geometry
 from tffjax.pooling import average_pool
+from tffjax.rules import negative, positive
 from tffjax.transpose import FEW_CHANNELS, conv_transpose
 
 
@@ -43,7 +44,7 @@ class Conv:
     def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """Sum of the positive contributions."""
         if convolution.by_shifts(x, kernel, self.geometry):
-            return convolution.conv(x, kernel, self.geometry, self.precision, contribution=_relu)
+            return convolution.conv(x, kernel, self.geometry, self.precision, contribution=positive)
         return _positive(self, x, kernel)
 
 
@@ -87,8 +88,4 @@ class AveragePool:
 
 
 def _positive(linear: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return linear(jnp.maximum(x, 0), jnp.maximum(kernel, 0)) + linear(jnp.minimum(x, 0), jnp.minimum(kernel, 0))
-
-
-def _relu(x: jax.Array) -> jax.Array:
-    return jnp.maximum(x, 0)
+    return linear(positive(x), positive(kernel)) + linear(negative(x), negative(kernel))

@@ -161,7 +161,7 @@ def alpha_beta(
     for_it, lost = _positive_share(linear, x, kernel, relevance, nonnegative)
     if beta == 0:
         return (for_it, lost) if alpha == 1 else (alpha * for_it, _scale(alpha, lost))
-    against, lost_too = _negative_share(linear, x, kernel, relevance, -AT_ZERO, nonnegative)
+    against, lost_too = redistribute(linear, _negative_parts(x, kernel, nonnegative), relevance, Stabilizer(-AT_ZERO))
     return alpha * for_it - beta * against, _add(_scale(alpha, lost), _scale(-beta, lost_too))
 
 
@@ -283,12 +283,6 @@ def _positive_share(
         return redistribute(linear, ((x, positive(kernel)),), relevance, Stabilizer(AT_ZERO))
     parts = ((positive(x), positive(kernel)), (negative(x), negative(kernel)))
     return redistribute(linear, parts, relevance, Stabilizer(AT_ZERO), output=linear.positive(x, kernel))
-
-
-def _negative_share(
-    linear: Any, x: jax.Array, kernel: jax.Array, relevance: jax.Array, at_zero: float, nonnegative: bool
-) -> tuple[jax.Array, Lost]:
-    return redistribute(linear, _negative_parts(x, kernel, nonnegative), relevance, Stabilizer(at_zero))
 
 
 def _negative_parts(x: jax.Array, kernel: jax.Array, nonnegative: bool) -> tuple[tuple[jax.Array, jax.Array], ...]:
