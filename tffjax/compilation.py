@@ -56,15 +56,17 @@ class Pass:
         return (self._inner if is_tracing(arguments) else self._outer())(*arguments)
 
 
-def micro_batch_size(images: Any) -> int:
-    """How many images to take at once: four on a CPU, or the largest divisor of the batch below; elsewhere all.
+def micro_batch_size(images: Any, at_most: int = 4) -> int:
+    """How many images to take at once: on a CPU `at_most`, or the largest divisor of the batch below; elsewhere all.
 
-    A batch that is spread over several devices is taken whole: a part of it would lie on one of them.
+    A batch that is spread over several devices is taken whole: a part of it would lie on one of them. That is seen on
+    arrays and `jax.ShapeDtypeStruct`s, but not inside of a transformation.
     """
-    spread = isinstance(images, jax.Array) and not isinstance(images, jax.core.Tracer) and len(images.devices()) > 1
+    sharding = None if isinstance(images, jax.core.Tracer) else getattr(images, "sharding", None)
+    spread = sharding is not None and len(sharding.device_set) > 1
     if not on_cpu() or spread or not len(images):
         return max(len(images), 1)
-    return next(size for size in (4, 3, 2, 1) if len(images) % size == 0)
+    return next(size for size in range(at_most, 0, -1) if len(images) % size == 0)
 
 
 def in_micro_batches(function: Callable[[Any], Any], batch: Any, size: int) -> Any:

@@ -15,9 +15,9 @@ from tffjax.metrics import score
 from tffjax.models import Model
 
 
-def forward(model: Model, images: Float[Array, "n h w c"]) -> Float[Array, "n outputs"]:
-    """Logits of a batch, on a CPU a few images at a time (`tffjax.compilation`)."""
-    return in_micro_batches(model, images, micro_batch_size(images))
+def forward(model: Model, images: Float[Array, "n h w c"], micro_batch: int | None = None) -> Float[Array, "n outputs"]:
+    """Logits of a batch, `micro_batch` images at a time; by default as `tffjax.compilation.micro_batch_size` says."""
+    return in_micro_batches(model, images, micro_batch or micro_batch_size(images))
 
 
 def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.ndarray, "n outputs"]) -> pa.Table:

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import struct
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -115,6 +116,32 @@ def center_crop(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarra
     return image[top : top + size, left : left + size]
 
 
+def random_resized_crop(
+    image: UInt8[np.ndarray, "h w 3"], size: int, seed: int
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """A random rectangle of 99 to 100 % of the area and an aspect ratio of 0.99 to 1, resized to a square.
+
+    What the released code feeds to its statistic (SPEC 4: torchvision's RandomResizedCrop, scale and ratio 0.99 to 1,
+    bilinear). The rectangle depends on the seed and on the pixels, not on when the image is read.
+    """
+    height, width = image.shape[:2]
+    rng = np.random.default_rng([seed, zlib.crc32(image.tobytes())])
+    for _ in range(10):
+        area = height * width * rng.uniform(0.99, 1)
+        ratio = np.exp(rng.uniform(np.log(0.99), 0))
+        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+            break
+    else:  # as torchvision: the largest central rectangle whose aspect ratio is in the range
+        w, h = min(width, round(height * min(max(width / height, 0.99), 1))), height
+        if width / height < 0.99:
+            h = round(width / 0.99)
+        top, left = (height - h) // 2, (width - w) // 2
+    box = (left, top, left + w, top + h)
+    return np.asarray(Image.fromarray(image).crop(box).resize((size, size), Image.Resampling.BILINEAR))
+
+
 def grayscale(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """ITU-R 601-2 luma as Pillow's `convert("L")`, repeated to three channels (SPEC 7).
 
@@ -155,6 +182,7 @@ class Transform:
     Attributes:
         resize: length of the shorter side, see `resize`.
         crop: side of the square that is cut out, see `center_crop`.
+        random_crop: a seed; the square is then `random_resized_crop` instead of the central one (SPEC 4).
 
     Raises:
         InputError: a length below 1; on use, an image too elongated to resize.
@@ -162,9 +190,12 @@ class Transform:
 
     resize: int | None = None
     crop: int | None = None
+    random_crop: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse lengths below 1."""
+        """Refuse lengths below 1, and a random crop without a size."""
+        if self.random_crop is not None and self.crop is None:
+            raise InputError("a random crop needs the side of the square, crop")
         for name, length in (("resize", self.resize), ("crop", self.crop)):
             if length is not None and length < 1:
                 raise InputError(f"{name} must be at least 1 pixel, got {length}")
@@ -173,7 +204,11 @@ class Transform:
         """The transformed image, of size `output_size(h, w)`."""
         if self.resize is not None:
             image = resize(image, self.resize)
-        return image if self.crop is None else center_crop(image, self.crop)
+        if self.crop is None:
+            return image
+        if self.random_crop is not None:
+            return random_resized_crop(image, self.crop, self.random_crop)
+        return center_crop(image, self.crop)
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the transform."""

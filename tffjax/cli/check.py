@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tffjax import checkpoint
 from tffjax.check import Check, check_model
-from tffjax.cli.console import Talk, quiet_option, start_jax
+from tffjax.cli.console import FIRST_TIME, Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import read_groups, size_options, synthetic_images
 from tffjax.composites import COMPOSITES
 from tffjax.errors import CheckFailed
@@ -51,17 +51,20 @@ def check(
       tffjax check detector images/ --composite beta0
     """
     talk = Talk(quiet)
+    if not paths:
+        refuse_unused("without PATH", "limit", "resize", "crop")
     start_jax()
     model = checkpoint.load(weights)
     norm = model.card.normalization
     groups = read_groups(talk, paths, limit, Transform(resize, crop), norm) if paths else [synthetic_images(norm)]
     failed = []
     for group in groups:
-        with talk.busy(f"explaining {len(group.names)} images"):
+        height, width = group.images.shape[1:3]
+        what = f"{len(group.names)} images of {height}x{width}"
+        with talk.busy(f"compiling and explaining {what} ({FIRST_TIME})"):
             target = "top" if output is None else output
             result = check_model(model, jnp.asarray(group.images), target=target, composite=composite)
-        height, width = group.images.shape[1:3]
-        talk.say(_table(result, f"{composite} on {len(group.names)} images of {height}x{width}: shares of the start"))
+        talk.say(_table(result, f"{composite} on {what}: shares of the start"))
         talk.say(f"conserved: {result.conserved:.1%} of the start relevance arrives at the image")
         failed += [b for b in result.balances if not b.ok]
     if failed:

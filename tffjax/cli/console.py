@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import click
 import jax
 import platformdirs
+from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -21,7 +22,10 @@ from tffjax.compilation import compiler_options
 from tffjax.errors import InputError
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+FIRST_TIME = "the first time takes a while, later runs find it in the cache"
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is at the output's place.")
+
+_MARKER = ".tffjax"
 
 
 def start_jax() -> None:
@@ -35,6 +39,18 @@ def start_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
+def refuse_unused(why: str, *names: str) -> None:
+    """Refuse options of the running command that would do nothing.
+
+    Raises:
+        InputError: one of the parameters of these names is given on the command line.
+    """
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise InputError(f"--{name.replace('_', '-')} does nothing {why}")
+
+
 class Talk:
     """Where a command's words go: results to standard output, progress and warnings to standard error."""
 
@@ -42,6 +58,7 @@ class Talk:
         """`quiet` silences everything but errors, which are not said here."""
         self.results = Console(quiet=quiet, highlight=False, soft_wrap=True, width=_width(sys.stdout))
         self.progress_console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._bar: tuple[Progress, TaskID] | None = None
 
     def say(self, renderable: Any) -> None:
         """Print a result: text or a table."""
@@ -53,13 +70,25 @@ class Talk:
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Show that something without a known length is going on."""
-        with self.progress_console.status(escape(what)):
+        """Show that something without a known length is going on; inside `progress`, in place of the bar's words."""
+        if self._bar is None:
+            with self.progress_console.status(escape(what)):
+                yield
+            return
+        bar, task = self._bar
+        before = bar.tasks[0].description
+        bar.update(task, description=escape(what))
+        try:
             yield
+        finally:
+            bar.update(task, description=before)
 
     @contextlib.contextmanager
-    def progress(self, what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        """A progress bar with rate and time left; call the value with the number of units done since the last call."""
+    def progress(self, what: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
+        """A progress bar with rate and time left.
+
+        Call the value with the number of units done since the last call, and perhaps a word on how it goes.
+        """
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -69,8 +98,14 @@ class Talk:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self.progress_console, transient=True) as bar:
-            task: TaskID = bar.add_task(what, total=total)
-            yield lambda count: bar.advance(task, count)
+            task = bar.add_task(what, total=total)
+            self._bar = bar, task
+            try:
+                yield lambda count, note="": bar.update(
+                    task, advance=count, description=escape(f"{what}: {note}" if note else what)
+                )
+            finally:
+                self._bar = None
 
 
 def _width(stream: TextIO) -> int | None:
@@ -90,18 +125,18 @@ class _Rate(TextColumn):
 
 def compile_pass(talk: Talk, what: str, function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     """`jax.jit(function)`, compiled now for arguments of these shapes while the person is told so."""
-    with talk.busy(f"compiling {what} (the first time takes a while, later runs find it in the cache)"):
+    with talk.busy(f"compiling {what} ({FIRST_TIME})"):
         return jax.jit(function).lower(*arguments).compile(compiler_options())
 
 
-@contextlib.contextmanager
-def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder that takes the name `path` when the block ends well and vanishes when it does not.
+def check_output(path: Path, overwrite: bool) -> None:
+    """See whether a command can write its results to a folder of this name; nothing is changed.
 
     Raises:
-        InputError: `path` exists and is not an empty folder, and `overwrite` is off or it was not made by tffjax.
+        InputError: `path` exists and is not an empty folder, and `overwrite` is off or it was not made by tffjax; or
+            the folder around it is a file or read-only.
     """
-    path, marker = path.resolve(), ".tffjax"
+    path = path.resolve()
     if path.is_mount():
         raise InputError(f"{path} is a mount point; give the name of a folder in it")
     if path.exists() and not path.is_dir():
@@ -109,13 +144,29 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     if path.exists() and any(path.iterdir()):
         if not overwrite:
             raise InputError(f"{path} is not empty; choose another folder or pass --overwrite")
-        if not (path / marker).exists():
+        if not (path / _MARKER).exists():
             raise InputError(f"{path} was not written by tffjax, so it is not overwritten; choose another folder")
+    around = next(folder for folder in path.parents if folder.exists())
+    if not around.is_dir():
+        raise InputError(f"{around} is a file, so there can be no folder in it; choose another place")
+    if not os.access(around, os.W_OK | os.X_OK):
+        raise InputError(f"{around} is read-only; choose another place")
+
+
+@contextlib.contextmanager
+def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder that takes the name `path` when the block ends well and vanishes when it does not.
+
+    Raises:
+        InputError: as `check_output`.
+    """
+    check_output(path, overwrite)
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         temporary.chmod(0o755)
-        (temporary / marker).touch()
+        (temporary / _MARKER).touch()
         yield temporary
         replace_folder(temporary, path)
     finally:

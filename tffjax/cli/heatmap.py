@@ -1,7 +1,11 @@
 """`tffjax heatmap`: pictures of what a single decision rests on."""
 
+import contextlib
+import functools
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import jax
@@ -9,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tffjax import checkpoint
-from tffjax.cli.console import Talk, output_folder, overwrite_option, quiet_option, start_jax
-from tffjax.cli.images import read_groups, size_options
+from tffjax.cli.console import Talk, output_folder, overwrite_option, quiet_option, refuse_unused, start_jax
+from tffjax.cli.images import Group, read_groups, size_options
 from tffjax.composites import COMPOSITES
-from tffjax.errors import InputError
 from tffjax.figures import contact_sheet, overlay, save_figure
-from tffjax.heatmaps import guided_grad_cam, lrp_map
+from tffjax.heatmaps import Heatmap, guided_grad_cam, lrp_map
 from tffjax.models import Model
-from tffjax.predictions import fake_probability, forward
+from tffjax.predictions import fake_probability
 from tffjax.preprocessing import Transform, denormalize
 
 METHODS = {"lrp": "LRP", "guided-grad-cam": "Guided Grad-CAM"}
@@ -71,47 +74,74 @@ def heatmap(
       tffjax heatmap imagenet cat.png --resize 256 --crop 224 --class 285 --method lrp --out cat
     """
     talk = Talk(quiet)
+    if "lrp" not in methods:
+        refuse_unused("without --method lrp", "composite")
     start_jax()
     model = checkpoint.load(weights)
-    if output is not None and output >= model.card.num_outputs:
-        raise InputError(f"there is no output {output}; the network has {model.card.num_outputs}")
     groups = read_groups(talk, paths, limit, Transform(resize, crop), model.card.normalization)
-    target, sign = ("top" if output is None else output), (-1 if negative else 1)
     count = sum(len(group.names) for group in groups)
-    run = jax.jit(forward)
-    images, heats, titles, names = [], [], [], []
-    arrays: dict[str, np.ndarray] = {}
+    target, sign = ("top" if output is None else output), (-1 if negative else 1)
+    explain = {
+        "lrp": functools.partial(lrp_map, model, target=target, composite=composite, sign=sign),
+        "guided-grad-cam": functools.partial(guided_grad_cam, model, target=target, sign=sign),
+    }
+    explained: list[_Explained] = []
     with output_folder(out, overwrite) as folder, talk.progress("explaining", count, "images") as advance:
-        for group in groups:
-            pixels = denormalize(group.images, model.card.normalization)
-            for i, name in enumerate(group.names):
-                image = jnp.asarray(group.images[i : i + 1])
-                maps = {METHODS[method]: _map(model, image, method, target, sign, composite) for method in methods}
-                logits = np.asarray(run(model, image))[0]
-                title = f"{Path(name).name}: {_decision(model, logits, output, negative)}"
-                label = f"{len(images):03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(name).stem)}"
-                for method, heat in maps.items():
-                    figure = overlay(pixels[i], heat, f"{title}\n{method}", "positive relevance")
-                    save_figure(figure, folder / f"{label}_{method.lower().replace(' ', '-')}")
-                arrays |= {f"{label}/pixels": pixels[i], f"{label}/logits": logits}
-                arrays |= {f"{label}/{method}": heat for method, heat in maps.items()}
-                images.append(pixels[i])
-                heats.append(maps)
-                titles.append(title)
-                names.append(name)
-                advance(1)
-        for start in range(0, len(images), SHEET_ROWS):
-            rows = slice(start, start + SHEET_ROWS)
-            sheet = contact_sheet(images[rows], heats[rows], titles[rows])
+        for name, image, found in _heatmaps(talk, groups, {METHODS[method]: explain[method] for method in methods}):
+            logits = next(iter(found.values())).logits[0]
+            pixels = denormalize(image, model.card.normalization)[0]
+            title = f"{Path(name).name}: {_decision(model, logits, output, negative)}"
+            maps = {method: heatmap.heat[0] for method, heatmap in found.items()}
+            explained.append(_Explained(name, pixels, logits, maps, title))
+            label = _label(len(explained) - 1, name)
+            for method, heat in maps.items():
+                figure = overlay(pixels, heat, f"{title}\n{method}", "positive relevance")
+                save_figure(figure, folder / f"{label}_{method.lower().replace(' ', '-')}")
+            advance(1)
+        for start in range(0, count, SHEET_ROWS):
+            rows = explained[start : start + SHEET_ROWS]
+            sheet = contact_sheet([e.pixels for e in rows], [e.maps for e in rows], [e.title for e in rows])
             save_figure(sheet, folder / f"contact_sheet_{start // SHEET_ROWS + 1}")
-        np.savez_compressed(folder / "heatmaps.npz", paths=np.array(names), **arrays)
+        _save_arrays(folder / "heatmaps.npz", explained)
     talk.say(f"{count} images explained by {', '.join(METHODS[method] for method in methods)}; pictures in {out}")
 
 
-def _map(model: Model, image: jnp.ndarray, method: str, target: int | str, sign: int, composite: str) -> np.ndarray:
-    if method == "lrp":
-        return np.asarray(lrp_map(model, image, target, composite, sign))[0]
-    return np.asarray(guided_grad_cam(model, image, target, sign=sign))[0]
+class _Explained(NamedTuple):
+    """One image: its name, pixels (h, w, 3), logits, a map (h, w) for each method, and a line on the decision."""
+
+    name: str
+    pixels: np.ndarray
+    logits: np.ndarray
+    maps: dict[str, np.ndarray]
+    title: str
+
+
+def _heatmaps(
+    talk: Talk, groups: Sequence[Group], methods: dict[str, Callable[[jax.Array], Heatmap]]
+) -> Iterator[tuple[str, np.ndarray, dict[str, Heatmap]]]:
+    """Name, normalized image (1, h, w, 3) and heatmaps by method of one image after another."""
+    for group in groups:
+        height, width = group.images.shape[1:3]
+        compiling = talk.busy(f"compiling for {height}x{width}")
+        for i, name in enumerate(group.names):
+            image = group.images[i : i + 1]
+            with contextlib.nullcontext() if i else compiling:
+                found = {method: explain(jnp.asarray(image)) for method, explain in methods.items()}
+                found = {method: Heatmap(*map(np.asarray, heatmap)) for method, heatmap in found.items()}
+            yield name, image, found
+
+
+def _label(number: int, name: str) -> str:
+    return f"{number:03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(name).stem)}"
+
+
+def _save_arrays(path: Path, explained: Sequence[_Explained]) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    for number, one in enumerate(explained):
+        label = _label(number, one.name)
+        arrays |= {f"{label}/pixels": one.pixels, f"{label}/logits": one.logits}
+        arrays |= {f"{label}/{method}": heat for method, heat in one.maps.items()}
+    np.savez_compressed(path, paths=np.array([one.name for one in explained]), **arrays)
 
 
 def _decision(model: Model, logits: np.ndarray, output: int | None, negative: bool) -> str:

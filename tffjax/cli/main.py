@@ -6,6 +6,7 @@ why. 3 is a defect of tffjax.
 
 import importlib
 import importlib.metadata
+import signal
 import sys
 import traceback
 
@@ -16,8 +17,10 @@ from tffjax.errors import CheckFailed, InputError
 
 _COMMANDS = {
     "check": "tffjax.cli.check:check",
+    "compare": "tffjax.cli.compare:compare",
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "predict": "tffjax.cli.predict:predict",
+    "rank": "tffjax.cli.rank:rank",
 }
 
 
@@ -52,7 +55,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with 0, 1 or 2."""
+    """Run the command line and exit with 0, 1, 2 or 3."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like ctrl-C, so that nothing is left behind
     try:
         # click returns the code of an early exit (--help) and None from a command
         code = cli.main(standalone_mode=False)

@@ -1,5 +1,6 @@
 """`tffjax predict`: probabilities of images, and metrics per generator."""
 
+import functools
 from pathlib import Path
 
 import click
@@ -8,11 +9,21 @@ import numpy as np
 import pyarrow as pa
 
 from tffjax import checkpoint
-from tffjax.cli.console import Talk, compile_pass, output_folder, overwrite_option, quiet_option, start_jax
+from tffjax.cli.console import (
+    Talk,
+    check_output,
+    compile_pass,
+    output_folder,
+    overwrite_option,
+    quiet_option,
+    start_jax,
+)
 from tffjax.cli.images import default_batch_size, image_options, warn_left_out
+from tffjax.compilation import micro_batch_size
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.models import Model
+from tffjax.placement import batch_sharding, put, put_model
 from tffjax.predictions import forward, metrics_table, prediction_table
 from tffjax.preprocessing import Transform
 from tffjax.tables import screen_table, write_table
@@ -66,13 +77,18 @@ def predict(
     warn_left_out(talk, paths)
     if warning := label_warning(files):
         talk.warn(warning)
+    if strict:
+        _refuse_skipped(files, work.skipped)
     if dry_run:
+        check_output(out, overwrite)
         talk.say(f"would score {len(files) - len(work.skipped)} images ({sizes}) in {len(work.batches)} batches of "
                  f"{batch_size} with {model.card.architecture}, into {out}")  # fmt: skip
         return
     with output_folder(out, overwrite) as folder:
         logits, skipped = _logits(talk, model, files, transform, batch_size, work)
-        _report_skipped(talk, files, skipped, strict)
+        if strict:
+            _refuse_skipped(files, skipped)
+        _report_skipped(talk, skipped)
         kept = [index for index in range(len(files)) if index not in skipped]
         if not kept:
             raise InputError("none of the images could be read")
@@ -97,6 +113,7 @@ def _logits(
     """Logits (files, outputs) in the order of the files, NaN for skipped ones, and why those were skipped."""
     logits = np.full((len(files), model.card.num_outputs), np.nan, np.float32)
     skipped = dict(work.skipped)
+    model = put_model(model, batch_size)
     passes = {}
     pending: list[tuple[np.ndarray, jax.Array]] = []
 
@@ -105,14 +122,14 @@ def _logits(
         logits[indices[indices >= 0]] = np.asarray(values)[indices >= 0]
 
     for shape in work.shapes:
-        example = jax.ShapeDtypeStruct((batch_size, *shape, 3), np.float32)
-        what = f"the forward pass for {shape[0]}x{shape[1]}"
-        passes[shape] = compile_pass(talk, what, forward, model, example)
+        example = jax.ShapeDtypeStruct((batch_size, *shape, 3), np.float32, sharding=batch_sharding(batch_size))
+        run = functools.partial(forward, micro_batch=micro_batch_size(example))
+        passes[shape] = compile_pass(talk, f"the forward pass for {shape[0]}x{shape[1]}", run, model, example)
     with talk.progress("scoring", len(files), "images") as advance:
         advance(len(skipped))
         for batch in batches(work, files, transform, model.card.normalization, batch_size):
             skipped |= batch.skipped
-            values = passes[batch.images.shape[1:3]](model, batch.images)
+            values = passes[batch.images.shape[1:3]](model, put(batch.images))
             if pending:  # the previous batch's values are fetched while this one is computed
                 collect()
             pending.append((batch.indices, values))
@@ -125,11 +142,14 @@ def _logits(
     return logits, skipped
 
 
-def _report_skipped(talk: Talk, files: tuple[ImageFile, ...], skipped: dict[int, str], strict: bool) -> None:
-    if skipped and strict:
+def _refuse_skipped(files: tuple[ImageFile, ...], skipped: dict[int, str]) -> None:
+    if skipped:
         raise InputError(
             f"{len(skipped)} of {len(files)} images are unreadable (--strict): {next(iter(skipped.values()))}"
         )
+
+
+def _report_skipped(talk: Talk, skipped: dict[int, str]) -> None:
     for reason in list(skipped.values())[:20]:
         talk.warn(f"skipped: {reason}")
     if len(skipped) > 20:

@@ -1,0 +1,352 @@
+"""What the studies share that go through many images: arguments, a run directory, resuming, several processes."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import jax
+import numpy as np
+import pyarrow as pa
+from click.core import ParameterSource
+
+from tffjax import __version__, checkpoint, runs
+from tffjax.cli.console import Talk, compile_pass, overwrite_option, quiet_option, start_jax
+from tffjax.cli.images import default_batch_size, image_options, warn_left_out
+from tffjax.compilation import micro_batch_size
+from tffjax.data import Batch, ImageFile, Plan, find_images, label_warning, plan
+from tffjax.distributed import Process, gather_bytes, join, share, wait_for_all
+from tffjax.errors import InputError
+from tffjax.models import Model
+from tffjax.placement import batch_sharding, put_model
+from tffjax.preprocessing import Transform
+from tffjax.runs import Run
+from tffjax.streaming import stream
+from tffjax.tables import write_table
+
+SAVE_SECONDS = 20.0
+
+_ABOUT_THE_RUN = ("out", "resume", "overwrite", "dry_run", "quiet", "coordinator", "num_processes", "process_id")
+_OPTIONS = (
+    click.argument("weights", type=click.Path(path_type=Path), required=False),
+    click.argument("data", type=click.Path(path_type=Path), nargs=-1, metavar="DATA..."),
+    click.option("--out", type=click.Path(path_type=Path), help="Run directory to make."),
+    click.option(
+        "--resume",
+        type=click.Path(path_type=Path),
+        help="Go on with an interrupted run; everything else is taken from there.",
+    ),
+    image_options,
+)
+_PROCESS_OPTIONS = (
+    click.option(
+        "--coordinator",
+        envvar="JAX_COORDINATOR_ADDRESS",
+        help="For several processes: HOST:PORT of process 0, or auto to ask Slurm, MPI or the TPU.",
+    ),
+    click.option("--num-processes", type=click.IntRange(min=1), envvar="JAX_NUM_PROCESSES", help="How many there are."),
+    click.option("--process-id", type=click.IntRange(min=0), envvar="JAX_PROCESS_ID", help="Which one this is."),
+    click.option("--dry-run", is_flag=True, help="Say what would be done, then stop."),
+    overwrite_option,
+    quiet_option,
+)
+
+
+def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """WEIGHTS, DATA and the options of every study; the command takes the context and keyword arguments."""
+    for option in reversed(_PROCESS_OPTIONS):
+        command = option(command)
+    return command
+
+
+def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """WEIGHTS, DATA, --out, --resume and how images are read."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a study was asked for, from the command line or from the run that is resumed.
+
+    Attributes:
+        command: name of the study.
+        weights, data: paths.
+        arguments: every option that the result depends on.
+        run: the run directory.
+        resume, overwrite, dry_run: as on the command line.
+        process: which of how many.
+    """
+
+    command: str
+    weights: Path
+    data: tuple[Path, ...]
+    arguments: dict[str, Any]
+    run: Path
+    resume: bool
+    overwrite: bool
+    dry_run: bool
+    process: Process
+
+
+def ask(context: click.Context, given: dict[str, Any]) -> Asked:
+    """Sort the parameters of a study's command; starts JAX.
+
+    Raises:
+        InputError: something is missing, or a resumed run was made with another value of an option that is given.
+    """
+    command = context.command.name or ""
+    process = join(given["coordinator"], given["num_processes"], given["process_id"])
+    start_jax()
+    weights, data = given["weights"], given["data"]
+    arguments = {
+        name: _plain(value)
+        for name, value in given.items()
+        if name not in (*_ABOUT_THE_RUN, "weights", "data")
+    }  # fmt: skip
+    flags = {name: given[name] for name in ("overwrite", "dry_run")}
+    if given["resume"] is None:
+        if weights is None or not data or given["out"] is None:
+            raise InputError(f"give WEIGHTS, DATA and --out RUN, or --resume RUN; see tffjax {command} --help")
+        return Asked(command, weights, data, arguments, given["out"], resume=False, process=process, **flags)
+    if given["out"] is not None or given["overwrite"]:
+        raise InputError("--resume goes on in the run directory it names; leave --out and --overwrite away")
+    record = runs.read_record(given["resume"])
+    if record["command"] != command:
+        raise InputError(f"{given['resume']} was made by tffjax {record['command']}, not by tffjax {command}")
+    kept = record["identity"]["arguments"]
+    for name, value in arguments.items():
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and kept.get(name) != value:
+            raise InputError(
+                f"{given['resume']} was made with {name} = {kept.get(name)}, not {value}; start another run, or leave "
+                "the option away"
+            )
+    weights = weights or Path(record["paths"]["weights"])
+    data = data or tuple(map(Path, record["paths"]["data"]))
+    return Asked(command, weights, data, kept, given["resume"], resume=True, process=process, **flags)
+
+
+def _plain(value: Any) -> Any:
+    """An option's value as run.json gives it back."""
+    return runs.as_json(value if not isinstance(value, Path) else str(value.absolute()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A study ready to run.
+
+    Attributes:
+        asked: the question.
+        talk: where words go.
+        model: the checkpoint.
+        files: all images.
+        names: their paths below the folder that is common to all, which identify them wherever that folder lies.
+        transform: resize and crop.
+        batch_size: images a pass.
+        work: the batches of this process.
+        total: number of readable images of all processes.
+        record: of the run directory.
+    """
+
+    asked: Asked
+    talk: Talk
+    model: Model
+    files: tuple[ImageFile, ...]
+    names: tuple[str, ...]
+    transform: Transform
+    batch_size: int
+    work: Plan
+    total: int
+    record: dict[str, Any]
+
+
+def prepare(asked: Asked, talk: Talk, **extra: Any) -> Job:
+    """Load the weights, find the images, plan the batches; `extra` becomes part of the run's identity.
+
+    Raises:
+        InputError: as `tffjax.checkpoint.load` and `tffjax.data`; the run directory cannot be used.
+    """
+    if not asked.resume and asked.process.index == 0:
+        runs.check_free(asked.run, asked.overwrite)
+    model = checkpoint.load(asked.weights)
+    with talk.busy("looking for images"):
+        files = find_images(asked.data)
+        arguments = {**asked.arguments, "batch_size": asked.arguments["batch_size"] or default_batch_size()}
+        transform = Transform(arguments["resize"], arguments["crop"], arguments.get("random_crop"))
+        work = plan(files, transform, arguments["batch_size"], arguments["max_shapes"])
+    if work.skipped and arguments["strict"]:
+        raise InputError(f"{len(work.skipped)} images are unreadable (--strict): {next(iter(work.skipped.values()))}")
+    warn_left_out(talk, asked.data)
+    if warning := label_warning(files):
+        talk.warn(warning)
+    common = Path(os.path.commonpath([file.path.absolute().parent for file in files]))
+    names = tuple(file.path.absolute().relative_to(common).as_posix() for file in files)
+    listing = "".join(f"{name}\0{file.path.stat().st_size}\n" for name, file in zip(names, files, strict=True))
+    listed = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    record = {
+        "command": asked.command,
+        "tffjax": __version__,
+        "identity": {
+            "weights": dataclasses.asdict(model.card),
+            "images": {"count": len(files), "sha256": listed},
+            "arguments": arguments,
+            "processes": asked.process.count,
+            **extra,
+        },
+        "paths": {"weights": str(asked.weights.absolute()), "data": [str(path.absolute()) for path in asked.data]},
+        "environment": environment(),
+    }
+    return Job(
+        asked,
+        talk,
+        put_model(model, arguments["batch_size"]),
+        files,
+        names,
+        transform,
+        arguments["batch_size"],
+        share(work, asked.process),
+        len(files) - len(work.skipped),
+        record,
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices."""
+    packages = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow")
+    devices = [device.device_kind for device in jax.devices()]
+    return {
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in packages},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "devices": {kind: devices.count(kind) for kind in dict.fromkeys(devices)},
+    }
+
+
+@contextlib.contextmanager
+def opened(job: Job) -> Iterator[Run]:
+    """The run directory, made or found, and locked.
+
+    What interrupts the block is turned into one line that says how to go on.
+
+    Raises:
+        InputError: as `tffjax.runs`; interrupted; the disk is full.
+    """
+    asked = job.asked
+    if asked.resume:
+        entered = runs.resume(asked.run, job.record, process=asked.process.index)
+    else:
+        if asked.process.index:
+            wait_for_all("run directory made", asked.process)
+        entered = runs.start(asked.run, job.record, overwrite=asked.overwrite, process=asked.process.index)
+    with entered as run:
+        if not asked.resume and not asked.process.index:
+            wait_for_all("run directory made", asked.process)
+        run.log("resumed" if asked.resume else "started", environment=environment())
+        try:
+            yield run
+        except KeyboardInterrupt:
+            raise InputError(f"interrupted; go on with: tffjax {asked.command} --resume {asked.run}") from None
+        except OSError as error:
+            raise InputError(
+                f"{error.filename or asked.run}: {error.strerror or error}; when that is mended, go on with: "
+                f"tffjax {asked.command} --resume {asked.run}"
+            ) from None
+
+
+def compile_shapes(
+    job: Job, model: Model, what: str, function: Callable[..., Any], *row_types: Any
+) -> dict[tuple[int, int], Callable[..., Any]]:
+    """`function(model, images, *rows, micro_batch=...)` compiled for every size of the images.
+
+    `row_types` are the types of further arrays with one number an image.
+    """
+    passes = {}
+    sharding = batch_sharding(job.batch_size)
+    for height, width in job.work.shapes:
+        images = jax.ShapeDtypeStruct((job.batch_size, height, width, 3), np.float32, sharding=sharding)
+        rows = [jax.ShapeDtypeStruct((job.batch_size,), dtype, sharding=sharding) for dtype in row_types]
+        run = functools.partial(function, micro_batch=micro_batch_size(images))
+        passes[height, width] = compile_pass(job.talk, f"{what} for {height}x{width}", run, model, images, *rows)
+    return passes
+
+
+class Sums(Protocol):
+    """What a study keeps from batch to batch."""
+
+    def add(self, batch: Batch, outputs: Any) -> str:
+        """Take in a batch; returns a word on how it goes, for the progress bar."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything, as arrays."""
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Be as when `state` was taken."""
+
+
+def go_through(
+    job: Job, run: Run, what: str, step: Callable[[Batch], Any], sums: Sums, save_seconds: float = SAVE_SECONDS
+) -> dict[int, str]:
+    """Bring all batches of this process through `step` into `sums`, from where the run stands; saves its state.
+
+    Returns:
+        Index of a file that turned out unreadable -> why.
+
+    Raises:
+        InputError: an image is unreadable and the study is strict.
+    """
+    position, skipped = 0, dict(job.work.skipped)
+    if saved := run.load_state():
+        position, arrays = saved
+        skipped = {int(index): reason for index, reason in json.loads(arrays.pop("skipped").tobytes()).items()}
+        sums.restore(arrays)
+
+    def save() -> None:
+        reasons = np.frombuffer(json.dumps(skipped).encode(), np.uint8)
+        run.save_state(position, {**sums.state(), "skipped": reasons})
+
+    count = sum(len(batch.indices) for batch in job.work.batches)
+    with job.talk.progress(what, count, "images") as advance:
+        advance(sum(len(batch.indices) for batch in job.work.batches[:position]))
+        saved_at = time.monotonic()
+        batches = stream(
+            step, job.work, job.files, job.transform, job.model.card.normalization, job.batch_size, position
+        )
+        for done in batches:
+            skipped |= done.batch.skipped
+            if done.batch.skipped and job.asked.arguments["strict"]:
+                raise InputError(f"an image is unreadable (--strict): {next(iter(done.batch.skipped.values()))}")
+            advance(int((done.batch.indices >= 0).sum()), sums.add(done.batch, done.outputs))
+            position = done.position
+            if time.monotonic() - saved_at > save_seconds:
+                save()
+                saved_at = time.monotonic()
+    save()
+    return skipped
+
+
+def gather_skipped(job: Job, skipped: dict[int, str]) -> dict[int, str]:
+    """What all processes skipped, by index of the file; all of them must call this."""
+    everyone: dict[int, str] = {}
+    for part in gather_bytes(json.dumps(skipped).encode(), job.asked.process):
+        everyone |= {int(index): reason for index, reason in json.loads(part).items()}
+    return dict(sorted(everyone.items()))
+
+
+def write_skipped(job: Job, skipped: dict[int, str], folder: Path) -> None:
+    """Write skipped.csv and name the first on the screen."""
+    for reason in list(skipped.values())[:20]:
+        job.talk.warn(f"skipped: {reason}")
+    if len(skipped) > 20:
+        job.talk.warn(f"... and {len(skipped) - 20} more, all in skipped.csv")
+    columns = {"path": [job.names[index] for index in skipped], "reason": list(skipped.values())}
+    write_table(pa.table(columns, schema=pa.schema(dict.fromkeys(columns, pa.string()))), folder / "skipped.csv")

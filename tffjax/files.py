@@ -1,0 +1,17 @@
+"""Writing single files whole or not at all; `tffjax.checkpoint.replace_folder` is the like for folders."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which becomes `path` when the block ends well and vanishes when it does not."""
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
