@@ -5,6 +5,7 @@ Labels are 0 for real and 1 for fake (generated). Batches are NHWC.
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,8 @@ from tffjax.preprocessing import Transform, UnreadableImage, decode, image_size,
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 LABELS = {"0_real": 0, "1_fake": 1}
 THREADS = min(16, os.cpu_count() or 1)
+
+Variant = Callable[[np.ndarray, int], np.ndarray]
 
 _HEADERS_PER_TASK = 256  # reading one header costs less than handing it to a thread
 
@@ -75,13 +78,13 @@ class Batch:
     """Network input of one shape, always with the full number of rows.
 
     Attributes:
-        images: normalized images; zeros in the rows of weight 0.
+        images: normalized images; zeros in the rows of weight 0. With variants, (b, 1 + variants, h, w, 3).
         weights: 1 for an image; 0 for an unreadable file and for padding at the end of a shape.
         indices: which file each row is; -1 for padding.
         skipped: index of a file that turned out unreadable -> why.
     """
 
-    images: Float32[np.ndarray, "b h w 3"]
+    images: Float32[np.ndarray, "b *variants h w 3"]
     weights: Float32[np.ndarray, " b"]
     indices: Int64[np.ndarray, " b"]
     skipped: dict[int, str]
@@ -182,6 +185,7 @@ def batches(
     transform: Transform,
     normalization: Normalization,
     batch_size: int,
+    variants: Sequence[Variant] = (),
     threads: int = THREADS,
 ) -> Iterator[Batch]:
     """Decode the planned batches, in their order, with `threads` threads.
@@ -195,6 +199,8 @@ def batches(
         transform: resize and crop.
         normalization: of the checkpoint that the batches are for.
         batch_size: number of rows of every batch.
+        variants: functions of an image (uint8, after the transform) and the index of its file that return an image of
+            the same size; with them, `Batch.images` has an axis more: the image itself, then its variants.
         threads: how many images are decoded at a time.
     """
     if any(len(batch.indices) > batch_size for batch in plan.batches):
@@ -209,6 +215,8 @@ def batches(
             return _Row(index, shape, reason=image)
         if image.shape[:2] != shape:
             return _Row(index, shape, reason=f"{files[index].path}: has changed its size since it was first read")
+        if variants:
+            image = np.stack([image, *(variant(image, index) for variant in variants)])
         return _Row(index, shape, normalize(image, normalization))
 
     rows = [
@@ -218,7 +226,8 @@ def batches(
     ]
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(batch_size, threads))
     images = grain.MapDataset.source(rows).map(load).to_iter_dataset(options)
-    yield from images.batch(batch_size, batch_fn=_assemble)
+    axes = (1 + len(variants),) if variants else ()
+    yield from images.batch(batch_size, batch_fn=functools.partial(_assemble, axes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,8 +238,8 @@ class _Row:
     reason: str = ""
 
 
-def _assemble(rows: Sequence[_Row]) -> Batch:
-    images = np.zeros((len(rows), *rows[0].shape, 3), np.float32)
+def _assemble(axes: tuple[int, ...], rows: Sequence[_Row]) -> Batch:
+    images = np.zeros((len(rows), *axes, *rows[0].shape, 3), np.float32)
     for out, row in zip(images, rows, strict=True):
         if row.image is not None:
             out[...] = row.image

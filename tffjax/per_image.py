@@ -1,10 +1,15 @@
 """Rows of any number of images in Parquet parts of a fixed length: interrupted or not, the files are the same."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from tffjax.data import Batch
+from tffjax.errors import InputError
 from tffjax.files import replace_file
 
 ROWS_PER_PART = 1024
@@ -21,6 +26,8 @@ class PartWriter:
         self._rows = self._empty()
         self.count = 0
         folder.mkdir(exist_ok=True)
+        for leftover in folder.glob(f".part-{process}-*"):  # of a process that was killed
+            leftover.unlink()
 
     def append(self, rows: pa.Table) -> None:
         """Add rows; full parts are written at once."""
@@ -37,13 +44,27 @@ class PartWriter:
             self._write(self.count // self._length, self._rows)
 
     def truncate(self, count: int) -> None:
-        """Forget the rows behind the first `count`, in memory and on the disk."""
+        """Forget the rows behind the first `count`, in memory and on the disk.
+
+        Raises:
+            InputError: the last part is missing, damaged or shorter.
+        """
         part, rest = divmod(count, self._length)
         self.count = count
-        self._rows = pyarrow.parquet.read_table(self._path(part)).slice(0, rest) if rest else self._empty()
+        self._rows = self._read(part, rest) if rest else self._empty()
         for path in self._folder.glob(f"part-{self._process}-*.parquet"):
             if path >= self._path(part + bool(rest)):
                 path.unlink()
+
+    def _read(self, part: int, rows: int) -> pa.Table:
+        path = self._path(part)
+        try:
+            found = pyarrow.parquet.read_table(path, schema=self._schema)
+            if len(found) < rows:
+                raise ValueError(f"{len(found)} rows of {rows}")
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise InputError(f"{path}: missing or damaged ({error}); start this run anew with --overwrite") from None
+        return found.slice(0, rows)
 
     def _empty(self) -> pa.Table:
         return self._schema.empty_table()
@@ -54,3 +75,30 @@ class PartWriter:
     def _write(self, part: int, rows: pa.Table) -> None:
         with replace_file(self._path(part)) as temporary:
             pyarrow.parquet.write_table(rows.combine_chunks(), temporary)
+
+
+class Rows:
+    """What a study keeps that keeps rows only: `make` turns a batch and the outputs of its pass into rows."""
+
+    def __init__(self, writer: PartWriter, make: Callable[[Batch, Any], pa.Table]) -> None:
+        self._writer, self._make = writer, make
+
+    def add(self, batch: Batch, outputs: Any) -> str:
+        """Take in a batch."""
+        self._writer.append(self._make(batch, outputs))
+        return ""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """The number of rows, which are on the disk then."""
+        self._writer.save()
+        return {"rows": np.array(self._writer.count)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Be as when `state` was taken."""
+        self._writer.truncate(int(state["rows"]))
+
+
+def read_parts(folder: Path) -> pa.Table:
+    """The rows of all processes, by the column `index`."""
+    tables = [pyarrow.parquet.read_table(path) for path in sorted(folder.glob("part-*.parquet"))]
+    return pa.concat_tables(tables).sort_by("index")

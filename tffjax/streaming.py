@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from tffjax.card import Normalization
-from tffjax.data import Batch, ImageFile, Plan, batches
+from tffjax.data import Batch, ImageFile, Plan, Variant, batches
 from tffjax.preprocessing import Transform
 
 
@@ -33,12 +33,13 @@ def stream(
     transform: Transform,
     normalization: Normalization,
     batch_size: int,
+    variants: Sequence[Variant] = (),
     start: int = 0,
 ) -> Iterator[Done]:
     """`step(batch)` for the planned batches from `start` on, in their order; see `tffjax.data.batches`."""
     rest = dataclasses.replace(work, batches=work.batches[start:])
     pending: Done | None = None
-    for position, batch in enumerate(batches(rest, files, transform, normalization, batch_size), start + 1):
+    for position, batch in enumerate(batches(rest, files, transform, normalization, batch_size, variants), start + 1):
         dispatched = Done(position, batch, step(batch))
         if pending:
             yield _fetched(pending)

@@ -17,6 +17,7 @@ from tffjax.errors import CheckFailed, InputError
 
 _COMMANDS = {
     "check": "tffjax.cli.check:check",
+    "color": "tffjax.cli.color:color",
     "compare": "tffjax.cli.compare:compare",
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "predict": "tffjax.cli.predict:predict",

@@ -12,19 +12,9 @@ import pyarrow.compute as pc
 from pyarrow.parquet import read_table
 
 from tffjax import checkpoint, ffrs_tables, ranking_figures
+from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk
-from tffjax.cli.study import (
-    Job,
-    ask,
-    compile_shapes,
-    gather_skipped,
-    go_through,
-    input_options,
-    opened,
-    prepare,
-    study_options,
-    write_skipped,
-)
+from tffjax.cli.study import Job, compile_shapes, gather_skipped, go_through, opened, prepare, write_skipped
 from tffjax.composites import COMPOSITES
 from tffjax.data import Batch
 from tffjax.distributed import sum_over_processes, wait_for_all
@@ -36,14 +26,13 @@ from tffjax.figures import save_figure
 from tffjax.models import Model, canonize
 from tffjax.per_image import PartWriter
 from tffjax.placement import put, put_model
-from tffjax.rankings import Channel, all_channels, write_ranking
+from tffjax.rankings import PAPER_K, Channel, all_channels, write_ranking
 from tffjax.runs import Run
 from tffjax.sites import sites_of
 from tffjax.tables import screen_table, write_table
 
 LEVELS = 12
 MAX_GROUPS = 200
-PAPER_K = {"resnet50": 114, "efficientnet_b0": 27}
 SHOWN = 10
 
 
@@ -183,13 +172,13 @@ def _finish(job: Job, run: Run, sums: FFRSSums, skipped: dict[int, str], channel
     process, design = job.asked.process, sums.design
     totals = Totals(*(sum_over_processes(array, process) for array in vars(sums.totals).values()))
     everyone = gather_skipped(job, skipped)
+    kept = totals.images[:, 0, 0]
+    if not kept.any():
+        raise InputError(
+            f"the confidence filter dropped all {totals.images[:, 0, 1].sum()} images: the detector is sure of none; "
+            "keep more with a lower --confidence (0 keeps all)"
+        )
     if process.index == 0:
-        kept = totals.images[:, 0, 0]
-        if not kept.any():
-            raise InputError(
-                f"the confidence filter dropped all {totals.images[:, 0, 1].sum()} images: the detector is sure of "
-                "none; keep more with a lower --confidence (0 keeps all)"
-            )
         k = job.asked.arguments["k"] or PAPER_K[job.model.card.architecture]
         k = min(k, len(channels))
         labels = [label for label in (1, 0) if kept[label]]

@@ -1,4 +1,4 @@
-"""What the studies share that go through many images: arguments, a run directory, resuming, several processes."""
+"""What the studies share that go through many images: preparing, a run directory, resuming, several processes."""
 
 import contextlib
 import dataclasses
@@ -9,136 +9,32 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import click
 import jax
 import numpy as np
 import pyarrow as pa
-from click.core import ParameterSource
 
 from tffjax import __version__, checkpoint, runs
-from tffjax.cli.console import Talk, compile_pass, overwrite_option, quiet_option, start_jax
-from tffjax.cli.images import default_batch_size, image_options, warn_left_out
+from tffjax.cli.asked import Asked
+from tffjax.cli.console import Talk, compile_pass
+from tffjax.cli.images import default_batch_size, warn_left_out
 from tffjax.compilation import micro_batch_size
-from tffjax.data import Batch, ImageFile, Plan, find_images, label_warning, plan
-from tffjax.distributed import Process, gather_bytes, join, share, wait_for_all
+from tffjax.data import Batch, ImageFile, Plan, Variant, find_images, label_warning, plan
+from tffjax.distributed import gather_bytes, share, wait_for_all
 from tffjax.errors import InputError
+from tffjax.ffrs import LABELS
 from tffjax.models import Model
 from tffjax.placement import batch_sharding, put_model
 from tffjax.preprocessing import Transform
+from tffjax.rankings import PAPER_K, Channel, check_channels, read_ranking
 from tffjax.runs import Run
 from tffjax.streaming import stream
 from tffjax.tables import write_table
 
 SAVE_SECONDS = 20.0
-
-_ABOUT_THE_RUN = ("out", "resume", "overwrite", "dry_run", "quiet", "coordinator", "num_processes", "process_id")
-_OPTIONS = (
-    click.argument("weights", type=click.Path(path_type=Path), required=False),
-    click.argument("data", type=click.Path(path_type=Path), nargs=-1, metavar="DATA..."),
-    click.option("--out", type=click.Path(path_type=Path), help="Run directory to make."),
-    click.option(
-        "--resume",
-        type=click.Path(path_type=Path),
-        help="Go on with an interrupted run; everything else is taken from there.",
-    ),
-    image_options,
-)
-_PROCESS_OPTIONS = (
-    click.option(
-        "--coordinator",
-        envvar="JAX_COORDINATOR_ADDRESS",
-        help="For several processes: HOST:PORT of process 0, or auto to ask Slurm, MPI or the TPU.",
-    ),
-    click.option("--num-processes", type=click.IntRange(min=1), envvar="JAX_NUM_PROCESSES", help="How many there are."),
-    click.option("--process-id", type=click.IntRange(min=0), envvar="JAX_PROCESS_ID", help="Which one this is."),
-    click.option("--dry-run", is_flag=True, help="Say what would be done, then stop."),
-    overwrite_option,
-    quiet_option,
-)
-
-
-def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """WEIGHTS, DATA and the options of every study; the command takes the context and keyword arguments."""
-    for option in reversed(_PROCESS_OPTIONS):
-        command = option(command)
-    return command
-
-
-def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """WEIGHTS, DATA, --out, --resume and how images are read."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """What a study was asked for, from the command line or from the run that is resumed.
-
-    Attributes:
-        command: name of the study.
-        weights, data: paths.
-        arguments: every option that the result depends on.
-        run: the run directory.
-        resume, overwrite, dry_run: as on the command line.
-        process: which of how many.
-    """
-
-    command: str
-    weights: Path
-    data: tuple[Path, ...]
-    arguments: dict[str, Any]
-    run: Path
-    resume: bool
-    overwrite: bool
-    dry_run: bool
-    process: Process
-
-
-def ask(context: click.Context, given: dict[str, Any]) -> Asked:
-    """Sort the parameters of a study's command; starts JAX.
-
-    Raises:
-        InputError: something is missing, or a resumed run was made with another value of an option that is given.
-    """
-    command = context.command.name or ""
-    process = join(given["coordinator"], given["num_processes"], given["process_id"])
-    start_jax()
-    weights, data = given["weights"], given["data"]
-    arguments = {
-        name: _plain(value)
-        for name, value in given.items()
-        if name not in (*_ABOUT_THE_RUN, "weights", "data")
-    }  # fmt: skip
-    flags = {name: given[name] for name in ("overwrite", "dry_run")}
-    if given["resume"] is None:
-        if weights is None or not data or given["out"] is None:
-            raise InputError(f"give WEIGHTS, DATA and --out RUN, or --resume RUN; see tffjax {command} --help")
-        return Asked(command, weights, data, arguments, given["out"], resume=False, process=process, **flags)
-    if given["out"] is not None or given["overwrite"]:
-        raise InputError("--resume goes on in the run directory it names; leave --out and --overwrite away")
-    record = runs.read_record(given["resume"])
-    if record["command"] != command:
-        raise InputError(f"{given['resume']} was made by tffjax {record['command']}, not by tffjax {command}")
-    kept = record["identity"]["arguments"]
-    for name, value in arguments.items():
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and kept.get(name) != value:
-            raise InputError(
-                f"{given['resume']} was made with {name} = {kept.get(name)}, not {value}; start another run, or leave "
-                "the option away"
-            )
-    weights = weights or Path(record["paths"]["weights"])
-    data = data or tuple(map(Path, record["paths"]["data"]))
-    return Asked(command, weights, data, kept, given["resume"], resume=True, process=process, **flags)
-
-
-def _plain(value: Any) -> Any:
-    """An option's value as run.json gives it back."""
-    return runs.as_json(value if not isinstance(value, Path) else str(value.absolute()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,8 +147,8 @@ def opened(job: Job) -> Iterator[Run]:
     with entered as run:
         if not asked.resume and not asked.process.index:
             wait_for_all("run directory made", asked.process)
-        run.log("resumed" if asked.resume else "started", environment=environment())
         try:
+            run.log("resumed" if asked.resume else "started", environment=environment())
             yield run
         except KeyboardInterrupt:
             raise InputError(f"interrupted; go on with: tffjax {asked.command} --resume {asked.run}") from None
@@ -264,16 +160,18 @@ def opened(job: Job) -> Iterator[Run]:
 
 
 def compile_shapes(
-    job: Job, model: Model, what: str, function: Callable[..., Any], *row_types: Any
+    job: Job, model: Model, what: str, function: Callable[..., Any], *row_types: Any, variants: int = 0
 ) -> dict[tuple[int, int], Callable[..., Any]]:
     """`function(model, images, *rows, micro_batch=...)` compiled for every size of the images.
 
-    `row_types` are the types of further arrays with one number an image.
+    `row_types` are the types of further arrays with one number an image. With `variants`, the images are
+    (n, 1 + variants, h, w, 3).
     """
     passes = {}
     sharding = batch_sharding(job.batch_size)
     for height, width in job.work.shapes:
-        images = jax.ShapeDtypeStruct((job.batch_size, height, width, 3), np.float32, sharding=sharding)
+        axes = (1 + variants,) if variants else ()
+        images = jax.ShapeDtypeStruct((job.batch_size, *axes, height, width, 3), np.float32, sharding=sharding)
         rows = [jax.ShapeDtypeStruct((job.batch_size,), dtype, sharding=sharding) for dtype in row_types]
         run = functools.partial(function, micro_batch=micro_batch_size(images))
         passes[height, width] = compile_pass(job.talk, f"{what} for {height}x{width}", run, model, images, *rows)
@@ -294,9 +192,17 @@ class Sums(Protocol):
 
 
 def go_through(
-    job: Job, run: Run, what: str, step: Callable[[Batch], Any], sums: Sums, save_seconds: float = SAVE_SECONDS
+    job: Job,
+    run: Run,
+    what: str,
+    step: Callable[[Batch], Any],
+    sums: Sums,
+    variants: Sequence[Variant] = (),
+    save_seconds: float = SAVE_SECONDS,
 ) -> dict[int, str]:
     """Bring all batches of this process through `step` into `sums`, from where the run stands; saves its state.
+
+    `variants` as in `tffjax.data.batches`.
 
     Returns:
         Index of a file that turned out unreadable -> why.
@@ -319,7 +225,7 @@ def go_through(
         advance(sum(len(batch.indices) for batch in job.work.batches[:position]))
         saved_at = time.monotonic()
         batches = stream(
-            step, job.work, job.files, job.transform, job.model.card.normalization, job.batch_size, position
+            step, job.work, job.files, job.transform, job.model.card.normalization, job.batch_size, variants, position
         )
         for done in batches:
             skipped |= done.batch.skipped
@@ -332,6 +238,37 @@ def go_through(
                 saved_at = time.monotonic()
     save()
     return skipped
+
+
+def chosen_channels(job: Job) -> tuple[Channel, ...]:
+    """The first --k channels of --ranking.
+
+    Raises:
+        InputError: no ranking, a ranking of another network or with fewer channels.
+    """
+    path, k = job.asked.arguments["ranking"], job.asked.arguments["k"] or PAPER_K[job.model.card.architecture]
+    if path is None:
+        raise InputError("give --ranking RANK.csv, such as tffjax rank writes")
+    channels = read_ranking(Path(path)).channels
+    check_channels(channels, job.model)
+    if k > len(channels):
+        raise InputError(f"{path} has {len(channels)} channels, fewer than --k {k}")
+    return channels[:k]
+
+
+def row_columns(job: Job, batch: Batch) -> tuple[np.ndarray, dict[str, Any]]:
+    """The rows of a batch that hold images, and who they are: index, path, generator, category, label."""
+    present = np.flatnonzero(batch.weights > 0)
+    indices = batch.indices[present].tolist()
+    files = [job.files[index] for index in indices]
+    labels = [None if file.label is None else LABELS[file.label] for file in files]
+    return present, {
+        "index": indices,
+        "path": [job.names[index] for index in indices],
+        "generator": [file.generator for file in files],
+        "category": [file.category for file in files],
+        "label": labels,
+    }
 
 
 def gather_skipped(job: Job, skipped: dict[int, str]) -> dict[int, str]:
