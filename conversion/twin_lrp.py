@@ -70,6 +70,47 @@ def explain(
     Raises:
         InputError: no such composite.
     """
+    net, relevances = with_rules(net, composite, keep_reset_bn, bounds, epsilon)
+    x = x.detach().clone().requires_grad_()
+    logits = net(x)
+    index = torch.as_tensor(output).expand(len(x))[:, None]
+    (relevance,) = torch.autograd.grad(sign * logits.gather(1, index).sum(), x)
+    return logits.detach(), relevance, {site: relevances[site] for site in sites(net)}
+
+
+def explain_maximum(net: Twin, x: torch.Tensor, site: str, channel: int) -> torch.Tensor:
+    """Explain the largest activation of a channel, one image at a time as the released code does (SPEC 5).
+
+    Args:
+        net: from `with_rules`.
+        x: one image, (1, 3, H, W).
+        site: a convolution.
+        channel: of its output.
+
+    Returns:
+        Relevance of the input, (1, 3, H, W); zero if the activation is <= 0.
+    """
+    kept: list[torch.Tensor] = []
+    hook = net.get_submodule(site).register_forward_hook(lambda module, inputs, output: kept.append(output))
+    x = x.detach().clone().requires_grad_()
+    net(x)
+    hook.remove()
+    largest = kept[0][0, channel].max()
+    return torch.autograd.grad(largest, x)[0] if largest > 0 else torch.zeros_like(x)
+
+
+def with_rules(
+    net: Twin,
+    composite: str = "beta0",
+    keep_reset_bn: bool = False,
+    bounds: tuple[float, float] = Normalization().bounds,
+    epsilon: float = 1e-6,
+) -> tuple[Twin, dict[str, torch.Tensor]]:
+    """A canonized copy of the network whose backward pass is LRP; arguments as of `explain`.
+
+    Returns:
+        The network, and a dictionary that receives the relevance at every site in each backward pass.
+    """
     if composite not in COMPOSITES:
         raise InputError(f"there is no composite {composite!r}; choose one of {', '.join(COMPOSITES)}")
     net = canonize(net, keep_reset_bn)  # a copy: the hooks go with it
@@ -81,12 +122,7 @@ def explain(
     for module in net.modules():
         if rule := _rule(module, epsilon):
             module.register_forward_hook(partial(_hand_on, rule))
-
-    x = x.detach().clone().requires_grad_()
-    logits = net(x)
-    index = torch.as_tensor(output).expand(len(x))[:, None]
-    (relevance,) = torch.autograd.grad(sign * logits.gather(1, index).sum(), x)
-    return logits.detach(), relevance, {site: relevances[site] for site in sites(net)}
+    return net, relevances
 
 
 class Redistribute(torch.autograd.Function):

@@ -1,6 +1,8 @@
 """The PyTorch twin and the JAX network on the same pixels, site by site."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import torch
 from jaxtyping import Float
 
 from conversion import twin
+from tffjax.compilation import Pass
 from tffjax.models import Model
 from tffjax.sites import site_outputs
 
@@ -56,31 +59,42 @@ class Verification:
         return all(difference.ok for difference in self.differences)
 
 
-def verify_forward(model: Model, net: twin.Twin, images: list[Float[np.ndarray, "n h w 3"]]) -> Verification:
+def verify_forward(
+    model: Model,
+    net: twin.Twin,
+    images: list[Float[np.ndarray, "n h w 3"]],
+    busy: Callable[[str], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Verification:
     """Run both networks on normalized images in float32 and float64 and compare every site and the logits.
 
     Args:
         model: ours, as trained (batch norms not folded).
         net: the twin with the same weights.
         images: float32 NHWC batches, one for each size.
+        busy: entered around every step, with what is going on.
     """
     differences, ours, theirs = [], {}, {}
     for dtype in ("float32", "float64"):
         with jax.enable_x64(dtype == "float64"):
             typed, typed_net = model.astype(dtype), net.to(getattr(torch, dtype))
-            forward = jax.jit(site_outputs)
             pairs = []
             for batch in images:
-                logits, outputs = forward(typed, jnp.asarray(batch, dtype))
-                x = torch.from_numpy(batch.astype(dtype)).permute(0, 3, 1, 2).contiguous()
-                twin_logits, twin_outputs = twin.site_outputs(typed_net, x)
-                pairs.append(({**_numpy(outputs), "logits": np.asarray(logits)},
-                              {**_nhwc(twin_outputs), "logits": twin_logits.numpy()}))  # fmt: skip
+                what = f"{len(batch)} images of {batch.shape[1]}x{batch.shape[2]} in {dtype}"
+                with busy(f"compiling and running the JAX network on {what}"):
+                    logits, outputs = _site_outputs(typed, jnp.asarray(batch, dtype))
+                    here = {**_numpy(outputs), "logits": np.asarray(logits)}
+                with busy(f"running the PyTorch network on {what}"):
+                    x = torch.from_numpy(batch.astype(dtype)).permute(0, 3, 1, 2).contiguous()
+                    logits, outputs = twin.site_outputs(typed_net, x)
+                    pairs.append((here, {**_nhwc(outputs), "logits": logits.numpy()}))
         differences += [_difference(place, dtype, pairs) for place in pairs[0][1]]
         ours[dtype] = np.concatenate([a["logits"] for a, _ in pairs])
         theirs[dtype] = np.concatenate([b["logits"] for _, b in pairs])
     net.float()
     return Verification(tuple(differences), ours, theirs)
+
+
+_site_outputs = Pass(site_outputs, static_argnames=("ops",))
 
 
 def _numpy(outputs: dict[str, jax.Array]) -> dict[str, np.ndarray]:

@@ -1,6 +1,8 @@
 """LRP of the PyTorch twin and ours on the same pixels, site by site."""
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +52,11 @@ class LrpDifference:
 
 
 def verify_lrp(
-    model: Model, net: twin.Twin, images: list[Float[np.ndarray, "n h w 3"]], composite: str = "beta0"
+    model: Model,
+    net: twin.Twin,
+    images: list[Float[np.ndarray, "n h w 3"]],
+    composite: str = "beta0",
+    busy: Callable[[str], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> tuple[LrpDifference, ...]:
     """Explain the largest output of every image with both, in float32 and float64, and compare every site's map.
 
@@ -59,14 +65,20 @@ def verify_lrp(
         net: the twin with the same weights.
         images: float32 NHWC batches, one for each size; explained one image at a time.
         composite: a name that both know.
+        busy: entered around every step, with what is going on.
     """
     bounds = (model.card.normalization if model.card else Normalization()).bounds
     differences = []
     for dtype in ("float32", "float64"):
         with jax.enable_x64(dtype == "float64"):
             typed, typed_net = model.astype(dtype), net.to(getattr(torch, dtype))
-            pairs = [_explain(typed, typed_net, batch[i : i + 1].astype(dtype), composite, bounds)
-                     for batch in images for i in range(len(batch))]  # fmt: skip
+            pairs = []
+            for batch in images:
+                for i in range(len(batch)):
+                    compiling = "" if i else "compiling and "
+                    with busy(f"{compiling}explaining an image of {batch.shape[1]}x{batch.shape[2]} in {dtype}"):
+                        image = batch[i : i + 1].astype(dtype)
+                        pairs.append(_explain(typed, typed_net, image, composite, bounds))
         differences += [_difference(place, dtype, [(a[place], b[place]) for a, b in pairs]) for place in pairs[0][0]]
     net.float()
     return tuple(differences)

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import dataclasses
 import errno
+import functools
 import io
 import json
 import os
@@ -25,12 +26,16 @@ import tolerances
 import torch
 from PIL import Image
 
+import conversion.cli.verify
 import conversion.twin
+import tffjax.cli.heatmap
 import tffjax.cli.predict
 from conversion import checkpoint as torch_checkpoint
 from tffjax import checkpoint
 from tffjax.card import Card, Normalization
+from tffjax.cli.console import Talk
 from tffjax.cli.main import cli, main
+from tffjax.heatmaps import Heatmap
 from tffjax.preprocessing import decode, normalize
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -225,8 +230,10 @@ def test_verify_takes_a_pytorch_file(torch_file, images):
     assert (ended.code, ended.out) == (0, "")
 
 
-def test_verify_without_images_uses_synthetic_ones(detector):
-    ended = tffjax_command("verify", detector, "--crop", SIDE)
+def test_verify_without_images_uses_synthetic_ones(detector, monkeypatch):
+    small = functools.partial(conversion.cli.verify.synthetic_images, size=SIDE)
+    monkeypatch.setattr(conversion.cli.verify, "synthetic_images", small)
+    ended = tffjax_command("verify", detector)
     assert ended.code == 0
     assert "synthetic 1" in ended.out
 
@@ -325,6 +332,31 @@ def test_strict_fails_on_a_truncated_image(detector, spoiled, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_strict_fails_on_an_unreadable_header_before_the_work(detector, images, tmp_path, monkeypatch):
+    folder = shutil.copytree(images / "biggan", tmp_path / "data" / "biggan")
+    (folder / "0_real" / "b.png").write_text("no image")
+    monkeypatch.setattr(tffjax.cli.predict, "_logits", lambda *_: pytest.fail("it started to work"))
+    arguments = ("predict", detector, folder.parent, "--out", tmp_path / "out", "--strict")
+    for dry in ([], ["--dry-run"]):
+        assert "1 of 5 images are unreadable" in refused(*arguments, *dry)
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path, monkeypatch):
+    used = []
+    put = tffjax.cli.predict.put
+    monkeypatch.setattr(tffjax.cli.predict, "put", lambda batch: used.append(put(batch)) or used[-1])
+    assert predict(detector, images, "--out", tmp_path / "two").code == 0
+    assert [len(batch.devices()) for batch in used] == [2, 2, 2]  # ten images by four
+    for module in (tffjax.placement, tffjax.cli.predict):
+        monkeypatch.setattr(module, "batch_sharding", lambda _: None)
+    assert predict(detector, images, "--out", tmp_path / "one").code == 0
+    assert [len(batch.devices()) for batch in used[3:]] == [1, 1, 1]
+    one, two = (pyarrow.csv.read_csv(tmp_path / name / "predictions.csv") for name in ("one", "two"))
+    assert one["path"] == two["path"]
+    np.testing.assert_allclose(one["probability"], two["probability"], rtol=tolerances.F32_PROGRAM)
+
+
 def test_only_unreadable_images(detector, tmp_path):
     (tmp_path / "a.png").write_text("no image")
     assert "none of the images could be read" in refused("predict", detector, tmp_path, "--out", tmp_path / "out")
@@ -374,7 +406,19 @@ def test_predict_keeps_what_exists(detector, images, tmp_path):
     assert "is not empty" in refused("predict", detector, images, "--out", tmp_path / "out")
     assert "was not written by tffjax" in refused("predict", detector, images, "--out", tmp_path / "out", "--overwrite")
     assert "is a file" in refused("predict", detector, images, "--out", tmp_path / "out" / "thesis.tex")
+    assert "is a file" in refused("predict", detector, images, "--out", tmp_path / "out" / "thesis.tex" / "below")
     assert (tmp_path / "out" / "thesis.tex").exists()
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(detector, images, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").touch()
+    arguments = ("predict", detector, images, "--dry-run", "--out")
+    assert "is not empty" in refused(*arguments, tmp_path / "out")
+    assert "was not written by tffjax" in refused(*arguments, tmp_path / "out", "--overwrite")
+    assert "is a file" in refused(*arguments, tmp_path / "out" / "thesis.tex")
+    assert tffjax_command(*arguments, tmp_path / "new" / "out").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_existing_output_is_refused_before_the_work(detector, images, tmp_path, monkeypatch):
@@ -481,6 +525,41 @@ def test_no_arguments_show_the_help():
     assert ended.code == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["check", "a", "--resize", "64"], "--resize does nothing without PATH"),
+        (["check", "a", "--crop", "64"], "--crop does nothing without PATH"),
+        (["check", "a", "--limit", "4"], "--limit does nothing without PATH"),
+        (["verify", "a", "--resize", "64"], "--resize does nothing without --images"),
+        (["verify", "a", "--crop", "64"], "--crop does nothing without --images"),
+        (["verify", "a", "--limit", "4"], "--limit does nothing without --images"),
+        (["verify", "a", "--composite", "beta0"], "--composite does nothing without --lrp"),
+        (
+            ["convert", "a", "b", "--to", "torch", "--normalization", "imagenet"],
+            "--normalization does nothing with --to",
+        ),
+        (["convert", "a", "b", "--to", "torch", "--high-means", "fake"], "--high-means does nothing with --to torch"),
+        (
+            ["heatmap", "a", "b", "--out", "c", "--method", "guided-grad-cam", "--composite", "beta1"],
+            "--composite does",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_option_that_would_do_nothing_is_refused(arguments, why):
+    assert why in refused(*arguments)
+
+
+def test_busy_takes_the_place_of_the_words_of_the_progress_bar():
+    talk = Talk(quiet=False)
+    with talk.progress("scoring", 2, "images"):
+        bar, _ = talk._bar
+        with talk.busy("compiling [for] 64x64"):
+            assert bar.tasks[0].description == r"compiling \[for] 64x64"
+        assert bar.tasks[0].description == "scoring"
+
+
 # As a process of its own
 
 
@@ -493,6 +572,38 @@ def test_the_console_command_ends_with_its_code_and_one_line(tmp_path):
     ended = python("-c", script, "predict", str(tmp_path / "none"), ".", "--out", str(tmp_path / "out"))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == f"tffjax: error: {tmp_path / 'none'}: no such checkpoint\n"
+
+
+TERMINATED = """
+import gc, os, signal, sys, time
+import tffjax.cli.predict
+from tffjax.cli.main import main
+
+def terminate(*_):
+    gc.callbacks.clear()
+    assert any(name.startswith(".out.") for name in os.listdir({folder!r}))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def work(*_):
+    {when}
+    time.sleep(60)
+
+tffjax.cli.predict._logits = work
+sys.argv[0] = "tffjax"
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "when", ["terminate()", "gc.callbacks[:] = [terminate]; gc.collect()"], ids=["work", "garbage"]
+)
+def test_sigterm_ends_a_run_like_ctrl_c(detector, images, tmp_path, when):
+    """While garbage is collected too, where Python drops the exception."""
+    arguments = map(str, ("predict", detector, images, "--out", tmp_path / "out"))
+    ended = python("-c", TERMINATED.format(when=when, folder=str(tmp_path)), *arguments)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.split("\n") == ["", "tffjax: interrupted: nothing half-written was left behind", ""]
+    assert not any(tmp_path.iterdir())
 
 
 def test_importing_tffjax_is_quick_and_loads_no_framework_but_jax():
@@ -604,6 +715,25 @@ def test_heatmap_writes_pictures_sheets_and_arrays(detector, images, tmp_path):
     assert len(maps) == 4
     assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
     assert sum(path.name.startswith("contact_sheet") for path in (tmp_path / "maps").iterdir()) == 2
+    assert predict(detector, images, "--out", tmp_path / "scores").code == 0
+    scored = pyarrow.csv.read_csv(tmp_path / "scores" / "predictions.csv")["logit"].to_pylist()[:2]
+    logits = [arrays[name].item() for name in arrays.files if name.endswith("/logits")]
+    np.testing.assert_allclose(logits, scored, rtol=tolerances.F32_PROGRAM)
+
+
+def test_heatmap_says_that_it_compiles_once_a_size(detector, tmp_path, monkeypatch):
+    for number, side in enumerate((SIDE, SIDE, 72)):
+        save_image(tmp_path / "data" / f"{number}.png", number, side)
+    said = []
+
+    def explain(model, images, **_) -> Heatmap:
+        return Heatmap(np.zeros((1, 1)), images.sum(axis=3))
+
+    monkeypatch.setattr(tffjax.cli.heatmap, "lrp_map", explain)
+    monkeypatch.setattr(Talk, "busy", lambda _, what: said.append(what) or contextlib.nullcontext())
+    ended = tffjax_command("heatmap", detector, tmp_path / "data", "--method", "lrp", "--out", tmp_path / "maps")
+    assert ended.code == 0, ended.err
+    assert said == ["compiling for 64x64", "compiling for 72x72"]
 
 
 def test_heatmap_of_an_output_that_is_not_there(detector, images, tmp_path):

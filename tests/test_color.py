@@ -259,6 +259,11 @@ def test_channel_table(tests):
     assert [row["note"] for row in rows[:4]] == ["", "", "", "all equal"]
 
 
+def test_no_images_are_refused():
+    with pytest.raises(InputError, match="no images"):
+        channel_table(CHANNELS, np.zeros(0, "U1"), np.zeros((0, 4)), np.zeros((0, 4)))
+
+
 def test_adjusted_by_hand(monkeypatch):
     """Benjamini-Hochberg of .01 .04 .03 .5: p * 4 / rank is .04 .0533 .06 .5 in order; .04 takes from .03's .06."""
     raw = iter([0.01, 0.04, 0.03, 0.5])

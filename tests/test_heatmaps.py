@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tolerances
 
 import tffjax
 from tffjax.errors import InputError
@@ -73,12 +74,15 @@ def test_guided_grad_cam_by_hand(model, images):
     gradient = jnp.where((before1 > 0) & (gradient > 0), gradient, 0)
     guided = back(gradient, params["conv1"]["kernel"]).sum(axis=3)
     expected = guided * grad_cam(model, images, 0, "relu2")
-    np.testing.assert_allclose(guided_grad_cam(model, images, 0, "relu2"), expected, rtol=1e-3, atol=1e-8)
+    np.testing.assert_allclose(guided_grad_cam(model, images, 0, "relu2").heat, expected, rtol=1e-3, atol=1e-8)
 
 
 def test_lrp_map_is_the_relevance_summed_over_colors(model, images):
-    expected = tffjax.relevance(model, images, target=1, composite="epsilon").input.sum(axis=3)
-    np.testing.assert_array_equal(lrp_map(model, images, 1, "epsilon"), expected)
+    explained = tffjax.relevance(model, images, target=1, composite="epsilon")
+    heatmap = lrp_map(model, images, 1, "epsilon")
+    np.testing.assert_array_equal(heatmap.heat, explained.input.sum(axis=3))
+    for logits in (heatmap.logits, guided_grad_cam(model, images, 1, "relu2").logits):
+        np.testing.assert_allclose(logits, model(images), rtol=tolerances.F32_PROGRAM)
 
 
 def test_grad_cam_needs_a_layer(model, images):
@@ -99,6 +103,14 @@ def test_figures_are_written_the_same_twice(tmp_path):
             first = (tmp_path / f"{kind}-a.{ending}").read_bytes()
             assert first == (tmp_path / f"{kind}-b.{ending}").read_bytes()
             assert first.startswith(b"\x89PNG" if ending == "png" else b"%PDF")
+
+
+def test_one_color_bar_stands_for_all_maps_of_a_contact_sheet():
+    image, heat = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.float32)
+    figure = contact_sheet([image] * 3, [{"LRP": heat, "CAM": heat}] * 3, ["x" * 90, "y", "z"])
+    assert len(figure.axes) == 3 * 3 + 1
+    assert "99.5 percentile" in figure.axes[-1].get_xlabel()
+    assert max(map(len, figure.axes[0].get_title().splitlines())) < 90  # long titles are broken
 
 
 def test_a_heatmap_without_positive_relevance_is_drawn(tmp_path):

@@ -22,6 +22,7 @@ from tffjax.preprocessing import (
     grayscale,
     image_size,
     normalize,
+    random_resized_crop,
     resize,
     resized_size,
 )
@@ -381,6 +382,79 @@ def test_transform_resizes_then_crops():
     image = noise(20, 31, 3)
     np.testing.assert_array_equal(Transform(12, 8)(image), center_crop(resize(image, 12), 8))
     np.testing.assert_array_equal(Transform()(image), image)
+
+
+# the released code's random crop
+
+
+def released_rectangle(height, width, rng):
+    """(top, left, h, w) as torchvision's `RandomResizedCrop.get_params` finds it for scale and ratio (0.99, 1)."""
+    area, log_ratio = height * width, (np.log(0.99), np.log(1.0))
+    for _ in range(10):
+        target_area = area * rng.uniform(0.99, 1.0)
+        aspect_ratio = np.exp(rng.uniform(*log_ratio))
+        w = int(round(np.sqrt(target_area * aspect_ratio)))  # noqa: RUF046
+        h = int(round(np.sqrt(target_area / aspect_ratio)))  # noqa: RUF046
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
+    in_ratio = width / height
+    if in_ratio < 0.99:
+        w = width
+        h = int(round(w / 0.99))  # noqa: RUF046
+    elif in_ratio > 1.0:
+        h = height
+        w = int(round(h * 1.0))  # noqa: RUF046
+    else:
+        w, h = width, height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+@settings(max_examples=200, deadline=None)
+@given(height=SIDES, width=SIDES, size=SIDES, seed=st.integers(0, 5), square=st.booleans())
+def test_random_crop_is_the_released_one(height, width, size, seed, square):
+    image = noise(height, height if square else width, 3, seed=seed)
+    rng = np.random.default_rng([seed, zlib.crc32(image.tobytes())])
+    top, left, h, w = released_rectangle(*image.shape[:2], rng)
+    cut = Image.fromarray(np.ascontiguousarray(image[top : top + h, left : left + w]))
+    expected = cut.resize((size, size), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(random_resized_crop(image, size, seed), np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "columns"),
+    [((40, 90), slice(0, 40), slice(25, 65)), ((200, 99), slice(50, 150), slice(0, 99))],
+)
+def test_random_crop_of_an_elongated_image_is_its_center(size, rows, columns):
+    """None of ten rectangles of almost the whole area and almost square fits; 99 / 0.99 = 100 rows."""
+    image = noise(*size, 3)
+    expected = Image.fromarray(np.ascontiguousarray(image[rows, columns])).resize((8, 8), Image.Resampling.BILINEAR)
+    for seed in range(3):
+        np.testing.assert_array_equal(random_resized_crop(image, 8, seed), np.asarray(expected))
+
+
+def test_random_crop_takes_a_margin_off_that_depends_on_seed_and_image():
+    """A gradient shows which columns were cut: at most 1.5 % of 400, on either side."""
+    ramp = np.broadcast_to(np.linspace(0, 255, 400).astype(np.uint8)[:, None], (400, 400, 3))
+    image = np.ascontiguousarray(ramp)
+    outputs = {random_resized_crop(image, 400, seed)[..., 0].tobytes() for seed in range(20)}
+    assert len(outputs) > 5
+    for seed in range(20):
+        out = random_resized_crop(image, 400, seed)[0, :, 0].astype(int)
+        assert 0 <= out[0] <= 5
+        assert 250 <= out[-1] <= 255
+    again = random_resized_crop(image, 400, 3)
+    np.testing.assert_array_equal(again, random_resized_crop(image.copy(), 400, 3))
+    other = image.copy()
+    other[0, 0, 0] = 9
+    assert (random_resized_crop(other, 400, 3)[9:] != again[9:]).any()
+
+
+def test_transform_draws_the_random_crop():
+    image = noise(20, 31, 3)
+    ours = Transform(resize=12, crop=8, random_crop=5)(image)
+    np.testing.assert_array_equal(ours, random_resized_crop(resize(image, 12), 8, 5))
+    with pytest.raises(InputError, match="a random crop needs the side of the square"):
+        Transform(random_crop=5)
 
 
 @pytest.mark.parametrize("arguments", [{"resize": 0}, {"crop": -1}])

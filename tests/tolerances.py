@@ -49,3 +49,24 @@ GOLDEN_F32_RELEVANCE = {
 # The same explanation in double precision by another program (batch of another shape, sharded, mapped) through a small
 # network, relative to the largest entry.
 F64_PROGRAM = 1e-11
+
+# Poisson against multinomial bootstrap, 20,000 replicates each, in standard errors of the mean: the 2.5 % quantile of a
+# normal sample of that size scatters by 0.019, a difference of two by 0.027; five times that.
+BOOTSTRAP_QUANTILE = 0.135
+
+# The same for the probability to be in the top-k: two binomial shares scatter by at most sqrt(2 / (4 * 20000)) = 0.005,
+# five times that; and 0.01 because the total of Poisson weights varies and that of multinomial ones does not.
+BOOTSTRAP_PROBABILITY = 0.035
+
+# Golden maximal activations in single precision (section 9's table), relative.
+GOLDEN_F32_MAXIMUM = 1e-4
+
+# Golden maximal activations in double precision: one convolution output, at most 53 convolutions deep, relative
+# (section 9: "about 1e-9 relative").
+GOLDEN_F64_MAXIMUM = 1e-9
+
+# Golden dropout logits in single precision: section 9's table.
+GOLDEN_F32_DROPOUT = 1e-3
+
+# Golden FF-RS in single precision (section 9's table): largest absolute difference over the channels.
+GOLDEN_F32_FFRS = {"resnet50": 1.5e-4, "efb0": 5e-4}

@@ -1,7 +1,6 @@
 """A check before work: where relevance enters, leaves and gets lost, layer by layer."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from tffjax.compilation import Pass
 from tffjax.composites import Composite, LrpOps
 from tffjax.convolution import zeros_varying_like
 from tffjax.errors import InputError
@@ -125,8 +125,7 @@ def check_model(
     return Check(tuple(b for b in balances if b is not None), 1.0, float(np.mean(received)))
 
 
-@functools.partial(jax.jit, static_argnames=("word", "composite", "layers", "precision"))
-def _ledgers(
+def _account_batch(
     model: Model,
     images: jax.Array,
     index: Any,
@@ -147,6 +146,9 @@ def _ledgers(
     value, pullback = jax.vjp(explained, images, zeros)
     received, ledgers = pullback(jnp.ones_like(value))
     return ledgers, received.sum(axis=(1, 2, 3))
+
+
+_ledgers = Pass(_account_batch, static_argnames=("word", "composite", "layers", "precision"))
 
 
 def _balance(layer: Layer, rule: str, ledger: np.ndarray) -> Balance | None:

@@ -4,7 +4,6 @@ Samples are maximal activations of one channel (`tffjax.color`) before (on the o
 ablation of the same images, in the same order). `generator` is an array of names, one an image.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 from jaxtyping import Float, Shaped
 from scipy import stats
 
+from tffjax.errors import InputError
 from tffjax.rankings import Channel
 
 ALPHA = 0.05
@@ -96,7 +96,12 @@ def channel_table(
 
     Columns: `generator`, `key`, `num` (images), the fields of `Comparison`, `p_adjusted` (Benjamini-Hochberg over the
     channels of one generator) and `color_conditional` (p <= `ALPHA`, the paper's criterion, on the raw p).
+
+    Raises:
+        InputError: there are no images.
     """
+    if not len(generator):
+        raise InputError("no images are left to compare the activations of; give generated images with their labels")
     rows = []
     for name in names_of(generator):
         members = generator == name
@@ -186,11 +191,7 @@ def names_of(generator: Shaped[np.ndarray, " n"]) -> list[str]:
 
 
 def _paired(before: np.ndarray, after: np.ndarray) -> float:
-    if (before == after).all():
-        return 1.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # older versions of SciPy warn of ties in small samples
-        return float(stats.wilcoxon(before, after).pvalue)
+    return 1.0 if (before == after).all() else float(stats.wilcoxon(before, after).pvalue)
 
 
 def _kernel(sample: np.ndarray) -> stats.gaussian_kde | None:

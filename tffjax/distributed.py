@@ -4,6 +4,8 @@ Each has its share of the batches; the results meet once, at the end.
 """
 
 import dataclasses
+import io
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -66,6 +68,17 @@ def gather_bytes(data: bytes, process: Process) -> list[bytes]:
     padded[: len(data)] = np.frombuffer(data, np.uint8)
     rows = multihost_utils.process_allgather(padded)
     return [row[:length].tobytes() for row, length in zip(np.asarray(rows), lengths, strict=True)]
+
+
+def gather_arrays(arrays: Mapping[str, np.ndarray], process: Process) -> list[dict[str, np.ndarray]]:
+    """The named arrays of every process, in the order of the processes."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    gathered = []
+    for data in gather_bytes(stream.getvalue(), process):
+        with np.load(io.BytesIO(data)) as archive:
+            gathered.append(dict(archive))
+    return gathered
 
 
 def sum_over_processes(array: np.ndarray, process: Process) -> np.ndarray:

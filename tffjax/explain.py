@@ -250,7 +250,7 @@ def _check_range(what: str, index: Any, size: int) -> None:
             raise InputError(f"there is no {what} {value}; there are {size}, counted from 0")
 
 
-def check_types(model: Model, images: jax.Array) -> None:
+def check_types(model: Model, images: Float[Any, "n h w c"]) -> None:
     """Raise an InputError unless weights and images are both float32 or both float64."""
     dtypes = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(model.variables)}
     if dtypes - {"float32", "float64"} or len(dtypes) != 1:

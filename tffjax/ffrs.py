@@ -82,7 +82,7 @@ class Design:
         groups: (generator, category) of the breakdown; category "" takes all of a generator.
         levels: number of nested random subsets, halving from one to the next.
         replicates: number of bootstrap replicates.
-        seed: of the subsets and replicates.
+        seed: of the replicates.
     """
 
     site_channels: tuple[int, ...]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tffjax.bootstrap import intervals, near_cut, topk_overlap
+from tffjax.bootstrap import Intervals, intervals, near_cut, topk_overlap
 from tffjax.ffrs import LABELS, Design, Totals, omega, order, standard_error
 from tffjax.rankings import Channel, Ranking
 
@@ -42,10 +42,8 @@ def statistics(totals: Totals, design: Design, channels: Sequence[Channel], labe
         columns |= {name: values[best] for name, values in found._asdict().items()}
         columns["near_cut"] = near_cut(values, found.in_top, k)[best]
     else:
-        types = dict.fromkeys(("low", "high", "in_top"), pa.float64()) | dict.fromkeys(
-            ("rank_low", "rank_high"), pa.int64()
-        )
-        columns |= {name: pa.nulls(len(best), kind) for name, kind in types.items()}
+        for name in Intervals._fields:
+            columns[name] = pa.nulls(len(best), pa.int64() if name.startswith("rank") else pa.float64())
         columns["near_cut"] = pa.nulls(len(best), pa.bool_())
     return pa.table(columns)
 

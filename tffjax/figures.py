@@ -1,5 +1,6 @@
 """Pictures for people. Every figure is made from arrays and saved as PNG and PDF; no global plotting state."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,11 +9,14 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 CLIP = 99.5
 """Percentile of the positive values that gets the strongest color: single pixels would otherwise darken all others."""
+
+TITLE_WIDTH = 36
+"""Characters of a line above an image of a contact sheet; longer lines would run into the next column."""
 
 _TRANSPARENT_TO_RED = LinearSegmentedColormap.from_list(
     "relevance", [(1.0, 0.9, 0.2, 0.0), (1.0, 0.65, 0.0, 0.75), (0.85, 0.0, 0.05, 1.0)]
@@ -49,19 +53,28 @@ def contact_sheet(
     heats: Sequence[dict[str, Float[np.ndarray, "h w"]]],
     titles: Sequence[str],
 ) -> Figure:
-    """Images by methods: a row for each image, the image itself and then one column for each method."""
+    """Images by methods: a row for each image, the image itself and then one column for each method.
+
+    The color bar stands for all maps; each has its own scale, from 0 to its `CLIP` percentile.
+    """
     methods = list(heats[0])
     rows, columns = len(images), 1 + len(methods)
-    figure = Figure(figsize=(2.6 * columns, 2.75 * rows), layout="constrained")
+    figure = Figure(figsize=(2.6 * columns, 2.75 * rows + 0.6), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for row, image, heat, title in zip(grid, images, heats, titles, strict=True):
         row[0].imshow(image)
         row[0].set_axis_off()
-        row[0].set_title(title, fontsize=8, parse_math=False)
+        row[0].set_title(textwrap.fill(title, TITLE_WIDTH), fontsize=8, parse_math=False)
         for axes, method in zip(row[1:], methods, strict=True):
             draw_overlay(axes, image, heat[method])
     for axes, method in zip(grid[0][1:], methods, strict=True):
         axes.set_title(method, fontsize=9)
+    colors = ScalarMappable(Normalize(0, 1), _TRANSPARENT_TO_RED)
+    place = {"location": "bottom", "fraction": 0.12 / rows, "pad": 0.06 / rows, "aspect": 25}
+    bar = figure.colorbar(colors, ax=grid[:, 1:], extend="max", **place)
+    bar.set_ticks([0, 0.5, 1])
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label(f"positive relevance\n1: the {CLIP} percentile of each map", fontsize=8)
     return figure
 
 

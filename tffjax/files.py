@@ -8,10 +8,20 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which becomes `path` when the block ends well and vanishes when it does not."""
+    """A name beside `path` to write to, which becomes `path` when the block ends well and vanishes when it does not.
+
+    It is on the disk before it is renamed. A killed process leaves the name, `.NAME.tmpPID`, behind.
+    """
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
     try:
         yield temporary
+        flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Return when the file is on the disk."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())

@@ -1,13 +1,13 @@
 """Explanations of single decisions as maps over the image: LRP and Guided Grad-CAM (supplement J of the paper)."""
 
 import dataclasses
-import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from tffjax.compilation import Pass
 from tffjax.composites import GUIDED, Composite
 from tffjax.errors import InputError
 from tffjax.explain import chosen_output, relevance, resolve_target
@@ -19,15 +19,23 @@ CAM_LAYERS = {"ResNet50": "layer4.2.relu3", "EfficientNetB0": "_conv_head"}
 """Where Grad-CAM looks, by module class: the output of `layer4`, and that of the convolution `_conv_head`."""
 
 
+class Heatmap(NamedTuple):
+    """Explanations of a batch as one number a pixel, and the logits that come with them."""
+
+    logits: Float[Array, "n outputs"]
+    heat: Float[Array, "n h w"]
+
+
 def lrp_map(
     model: Model,
     images: Float[Array, "n h w 3"],
     target: int | str = "top",
     composite: str | Composite = "beta0",
     sign: int = 1,
-) -> Float[Array, "n h w"]:
+) -> Heatmap:
     """Relevance of every pixel, summed over colors; see `tffjax.relevance`."""
-    return relevance(model, images, target=target, composite=composite, sign=sign).input.sum(axis=3)
+    explained = relevance(model, images, target=target, composite=composite, sign=sign)
+    return Heatmap(explained.logits, explained.input.sum(axis=3))
 
 
 def grad_cam(
@@ -54,17 +62,16 @@ def grad_cam(
 
 def guided_grad_cam(
     model: Model, images: Float[Array, "n h w 3"], target: int | str = "top", layer: str | None = None, sign: int = 1
-) -> Float[Array, "n h w"]:
+) -> Heatmap:
     """Guided Grad-CAM: guided backpropagation (Springenberg et al. 2015), summed over colors, times Grad-CAM.
 
     The guided gradient of an activation is its gradient where its input and the gradient above are positive.
     """
-    guided = relevance(model, images, target=target, composite=GUIDED, sign=sign).input.sum(axis=3)
-    return guided * grad_cam(model, images, target, layer, sign)
+    guided = lrp_map(model, images, target, GUIDED, sign)
+    return guided._replace(heat=guided.heat * grad_cam(model, images, target, layer, sign))
 
 
-@functools.partial(jax.jit, static_argnames=("word", "layer"))
-def _grad_cam(
+def _grad_cam_batch(
     model: Model, images: jax.Array, index: Int[Array, ""] | None, word: str, layer: str, sign: Any
 ) -> jax.Array:
     shape = jax.eval_shape(lambda: _activation(model, images, layer))
@@ -80,6 +87,9 @@ def _grad_cam(
     weights = gradient.mean(axis=(1, 2), keepdims=True)
     cam = jnp.maximum((weights * activation).sum(axis=3), 0)
     return jax.image.resize(cam, images.shape[:3], "bilinear")
+
+
+_grad_cam = Pass(_grad_cam_batch, static_argnames=("word", "layer"))
 
 
 def _activation(model: Model, images: jax.Array, layer: str) -> jax.Array | None:

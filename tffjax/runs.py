@@ -12,10 +12,11 @@ The same question gives the same bytes, interrupted or not: nothing that depends
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.files import replace_file
+from tffjax.files import flush, replace_file
 
 RECORD = "run.json"
 MARKER = ".tffjax"
@@ -47,11 +48,18 @@ class Run:
         """Whether the results are there."""
         return "results" in self.record
 
+    def clean(self) -> None:
+        """Delete what a killed process left behind that is of no use."""
+        first = (".results.*", f".{RECORD}.tmp*") if self.process == 0 else ()
+        states = (self._state.name,) if self.done else ()
+        for pattern in (f".{self._state.name}.tmp*", *first, *states):
+            for leftover in self.path.glob(pattern):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
     def save_state(self, position: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace the state: `position` says how many units of work the arrays account for."""
         with replace_file(self._state) as temporary, temporary.open("wb") as stream:
             np.savez(stream, position=np.int64(position), **arrays)
-            _flush(stream)
 
     def load_state(self) -> tuple[int, dict[str, np.ndarray]] | None:
         """The last state (position, arrays), or None if there is none.
@@ -62,10 +70,10 @@ class Run:
         if not self._state.exists():
             return None
         try:
-            with np.load(self._state) as archive:
+            with self._state.open("rb") as stream, np.load(stream) as archive:
                 arrays = dict(archive)
             return int(arrays.pop("position")), arrays
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{self._state}: damaged ({error}); delete it to start this run from zero") from None
 
     def log(self, event: str, **facts: Any) -> None:
@@ -81,6 +89,9 @@ class Run:
         temporary = Path(tempfile.mkdtemp(prefix=".results.", dir=self.path))
         try:
             yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    flush(file)
             for file in sorted(temporary.iterdir()):
                 target = self.path / file.name
                 if target.is_dir():
@@ -104,12 +115,13 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False, proces
     if process == 0:
         check_free(path, overwrite)
         path.mkdir(parents=True, exist_ok=True)
+        (path / MARKER).touch()
     with _locked(path, process):
         if process == 0:
+            (path / RECORD).unlink(missing_ok=True)  # first: whatever interrupts this, no run is left without its files
             for old in path.iterdir():
-                if not old.name.startswith(".lock-"):
+                if not old.name.startswith((MARKER, ".lock-")):
                     shutil.rmtree(old) if old.is_dir() else old.unlink()
-            (path / MARKER).touch()
             _write_json(path / RECORD, record)
         yield Run(path, process)
 
@@ -129,9 +141,9 @@ def resume(path: Path, record: dict[str, Any], *, process: int = 0) -> Iterator[
     if differences:
         raise InputError(f"{path} was made otherwise: {'; '.join(differences[:5])}; start another run")
     with _locked(path, process):
-        for leftover in path.glob(".results.*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        yield Run(path, process)
+        run = Run(path, process)
+        run.clean()
+        yield run
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -160,20 +172,20 @@ def check_free(path: Path, overwrite: bool) -> None:
     """Raise an InputError unless a run may be started at `path`."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give the name of a folder")
-    if not path.exists() or not any(path.iterdir()):
-        return
-    if not (path / MARKER).exists():
+    names = [entry.name for entry in path.iterdir()] if path.exists() else []
+    if all(name.startswith((MARKER, ".lock-", f".{RECORD}.tmp")) for name in names):
+        return  # empty, or a start was cut off here
+    if MARKER not in names:
         raise InputError(f"{path} is not empty and was not written by tffjax; choose another folder")
     if not overwrite:
-        state = "a finished run" if "results" in _record_or_nothing(path) else "an unfinished run; go on with --resume"
-        raise InputError(f"{path} holds {state}; choose another folder or start anew with --overwrite")
+        raise InputError(f"{path} holds {_what_is_at(path)}; choose another folder or start anew with --overwrite")
 
 
-def _record_or_nothing(path: Path) -> dict[str, Any]:
+def _what_is_at(path: Path) -> str:
     try:
-        return read_record(path)
+        return "a finished run" if "results" in read_record(path) else "an unfinished run (go on with --resume)"
     except InputError:
-        return {}
+        return "other results"
 
 
 def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
@@ -209,9 +221,3 @@ def _write_json(path: Path, value: Any) -> None:
     with replace_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         json.dump(value, stream, indent=1)
         stream.write("\n")
-        _flush(stream)
-
-
-def _flush(stream: Any) -> None:
-    stream.flush()
-    os.fsync(stream.fileno())

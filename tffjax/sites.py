@@ -1,8 +1,9 @@
 """Sites (outputs of named convolutions), channel keys, and taps."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -53,6 +54,27 @@ def site_outputs(
     record = Record()
     logits = model(images, ops, record)
     return logits, record.outputs
+
+
+def outputs_at(
+    model: Model, images: Float[Array, "n h w c"], sites: Sequence[str], ops: Plain = Plain()
+) -> tuple[jax.Array, ...]:
+    """The outputs (n, h, w, c) of some sites, in the order asked for. The network runs up to the last of them only."""
+    record = Record()
+
+    def tap(site: str, y: jax.Array) -> jax.Array:
+        record(site, y)
+        if all(name in record.outputs for name in sites):
+            raise _LastSite
+        return y
+
+    with contextlib.suppress(_LastSite):
+        model(images, ops, tap)
+    return tuple(record.outputs[site] for site in sites)
+
+
+class _LastSite(Exception):
+    """Ends a forward pass at the last site that anybody asked for."""
 
 
 def probe_sums(y: jax.Array, probe: jax.Array | None, times_output: bool = False) -> jax.Array:

@@ -1,7 +1,6 @@
 """`tffjax convert`: PyTorch checkpoint to tffjax checkpoint, and back."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +8,9 @@ import click
 
 from conversion.cli import require_torch
 from tffjax.card import NORMALIZATIONS, Card
-from tffjax.cli.console import Talk, overwrite_option, quiet_option
+from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused
 from tffjax.errors import InputError
+from tffjax.files import replace_file
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +57,8 @@ def convert(
     from tffjax import checkpoint
 
     talk = Talk(quiet)
+    if to == "torch":
+        refuse_unused("with --to torch: the card says it", "normalization", "high_means")
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; choose another name or pass --overwrite")
     if to == "torch":
@@ -106,12 +108,9 @@ def _write_torch(state_dict: dict[str, "torch.Tensor"], out: Path) -> None:
     import torch
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.tmp{os.getpid()}")
-    try:
-        torch.save(state_dict, temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # an open file: from a name, PyTorch would write the name into the archive
+    with replace_file(out) as temporary, temporary.open("wb") as file:
+        torch.save(state_dict, file)
 
 
 def _sha256(path: Path) -> str:

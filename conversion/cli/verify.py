@@ -9,9 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from conversion.cli import require_torch
-from tffjax.cli.console import Talk, quiet_option, start_jax
+from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import read_groups, size_options, synthetic_images
 from tffjax.errors import CheckFailed
+from tffjax.files import replace_file
 from tffjax.preprocessing import Transform
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def verify(
       tffjax verify detector --lrp --composite beta1
       tffjax verify detector.pth --json differences.json
     """
+    if images is None:
+        refuse_unused("without --images", "limit", "resize", "crop")
+    if not lrp:
+        refuse_unused("without --lrp", "composite")
     require_torch()
     from conversion.cli.convert import read_torch
     from conversion.twin import twin_from_variables
@@ -69,21 +74,19 @@ def verify(
     card = model.card
     net = twin_from_variables(model.variables, card.architecture, card.padding, card.epsilon)
     if images is None:
-        groups = [synthetic_images(card.normalization, size=crop or 224)]
+        groups = [synthetic_images(card.normalization)]
     else:
         groups = read_groups(talk, [images], limit, Transform(resize, crop), card.normalization)
     names = [Path(name).name for group in groups for name in group.names]
     batches = [group.images for group in groups]
-    with talk.busy(f"running both networks on {len(names)} images in float32 and float64"):
-        result = verify_forward(model, net, batches)
+    result = verify_forward(model, net, batches, talk.busy)
     talk.say(_site_table(result))
     talk.say(_logit_table(result, names))
     explained: tuple[LrpDifference, ...] = ()
     if lrp:
         from conversion.verify_lrp import verify_lrp
 
-        with talk.busy(f"explaining {len(names)} images with both, in float32 and float64"):
-            explained = verify_lrp(model, net, batches, composite)
+        explained = verify_lrp(model, net, batches, composite, talk.busy)
         talk.say(_lrp_table(explained, composite))
     if json_path:
         _write_json(json_path, checkpoint, result, explained, names)
@@ -163,6 +166,5 @@ def _write_json(
             for side, logits in (("jax", result.ours), ("torch", result.theirs))
         },
     }
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(payload, indent=1) + "\n")
-    temporary.replace(path)
+    with replace_file(path) as temporary:
+        temporary.write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")

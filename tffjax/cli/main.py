@@ -4,11 +4,14 @@
 why. 3 is a defect of tffjax.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
 import signal
 import sys
+import threading
 import traceback
+from collections.abc import Iterator
 
 import click
 
@@ -19,7 +22,10 @@ _COMMANDS = {
     "check": "tffjax.cli.check:check",
     "color": "tffjax.cli.color:color",
     "compare": "tffjax.cli.compare:compare",
+    "dropout": "tffjax.cli.dropout:dropout",
+    "find-k": "tffjax.cli.find_k:find_k_command",
     "heatmap": "tffjax.cli.heatmap:heatmap",
+    "lrpmax": "tffjax.cli.lrpmax:lrpmax",
     "predict": "tffjax.cli.predict:predict",
     "rank": "tffjax.cli.rank:rank",
 }
@@ -57,10 +63,10 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with 0, 1, 2 or 3."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like ctrl-C, so that nothing is left behind
     try:
-        # click returns the code of an early exit (--help) and None from a command
-        code = cli.main(standalone_mode=False)
+        with _interruptible():
+            # click returns the code of an early exit (--help) and None from a command
+            code = cli.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = 2
@@ -76,6 +82,30 @@ def main() -> None:
         traceback.print_exc()
         code = _say("internal error", "this is a defect of tffjax; please report the lines above", 3)
     sys.exit(code or 0)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM ends the run like ctrl-C, and neither gets lost.
+
+    Python drops an exception that is raised while it collects garbage, where JAX runs a callback; a KeyboardInterrupt
+    that was dropped is therefore sent again.
+    """
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hook, main_thread = sys.unraisablehook, threading.main_thread().ident
+
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGTERM)).start()
+        else:
+            hook(dropped)
+
+    sys.unraisablehook = send_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _say(kind: str, message: object, code: int) -> int:

@@ -13,7 +13,7 @@ from pyarrow.parquet import read_table
 
 from tffjax import checkpoint, ffrs_tables, ranking_figures
 from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.console import Talk, refuse_unused
 from tffjax.cli.study import Job, compile_shapes, gather_skipped, go_through, opened, prepare, write_skipped
 from tffjax.composites import COMPOSITES
 from tffjax.data import Batch
@@ -49,7 +49,7 @@ SHOWN = 10
 @click.option("--k", type=click.IntRange(min=1), help="Length of the top list. [default: 114; EfficientNet-B0: 27]")
 @click.option("--label", type=click.Choice(LABELS), help="Label of images whose folders do not say it.")
 @click.option(
-    "--bootstrap", type=click.IntRange(min=0), default=100, show_default=True, help="Bootstrap replicates; 0: none."
+    "--bootstrap", type=click.IntRange(min=0), default=200, show_default=True, help="Bootstrap replicates; 0: none."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--per-image", is_flag=True, help="Also write every image's statistic (about 100 KB an image).")
@@ -94,6 +94,10 @@ def rank(context: click.Context, **given: Any) -> None:
       tffjax rank --resume run
       tffjax rank detector images/ --out run --coordinator 10.0.0.1:1234 --num-processes 4 --process-id 0
     """
+    if given["own_size"]:
+        refuse_unused("with --own-size", "resize", "crop", "random_crop")
+    if given["random_crop"] is not None:
+        refuse_unused("with --random-crop", "resize")
     for name in ("resize", "crop"):
         given[name] = None if given["own_size"] else given[name] or 224
     if given["random_crop"] is not None:
@@ -173,6 +177,8 @@ def _finish(job: Job, run: Run, sums: FFRSSums, skipped: dict[int, str], channel
     totals = Totals(*(sum_over_processes(array, process) for array in vars(sums.totals).values()))
     everyone = gather_skipped(job, skipped)
     kept = totals.images[:, 0, 0]
+    if not totals.images[:, 0].any():
+        raise InputError(f"none of the images could be read: {next(iter(everyone.values()))}")
     if not kept.any():
         raise InputError(
             f"the confidence filter dropped all {totals.images[:, 0, 1].sum()} images: the detector is sure of none; "

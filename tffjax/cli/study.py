@@ -11,7 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from tffjax.cli.asked import Asked
 from tffjax.cli.console import Talk, compile_pass
 from tffjax.cli.images import default_batch_size, warn_left_out
 from tffjax.compilation import micro_batch_size
-from tffjax.data import Batch, ImageFile, Plan, Variant, find_images, label_warning, plan
+from tffjax.data import Batch, BatchPlan, ImageFile, Plan, Variant, find_images, label_warning, plan
 from tffjax.distributed import gather_bytes, share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
@@ -50,6 +50,7 @@ class Job:
         transform: resize and crop.
         batch_size: images a pass.
         work: the batches of this process.
+        all_batches: those of all processes.
         total: number of readable images of all processes.
         record: of the run directory.
     """
@@ -62,6 +63,7 @@ class Job:
     transform: Transform
     batch_size: int
     work: Plan
+    all_batches: tuple[BatchPlan, ...]
     total: int
     record: dict[str, Any]
 
@@ -111,6 +113,7 @@ def prepare(asked: Asked, talk: Talk, **extra: Any) -> Job:
         transform,
         arguments["batch_size"],
         share(work, asked.process),
+        work.batches,
         len(files) - len(work.skipped),
         record,
     )
@@ -138,12 +141,12 @@ def opened(job: Job) -> Iterator[Run]:
         InputError: as `tffjax.runs`; interrupted; the disk is full.
     """
     asked = job.asked
-    if asked.resume:
+    if not asked.resume and asked.process.index:
+        wait_for_all("run directory made", asked.process)
+    if asked.resume or asked.process.index:
         entered = runs.resume(asked.run, job.record, process=asked.process.index)
     else:
-        if asked.process.index:
-            wait_for_all("run directory made", asked.process)
-        entered = runs.start(asked.run, job.record, overwrite=asked.overwrite, process=asked.process.index)
+        entered = runs.start(asked.run, job.record, overwrite=asked.overwrite)
     with entered as run:
         if not asked.resume and not asked.process.index:
             wait_for_all("run directory made", asked.process)
@@ -178,6 +181,7 @@ def compile_shapes(
     return passes
 
 
+@runtime_checkable
 class Sums(Protocol):
     """What a study keeps from batch to batch."""
 
@@ -198,11 +202,12 @@ def go_through(
     step: Callable[[Batch], Any],
     sums: Sums,
     variants: Sequence[Variant] = (),
+    stage: int = 0,
     save_seconds: float = SAVE_SECONDS,
 ) -> dict[int, str]:
     """Bring all batches of this process through `step` into `sums`, from where the run stands; saves its state.
 
-    `variants` as in `tffjax.data.batches`.
+    `variants` as in `tffjax.data.batches`. A study that goes through the images several times numbers its stages.
 
     Returns:
         Index of a file that turned out unreadable -> why.
@@ -211,14 +216,15 @@ def go_through(
         InputError: an image is unreadable and the study is strict.
     """
     position, skipped = 0, dict(job.work.skipped)
-    if saved := run.load_state():
+    saved = run.load_state()
+    if saved and int(saved[1].pop("stage")) == stage:
         position, arrays = saved
         skipped = {int(index): reason for index, reason in json.loads(arrays.pop("skipped").tobytes()).items()}
         sums.restore(arrays)
 
     def save() -> None:
         reasons = np.frombuffer(json.dumps(skipped).encode(), np.uint8)
-        run.save_state(position, {**sums.state(), "skipped": reasons})
+        run.save_state(position, {**sums.state(), "skipped": reasons, "stage": np.array(stage)})
 
     count = sum(len(batch.indices) for batch in job.work.batches)
     with job.talk.progress(what, count, "images") as advance:

@@ -1,0 +1,39 @@
+"""Batches on several devices (tests run with two fake ones)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tolerances
+
+from tffjax.compilation import micro_batch_size
+from tffjax.placement import batch_sharding, put, put_model
+from tffjax.predictions import forward
+
+
+def test_a_batch_is_divided_among_the_devices():
+    tree = put({"images": np.arange(24, dtype=np.float32).reshape(4, 2, 3), "weights": np.ones(4, np.float32)})
+    parts = [(shard.device, shard.data) for shard in tree["images"].addressable_shards]
+    assert [device for device, _ in parts] == jax.local_devices()
+    np.testing.assert_array_equal(np.concatenate([data for _, data in parts]), tree["images"])
+    assert len(tree["weights"].devices()) == 2
+
+
+def test_a_batch_that_cannot_be_divided_stays_whole():
+    assert batch_sharding(3) is None
+    assert put(np.ones((3, 2), np.float32)).devices() == {jax.local_devices()[0]}
+
+
+def test_logits_do_not_depend_on_the_number_of_devices(model):
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 64, 64, 3)), jnp.float32)
+    whole = jax.jit(forward)(model, images)
+    spread = jax.jit(lambda model, images: model(images))(put_model(model, 4), put(images))
+    assert len(spread.devices()) == 2
+    np.testing.assert_allclose(spread, whole, rtol=tolerances.F32_PROGRAM, atol=tolerances.F32_PROGRAM)
+
+
+def test_a_spread_batch_is_taken_whole():
+    images = np.ones((8, 4, 4, 3), np.float32)
+    assert micro_batch_size(images) == 4
+    assert micro_batch_size(put(images)) == 8
+    assert micro_batch_size(jax.ShapeDtypeStruct(images.shape, images.dtype, sharding=batch_sharding(8))) == 8
+    assert micro_batch_size(jax.ShapeDtypeStruct(images.shape, images.dtype)) == 4

@@ -1,0 +1,162 @@
+"""`tffjax lrpmax`: what a channel looks at."""
+
+import dataclasses
+import functools
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from tffjax.cli.asked import ask, input_options, study_options
+from tffjax.cli.console import FIRST_TIME, Talk
+from tffjax.cli.lrpmax_results import write_results
+from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare
+from tffjax.composites import COMPOSITES
+from tffjax.data import Batch, BatchPlan
+from tffjax.distributed import share, wait_for_all
+from tffjax.errors import InputError
+from tffjax.ffrs import LABELS
+from tffjax.lrpmax_rows import SCHEMA, Explainer, Tops, work_list
+from tffjax.models import canonize
+from tffjax.per_image import PartWriter, Rows, read_parts
+from tffjax.runs import Run
+
+ROWS_PER_PART = 256
+
+
+@click.command()
+@input_options
+@click.option("--ranking", type=click.Path(path_type=Path), help="Ranking whose first --k channels are shown.")
+@click.option("--k", type=click.IntRange(min=1), help="How many channels. [default: 114; EfficientNet-B0: 27]")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=20, show_default=True, help="Images of each channel and generator."
+)
+@click.option(
+    "--by",
+    type=click.Choice(["activation", "relevance"]),
+    default="activation",
+    show_default=True,
+    help="What makes an image a top one: the channel's largest activation, or its share of relevance in the decision.",
+)
+@click.option(
+    "--label",
+    type=click.Choice([*LABELS, "any"]),
+    default="fake",
+    show_default=True,
+    help="Which images; those without a label always count.",
+)
+@click.option("--composite", type=click.Choice(list(COMPOSITES)), default="beta0", show_default=True, help="LRP rules.")
+@study_options
+@click.pass_context
+def lrpmax(context: click.Context, **given: Any) -> None:
+    """LRP-max: find the strongest neuron of each channel and explain it alone, on the images where it is strongest.
+
+    WEIGHTS is a folder written by `tffjax convert`, DATA are images or folders, used at their own size unless --resize
+    or --crop are given. A first pass over all images finds each channel's top images for every generator; a second one
+    explains those neurons, on crops where their receptive field is small.
+
+    Writes index.parquet and index.csv (channel, image, value, position, patch box), maps.parquet (relevance maps as
+    crops with their place), patches/ (PNG), collages of patches and of their places (channels by generators), and
+    run.json with the provenance.
+
+    \b
+    Example:
+      tffjax lrpmax detector images/ --ranking run/ranking_fake.csv --k 114 --top 20 --out patches
+      tffjax lrpmax detector images/ --ranking run/ranking_fake.csv --k 12 --top 4 --by relevance --out patches
+    """
+    asked = ask(context, given)
+    talk = Talk(given["quiet"] or asked.process.index > 0)
+    job = prepare(asked, talk)
+    channels = chosen_channels(job)
+    job.record["identity"]["channels"] = [channel.key for channel in channels]
+    if asked.arguments["by"] == "relevance" and job.model.card.num_outputs != 1:
+        raise InputError("--by relevance explains a detector's decision; this network has several outputs")
+    generators = _generators(job)
+    if asked.dry_run:
+        talk.say(f"would explain {len(channels)} channels on their top {asked.arguments['top']} of {job.total} images "
+                 f"for {len(set(generators) - {None})} generators, into {asked.run}")  # fmt: skip
+        return
+    with opened(job) as run:
+        if run.done:
+            talk.say(f"{asked.run} is done already")
+            return
+        job = dataclasses.replace(job, model=canonize(job.model))
+        explainer = Explainer(
+            job.model, channels, asked.arguments["composite"], asked.arguments["by"] == "relevance", job.batch_size
+        )
+        tops = Tops(len(channels), asked.arguments["top"], generators)
+        search = _compiling(talk, lambda batch: explainer.search(batch, _signs(job, batch)))
+        skipped = gather_skipped(job, go_through(job, run, "looking for the strongest neurons", search, tops))
+        tasks = work_list(tops.merged(asked.process))
+        if not tasks:
+            raise InputError("no channel is active in any image of the chosen label")
+        _explain(job, run, explainer, tasks)
+        if asked.process.index == 0:
+            rows = read_parts(run.path / "parts")
+            with run.finish({"explained": len(rows), "skipped": len(skipped)}, asked.process.count) as folder:
+                write_results(job, rows, channels, skipped, folder)
+            shutil.rmtree(run.path / "parts")
+            talk.say(f"{len(rows)} neurons explained, {len(skipped)} images skipped; results in {run.path}")
+        wait_for_all("results written", asked.process)
+
+
+def _generators(job: Job) -> list[str | None]:
+    """The generator of each image, None for those whose label is not asked for."""
+    wanted = job.asked.arguments["label"]
+    return [
+        file.generator if wanted == "any" or file.label is None or LABELS[file.label] == wanted else None
+        for file in job.files
+    ]
+
+
+def _signs(job: Job, batch: Batch) -> np.ndarray:
+    """1 where the output speaks for the label of the image (fake, where it has none), -1 where its negative does."""
+    fake = np.array([job.files[index].label != 0 for index in batch.indices])
+    return np.where(fake == (job.model.card.high_means == "fake"), 1, -1).astype(np.int32)
+
+
+def _explain(job: Job, run: Run, explainer: Explainer, tasks: dict[int, Any]) -> None:
+    """The second pass, over the images that have tasks; its rows are in RUN/parts."""
+    work = _batches_of(job, sorted(tasks))
+    job = dataclasses.replace(job, work=share(dataclasses.replace(job.work, batches=work), job.asked.process))
+    counts: dict[tuple[int, int], list[int]] = {}
+    for batch in work:
+        counts.setdefault(batch.shape, []).extend(batch.indices)
+    plans = {shape: explainer.plan(shape, [tasks[index] for index in indices]) for shape, indices in counts.items()}
+    writer = PartWriter(run.path / "parts", job.asked.process.index, SCHEMA, ROWS_PER_PART)
+    make = functools.partial(
+        explainer.rows, tasks=tasks, files=job.files, names=job.names, normalization=job.model.card.normalization
+    )
+    step = _compiling(job.talk, lambda batch: explainer.explain(batch, plans[batch.images.shape[1:3]], tasks))
+    go_through(job, run, "explaining them", step, Rows(writer, make), stage=1)
+    wait_for_all("rows written", job.asked.process)
+
+
+def _batches_of(job: Job, indices: Sequence[int]) -> tuple[BatchPlan, ...]:
+    """Batches of these images only, by size."""
+    size = {index: batch.shape for batch in job.all_batches for index in batch.indices}
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index in indices:
+        by_size.setdefault(size[index], []).append(index)
+    return tuple(
+        BatchPlan(shape, tuple(members[start : start + job.batch_size]))
+        for shape, members in by_size.items()
+        for start in range(0, len(members), job.batch_size)
+    )
+
+
+def _compiling(talk: Talk, step: Any) -> Any:
+    """`step`, which compiles at the first batch of each size; says so."""
+    seen = set()
+
+    def told(batch: Batch) -> Any:
+        if batch.images.shape in seen:
+            return step(batch)
+        seen.add(batch.images.shape)
+        with talk.busy(f"compiling ({FIRST_TIME})"):
+            return step(batch)
+
+    return told

@@ -1,0 +1,66 @@
+"""What `tffjax lrpmax` writes: tables, patches and collages."""
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from tffjax.cli.study import Job, write_skipped
+from tffjax.figures import save_figure
+from tffjax.lrpmax_figures import collage, patch_cell, place_cell
+from tffjax.lrpmax_rows import INDEX
+from tffjax.preprocessing import decode
+from tffjax.rankings import Channel
+from tffjax.tables import write_table
+
+PAGE = 12
+SHOWN = 4
+
+
+def write_results(job: Job, rows: pa.Table, channels: Sequence[Channel], skipped: dict[int, str], folder: Path) -> None:
+    """Everything but run.json, from the rows of all processes."""
+    order = {channel.key: number for number, channel in enumerate(channels)}
+    number = pa.array([order[key] for key in rows["key"].to_pylist()])
+    rows = rows.append_column("number", number).sort_by(
+        [(name, "ascending") for name in ("number", "generator", "rank")]
+    )
+    index = rows.select([name for name in INDEX.names if name != "index"])
+    write_table(index, folder / "index.parquet")
+    write_table(index, folder / "index.csv")
+    maps = [name for name in rows.column_names if name.startswith("map")]
+    write_table(rows.select(["key", "generator", "rank", "path", *maps]), folder / "maps.parquet")
+    write_skipped(job, skipped, folder)
+    cells = _cells(job, rows, folder / "patches")
+    generators = sorted(set(rows["generator"].to_pylist()))
+    for kind, what in (("patches", "what each channel looks at"), ("places", "where its patches are")):
+        for page, start in enumerate(range(0, len(channels), PAGE), start=1):
+            some = channels[start : start + PAGE]
+            grid = [[cells[kind].get((channel.key, generator), []) for generator in generators] for channel in some]
+            if any(cell for row in grid for cell in row):
+                title = f"LRP-max: {what}, best {SHOWN} images by {job.asked.arguments['by']}"
+                names = [f"{start + i + 1}. {channel.key}" for i, channel in enumerate(some)]
+                columns = [generator or "all images" for generator in generators]
+                save_figure(collage(grid, names, columns, title), folder / f"{kind}_{page}")
+
+
+def _cells(job: Job, rows: pa.Table, folder: Path) -> dict[str, dict[tuple[str, str], list[np.ndarray]]]:
+    """Write all patches as PNG files; the pictures of the best ones for the collages."""
+    cells: dict[str, dict[tuple[str, str], list[np.ndarray]]] = {"patches": {}, "places": {}}
+    small = rows.select([name for name in rows.column_names if name != "map"])
+    for row in (row for batch in small.to_batches(1024) for row in batch.to_pylist()):
+        place = row["key"], row["generator"]
+        name = f"{row['number'] + 1:03d}_{re.sub(r'[^A-Za-z0-9.]+', '_', row['key']).strip('_')}"
+        path = folder / name / f"{row['generator'] or 'all'}_{row['rank']:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(row["patch"])
+        if row["rank"] <= SHOWN and row["value"] > 0:
+            patch = np.asarray(Image.open(io.BytesIO(row["patch"])).convert("RGB"))
+            cells["patches"].setdefault(place, []).append(patch_cell(patch))
+            image = job.transform(decode(job.files[row["index"]].path))
+            box = np.array([row["top"], row["bottom"], row["left"], row["right"]])
+            cells["places"].setdefault(place, []).append(place_cell(image, box))
+    return cells

@@ -1,0 +1,327 @@
+"""LRP-max (SPEC 5): explain the strongest neuron of a channel alone, for many channels and images.
+
+There are two ways to explain the neurons of a site, and both give the relevance that a pass of its own over the image
+gives:
+
+- on **crops** (`tffjax.cone`): the relevance of a neuron is zero outside its receptive field. One batch of crops across
+  images and channels runs forward up to the site and back. Squeeze-excite gates, which look at the whole image, are
+  those of a pass over the whole image.
+- in **full**: neurons of one image, at any of several sites, share the forward pass and the denominators of the rules,
+  which depend on activations only; the backward pass is mapped over their start relevances.
+
+Which channel and which position is data, never part of a compiled program: there is one program for each site that is
+explained on crops, and one for all the others.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from tffjax.compilation import Pass
+from tffjax.composites import Composite, LrpOps
+from tffjax.cone import crop_relevance
+from tffjax.convolution import Pair, on_cpu
+from tffjax.explain import check_types, composite_of
+from tffjax.maxima import maxima
+from tffjax.models.canonize import canonize
+from tffjax.models.model import Model
+from tffjax.patches import patch_boxes
+from tffjax.rankings import Channel, check_channels, parse_key
+from tffjax.receptive_field import Cone, cones_of
+from tffjax.sites import outputs_at
+from tffjax.tracing import Layer, layers_of
+
+_PIXELS = {True: 2**16, False: 2**22}  # of all crops of a batch, on a CPU and elsewhere: enough to keep it busy
+_MOST_CROPS = 1024
+_MOST_LANES = 16
+
+
+class LrpMax(NamedTuple):
+    """The strongest neuron of each channel in each image, explained.
+
+    Attributes:
+        values: the neuron's activation, the largest of the channel.
+        positions: its row and column in the site's output.
+        maps: relevance of every pixel, summed over colors; zero if the value is <= 0.
+        boxes: (top, bottom, left, right) of the patch, half open, see `tffjax.patches`.
+    """
+
+    values: Float[np.ndarray, "n c"]
+    positions: Int[np.ndarray, "n c 2"]
+    maps: Float[np.ndarray, "n c h w"]
+    boxes: Int[np.ndarray, "n c 4"]
+
+
+class Neurons(NamedTuple):
+    """Neurons of one site: in which image of a batch, of which channel, at which row and column."""
+
+    images: Int[np.ndarray, " k"]
+    channels: Int[np.ndarray, " k"]
+    positions: Int[np.ndarray, "k 2"]
+
+
+class Maps(NamedTuple):
+    """Relevance of neurons, summed over colors: crops of the image, zero outside, and where they begin in it."""
+
+    crops: Float[np.ndarray, "k h w"]
+    places: Int[np.ndarray, "k 2"]
+
+    def whole(self, size: Pair) -> Float[np.ndarray, "k height width"]:
+        """The maps of whole images of this height and width."""
+        maps = np.zeros((len(self.crops), *size), self.crops.dtype)
+        h, w = self.crops.shape[1:]
+        for out, crop, (top, left) in zip(maps, *self, strict=True):
+            out[top : top + h, left : left + w] = crop
+        return maps
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How the neurons of some sites are explained, for images of one size.
+
+    Attributes:
+        size: of the images.
+        cones: of the sites that are explained on crops.
+        full: the sites that are explained in full passes over the image.
+        lanes: how many neurons of an image share a full pass.
+        pixels: how many pixels a batch of crops, or of images times lanes, may have.
+        composite: the rules.
+        layers: of the network.
+    """
+
+    size: Pair
+    cones: dict[str, Cone]
+    full: tuple[str, ...]
+    lanes: int
+    pixels: int
+    composite: Composite
+    layers: tuple[Layer, ...]
+
+    def crops_at_once(self, site: str) -> int:
+        """How many crops of a site make a batch."""
+        return min(max(self.pixels // self.cones[site].field.area, 1), _MOST_CROPS)
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images make a batch of full passes."""
+        return max(self.pixels // (math.prod(self.size) * self.lanes), 1)
+
+
+def lrp_max(
+    model: Model,
+    images: Float[Any, "n h w 3"],
+    channels: Sequence[Channel | str],
+    composite: str | Composite = "beta0",
+) -> LrpMax:
+    """LRP-max of every channel in every image (SPEC 5).
+
+    The strongest neuron of the channel, the first in scan order on ties, gets relevance 1, which is propagated to the
+    image; the map is the sum over colors. The model is canonized first.
+
+    Holds all maps at once, n * c * h * w numbers: for large work lists use `maxima`, `plan` and `neuron_maps`.
+
+    Args:
+        model: network with float32 or float64 weights.
+        images: normalized images of the same type.
+        channels: of any sites, as channels or as keys such as `layer1.0.conv1.#63(T=64)`.
+        composite: a name (see `tffjax.explain.composite_of`) or a `Composite`.
+
+    Raises:
+        InputError: the types do not fit, or there is no such channel or composite.
+    """
+    check_types(model, images)
+    channels = [parse_key(channel) if isinstance(channel, str) else channel for channel in channels]
+    check_channels(channels, model)
+    model = canonize(model)
+    columns: dict[str, list[int]] = {}
+    for column, channel in enumerate(channels):
+        columns.setdefault(channel.site, []).append(column)
+    n, h, w = images.shape[:3]
+    how = plan(model, (h, w), {site: len(members) for site, members in columns.items()}, composite)
+    found = maxima(model, images, tuple(columns))
+    shape, dtype = (n, len(channels)), images.dtype
+    result = LrpMax(
+        np.zeros(shape, dtype), np.zeros((*shape, 2), int), np.zeros((*shape, h, w), dtype), np.zeros((*shape, 4), int)
+    )
+    neurons = {}
+    for site, members in columns.items():
+        indices = [channels[column].index for column in members]
+        result.values[:, members] = found.values[site][:, indices]
+        result.positions[:, members] = found.positions[site][:, indices]
+        image, channel = np.meshgrid(np.arange(n), indices, indexing="ij")
+        neurons[site] = Neurons(image.ravel(), channel.ravel(), result.positions[:, members].reshape(-1, 2))
+    for site, maps in neuron_maps(model, how, images, neurons, found.gates).items():
+        here = neurons[site].images, np.tile(columns[site], n)
+        result.maps[here] = maps.whole((h, w))
+        result.boxes[here] = patch_boxes(maps.crops, maps.places, (h, w))
+    return result
+
+
+def plan(model: Model, size: Pair, neurons: Mapping[str, int | float], composite: str | Composite = "beta0") -> Plan:
+    """Choose for every site how its neurons are explained.
+
+    Args:
+        model: the network.
+        size: height and width of the images.
+        neurons: site -> how many of its neurons are explained in an image, on average over the images that have any.
+        composite: the rules. Where gates receive relevance, sites behind a gate see the whole image.
+    """
+    if isinstance(composite, str):
+        composite = composite_of(composite, model)
+    cones = cones_of(model, *size, hold_gates=composite.gate == "identity")
+    on_crops = {site: cones[site] for site, count in neurons.items() if crop_is_cheaper(cones[site], count)}
+    full = tuple(site for site in neurons if site not in on_crops)
+    in_full = max(math.ceil(sum(neurons[site] for site in full)), 1)
+    lanes = math.ceil(in_full / math.ceil(in_full / _MOST_LANES))  # equal chunks: few lanes stay empty
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
+    return Plan(size, on_crops, full, lanes, _PIXELS[on_cpu()], composite, layers_of(model, image))
+
+
+def crop_is_cheaper(cone: Cone | None, neurons: int | float) -> bool:
+    """Whether crops cost less than full passes that `neurons` neurons of an image share.
+
+    A pass has three parts that cost about the same: forward, denominators, backward. A crop has them all; in a full
+    pass only the backward part is a neuron's own.
+    """
+    return cone is not None and 3 * cone.work < (1 + 2 / max(neurons, 1)) * cone.work_in_full
+
+
+def neuron_maps(
+    model: Model,
+    plan: Plan,
+    images: Float[Any, "n h w 3"],
+    neurons: Mapping[str, Neurons],
+    gates: Mapping[str, Float[Any, "n 1 1 _"]],
+) -> dict[str, Maps]:
+    """Explain neurons of a batch of images: relevance 1 at each one alone, or 0 where its activation is <= 0.
+
+    Args:
+        model: the network; canonize it yourself if you call this often.
+        plan: of these sites and this size of images.
+        images: normalized, best in host memory.
+        neurons: site -> its neurons, in any order and number.
+        gates: from `maxima` of these images.
+
+    Returns:
+        site -> maps in the order of its neurons, with crops that lie inside the image.
+    """
+    model, images = canonize(model), np.asarray(images)
+    gates = {name: np.asarray(gate) for name, gate in gates.items()}
+    on_crops = [site for site in neurons if site in plan.cones]
+    found = {site: _maps_on_crops(model, plan, images, neurons[site], gates, site) for site in on_crops}
+    found |= _maps_in_full(model, plan, images, {site: neurons[site] for site in plan.full if site in neurons})
+    return {site: found[site] for site in neurons}
+
+
+def _maps_on_crops(
+    model: Model, plan: Plan, images: np.ndarray, neurons: Neurons, gates: dict[str, np.ndarray], site: str
+) -> Maps:
+    cone = plan.cones[site]
+    starts = neurons.positions * [axis.stride for axis in cone.field] + [axis.low for axis in cone.field]
+    lengths = [axis.length for axis in cone.field]
+    rows, columns = (
+        np.clip(starts[:, axis, None] + np.arange(lengths[axis]), 0, plan.size[axis] - 1) for axis in (0, 1)
+    )
+    maps = [np.zeros((0, *lengths), images.dtype)]
+    for chunk in _chunks(len(starts), plan.crops_at_once(site)):
+        image = neurons.images[chunk]
+        maps.append(
+            _on_crops(
+                model,
+                images[image[:, None, None], rows[chunk, :, None], columns[chunk, None, :]],
+                neurons.channels[chunk].astype(np.int32),
+                neurons.positions[chunk].astype(np.int32),
+                {name: gates[name][image] for name in cone.gates},
+                site,
+                cone,
+                plan.composite,
+                plan.layers,
+            )
+        )
+    return _inside(np.concatenate(maps)[: len(starts)], starts, plan.size)
+
+
+def _inside(crops: np.ndarray, starts: np.ndarray, size: Pair) -> Maps:
+    """Move crops that stick out of the image inside: what sticks out is zero and comes in again on the other side."""
+    lengths = np.minimum(crops.shape[1:], size)
+    places = np.clip(starts, 0, size - lengths)
+    if (places == starts).all():
+        return Maps(crops, places)
+    rows, columns = (
+        ((places - starts)[:, axis, None] + np.arange(lengths[axis])) % crops.shape[axis + 1] for axis in (0, 1)
+    )
+    return Maps(crops[np.arange(len(crops))[:, None, None], rows[:, :, None], columns[:, None, :]], places)
+
+
+def _maps_in_full(model: Model, plan: Plan, images: np.ndarray, neurons: dict[str, Neurons]) -> dict[str, Maps]:
+    counts = [len(some.images) for some in neurons.values()]
+    if not sum(counts):
+        return {site: Maps(np.zeros((0, *plan.size), images.dtype), np.zeros((0, 2), int)) for site in neurons}
+    together = Neurons(*(np.concatenate(parts) for parts in zip(*neurons.values(), strict=True)))
+    numbers = np.repeat([plan.full.index(name) for name in neurons], counts)
+    # a task is up to `lanes` neurons of one image; empty lanes repeat the last neuron
+    tasks = np.array(
+        [
+            members[chunk]
+            for image in np.unique(together.images)
+            for members in [np.flatnonzero(together.images == image)]
+            for chunk in _chunks(len(members), plan.lanes)
+        ]
+    )
+    maps = np.zeros((len(numbers), *plan.size), images.dtype)
+    for chunk in _chunks(len(tasks), plan.images_at_once):
+        task = tasks[chunk]
+        maps[task] = _in_full(
+            model,
+            images[together.images[task[:, 0]]],
+            *(array[task].astype(np.int32) for array in (numbers, together.channels, together.positions)),
+            plan.full,
+            plan.composite,
+            plan.layers,
+        )
+    parts = np.split(maps, np.cumsum(counts)[:-1])
+    return {name: Maps(part, np.zeros((len(part), 2), int)) for name, part in zip(neurons, parts, strict=True)}
+
+
+def _chunks(count: int, size: int) -> Iterator[np.ndarray]:
+    """The numbers 0...count - 1, always `size` at a time: the last one is repeated."""
+    for start in range(0, count, size):
+        yield np.minimum(np.arange(start, start + size), count - 1)
+
+
+def _full_relevance(
+    model: Model,
+    images: Float[Array, "n h w 3"],
+    numbers: Int[Array, "n lanes"],
+    channels: Int[Array, "n lanes"],
+    positions: Int[Array, "n lanes 2"],
+    sites: tuple[str, ...],
+    composite: Composite,
+    layers: tuple[Layer, ...],
+) -> Float[Array, "n lanes h w"]:
+    """Relevance of some neurons of each image; `numbers` says at which of the sites each one is."""
+    ops = LrpOps(composite=composite, layers=layers)
+    outputs, pullback = jax.vjp(lambda images: outputs_at(model, images, sites, ops), images)
+    image = jnp.arange(len(images), dtype=channels.dtype)
+
+    def explain(number: jax.Array, channel: jax.Array, position: jax.Array) -> jax.Array:
+        here = image, position[:, 0], position[:, 1], channel  # where this is out of range, it is another site's
+        starts = [
+            jnp.zeros_like(y).at[here].set(((number == index) & (y[here] > 0)).astype(y.dtype))
+            for index, y in enumerate(outputs)
+        ]
+        (received,) = pullback(tuple(starts))
+        return (received * images if composite.times_input else received).sum(axis=3)
+
+    # The denominators do not depend on the start: under vmap they are computed once.
+    return jax.vmap(explain, in_axes=1, out_axes=1)(numbers, channels, positions)
+
+
+_on_crops = Pass(crop_relevance, static_argnames=("site", "cone", "composite", "layers"))
+_in_full = Pass(_full_relevance, static_argnames=("sites", "composite", "layers"))

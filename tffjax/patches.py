@@ -1,0 +1,47 @@
+"""Patch boxes: the part of an image that an explanation points at (SPEC 5)."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def patch_boxes(
+    maps: Float[np.ndarray, "n h w"],
+    places: Int[np.ndarray, "n 2"] | None = None,
+    size: tuple[int, int] | None = None,
+) -> Int[np.ndarray, "n 4"]:
+    """The smallest half-open boxes [top, bottom) x [left, right) that hold every pixel above the 75th percentile.
+
+    The percentile is that of max(R, 0) over all pixels of the image. A map in which no pixel is above it (all zero, or
+    constant) gets the whole image.
+
+    With N pixels and numpy's linear interpolation, a pixel is above the percentile exactly if it is above the one of
+    rank floor(0.75 (N - 1)), counted from 0 and from below. The released code takes the percentile of what is left
+    once more, which changes nothing, and stores the last row and column as the end of the box (SPEC 5).
+
+    Args:
+        maps: relevance, summed over colors: of the whole image, or of a crop that has all relevance there is.
+        places: top and left of each crop in its image; None for whole images.
+        size: height and width of the image; None for whole images.
+
+    Returns:
+        (top, bottom, left, right) of each map, in the image.
+    """
+    count, h, w = maps.shape
+    height, width = size or (h, w)
+    positive = np.maximum(maps, 0).reshape(count, -1)
+    outside = height * width - h * w  # pixels that are zero and not in the map
+    rank = 3 * (height * width - 1) // 4 - outside
+    threshold = np.zeros((count, 1), maps.dtype)
+    if rank >= 0:
+        threshold = np.partition(positive, rank, axis=1)[:, rank : rank + 1]
+    above = (positive > threshold).reshape(maps.shape)
+    boxes = np.concatenate([_extent(above.any(axis=2)), _extent(above.any(axis=1))], axis=1)
+    if places is not None:
+        boxes += np.repeat(places, 2, axis=1)
+    boxes[~above.any(axis=(1, 2))] = (0, height, 0, width)
+    return boxes
+
+
+def _extent(marked: np.ndarray) -> np.ndarray:
+    """First marked entry of each row, and one past the last; (n, m) to (n, 2)."""
+    return np.stack([marked.argmax(axis=1), marked.shape[1] - marked[:, ::-1].argmax(axis=1)], axis=1)
