@@ -49,11 +49,11 @@ def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], t
 
 
 def contact_sheet(
-    images: Sequence[UInt8[np.ndarray, "h w 3"]],
-    heats: Sequence[dict[str, Float[np.ndarray, "h w"]]],
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    heats: Sequence[dict[str, Float[np.ndarray, "_ _"]]],
     titles: Sequence[str],
 ) -> Figure:
-    """Images by methods: a row for each image, the image itself and then one column for each method.
+    """Images by methods: a row for each image (of any size), the image itself and then one column for each method.
 
     The color bar stands for all maps; each has its own scale, from 0 to its `CLIP` percentile.
     """

@@ -1,4 +1,4 @@
-"""Collages of LRP-max patches: rows are channels, columns are generators (figure 1 of the paper, D.1 of its supplement)."""
+"""Collages of LRP-max patches: channels by generators (figure 1 of the paper, D.1 of its supplement)."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ CELL = 96
 """Side of a cell in pixels."""
 
 _BOX = (230, 30, 30)
+_EDGE = (190, 190, 190)
 _GAP = 4
 
 
@@ -22,7 +23,9 @@ def patch_cell(patch: UInt8[np.ndarray, "h w 3"], side: int = CELL) -> UInt8[np.
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     kind = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR
     cell = Image.new("RGB", (side, side), "white")
-    cell.paste(Image.fromarray(patch).resize(size, kind), ((side - size[0]) // 2, (side - size[1]) // 2))
+    x, y = (side - size[0]) // 2, (side - size[1]) // 2
+    cell.paste(Image.fromarray(patch).resize(size, kind), (x, y))
+    ImageDraw.Draw(cell).rectangle([x, y, x + size[0] - 1, y + size[1] - 1], outline=_EDGE)
     return np.asarray(cell)
 
 

@@ -32,10 +32,9 @@ INDEX = pa.schema(
 """Columns: the place in the list of files, channel, generator, image; rank (from 1) and score in the channel's top
 images; the neuron's activation and position; the patch box, half open."""
 
-SCHEMA = pa.schema(
-    [*INDEX, *((f"map_{name}", pa.int64()) for name in ("top", "left", "height", "width"))]
-    + [("map", pa.list_(pa.float32())), ("patch", pa.binary())]
-)
+_MAP = [(f"map_{name}", pa.int64()) for name in ("top", "left", "height", "width")]
+
+SCHEMA = pa.schema([*INDEX, *_MAP, ("map", pa.list_(pa.float32())), ("patch", pa.binary())])
 """`INDEX`, the relevance map (summed over colors) as the smallest crop outside of which it is zero, and the patch as a
 PNG file."""
 
@@ -120,10 +119,8 @@ def work_list(tops: dict[str, Top]) -> dict[int, list[Task]]:
 class Explainer:
     """The two passes for a list of channels."""
 
-    def __init__(
-        self, model: Model, channels: Sequence[Channel], composite: str, by_relevance: bool, batch_size: int
-    ) -> None:
-        """`model` is canonized; `by_relevance` scores images by the channel's share of relevance, else by its maximum."""
+    def __init__(self, model: Model, channels: Sequence[Channel], composite: str, by_relevance: bool) -> None:
+        """`model` is canonized; images are scored by the channel's share of relevance, or by its maximum."""
         self._model, self._channels, self._by_relevance = model, tuple(channels), by_relevance
         self._composite: Composite = composite_of(composite, model)
         self._sites = tuple(dict.fromkeys(channel.site for channel in channels))

@@ -84,9 +84,8 @@ def lrpmax(context: click.Context, **given: Any) -> None:
             talk.say(f"{asked.run} is done already")
             return
         job = dataclasses.replace(job, model=canonize(job.model))
-        explainer = Explainer(
-            job.model, channels, asked.arguments["composite"], asked.arguments["by"] == "relevance", job.batch_size
-        )
+        by_relevance = asked.arguments["by"] == "relevance"
+        explainer = Explainer(job.model, channels, asked.arguments["composite"], by_relevance)
         tops = Tops(len(channels), asked.arguments["top"], generators)
         search = _compiling(talk, lambda batch: explainer.search(batch, _signs(job, batch)))
         skipped = gather_skipped(job, go_through(job, run, "looking for the strongest neurons", search, tops))

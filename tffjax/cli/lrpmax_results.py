@@ -25,9 +25,8 @@ def write_results(job: Job, rows: pa.Table, channels: Sequence[Channel], skipped
     """Everything but run.json, from the rows of all processes."""
     order = {channel.key: number for number, channel in enumerate(channels)}
     number = pa.array([order[key] for key in rows["key"].to_pylist()])
-    rows = rows.append_column("number", number).sort_by(
-        [(name, "ascending") for name in ("number", "generator", "rank")]
-    )
+    by = [(name, "ascending") for name in ("number", "generator", "rank")]
+    rows = rows.append_column("number", number).sort_by(by)
     index = rows.select([name for name in INDEX.names if name != "index"])
     write_table(index, folder / "index.parquet")
     write_table(index, folder / "index.csv")

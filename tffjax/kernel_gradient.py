@@ -1,0 +1,76 @@
+"""The gradient of a convolution with respect to its kernel; on CPUs, as exact equivalents of what XLA does slowly there.
+
+XLA's CPU backend sums products over images and positions some ten times slower than it must: for a depthwise kernel
+here one image after the other is multiplied and added, elementwise, and only the sum over images is summed over
+positions; for a 1x1 kernel it is one matrix product.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from tffjax import convolution
+from tffjax.convolution import Geometry
+from tffjax.transpose import conv_transpose
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def trainable_conv(
+    x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i_per_group o"], geometry: Geometry, precision: str
+) -> Float[Array, "n oh ow o"]:
+    """`tffjax.convolution.conv`, with both gradients written out: `conv_transpose` and `kernel_gradient`."""
+    return convolution.conv(x, kernel, geometry, precision)
+
+
+def _forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: str) -> tuple[jax.Array, Any]:
+    return convolution.conv(x, kernel, geometry, precision), (x, kernel)
+
+
+def _backward(geometry: Geometry, precision: str, residuals: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = residuals
+    to_input = conv_transpose(gradient, kernel, geometry, x.shape[1:3], precision)
+    return to_input, kernel_gradient(x, gradient, kernel, geometry, precision)
+
+
+trainable_conv.defvjp(_forward, _backward)
+
+
+def kernel_gradient(
+    x: Float[Array, "n h w i"],
+    gradient: Float[Array, "n oh ow o"],
+    kernel: Float[Array, "kh kw i_per_group o"],
+    geometry: Geometry,
+    precision: str = "highest",
+) -> Float[Array, "kh kw i_per_group o"]:
+    """The gradient of `sum(gradient * conv(x, kernel))` with respect to the kernel (whose values do not matter)."""
+    if convolution.by_shifts(x, kernel, geometry):
+        return _depthwise(convolution.pad(x, geometry.padding), gradient, kernel, geometry)
+    if convolution.on_cpu() and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
+        sv, sh = geometry.stride
+        rows = convolution.pad(x, geometry.padding)[:, ::sv, ::sh].reshape(-1, x.shape[-1])
+        columns = gradient.reshape(-1, gradient.shape[-1])
+        return jnp.dot(rows.T, columns, precision=precision)[None, None]
+    (to_kernel,) = jax.linear_transpose(lambda k: convolution.native(x, k, geometry, precision), kernel)(gradient)
+    return to_kernel
+
+
+def _depthwise(padded: jax.Array, gradient: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
+    (kh, kw), (sv, sh), (oh, ow) = kernel.shape[:2], geometry.stride, gradient.shape[1:3]
+
+    def add_image(sums: tuple[jax.Array, ...], image: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        x, g = image
+        taps = [
+            lax.slice(x, (i, j, 0), (i + (oh - 1) * sv + 1, j + (ow - 1) * sh + 1, x.shape[2]), (sv, sh, 1))
+            for i in range(kh)
+            for j in range(kw)
+        ]
+        return tuple(total + tap * g for total, tap in zip(sums, taps, strict=True)), None
+
+    zeros = tuple(jnp.zeros(gradient.shape[1:], gradient.dtype) for _ in range(kh * kw))
+    sums, _ = lax.scan(add_image, zeros, (padded, gradient))
+    # The barrier keeps XLA from fusing the last product into the sum, which makes it a scalar loop.
+    return jnp.stack([lax.optimization_barrier(total).sum(axis=(0, 1)) for total in sums]).reshape(kernel.shape)

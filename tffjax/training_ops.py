@@ -1,0 +1,149 @@
+"""The operations of training: batch norm by the batch's own statistics, dropout, and gradients that are fast on CPUs.
+
+Sums of products over images and positions stand behind an optimization barrier: fused with what makes the products they
+become scalar loops on CPUs.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from tffjax.convolution import Geometry
+from tffjax.kernel_gradient import trainable_conv
+from tffjax.ops import Plain
+
+
+@dataclasses.dataclass(frozen=True)
+class Training(Plain):
+    """Operations for one training pass. Make a new one for every trace: it keeps what the batch norms saw.
+
+    Dense layers get their input through dropout (both networks have one, the head, behind the pooled features).
+    With `half`, convolutions and the activations between them are bfloat16; weights, batch statistics, the pooled
+    features and the head stay float32.
+
+    Attributes:
+        momentum: share of the old running statistics that each step keeps: 0.9 where PyTorch's `momentum` is 0.1.
+        dropout: probability with which an input of a dense layer is zeroed; the others are scaled by 1/(1 - dropout).
+        key: of the dropout.
+        half: activations in bfloat16.
+        statistics: by name of the batch norm, its new running `mean` and `var`; filled by the pass.
+    """
+
+    momentum: float = 0.9
+    dropout: float = 0.0
+    key: Any = None
+    half: bool = False
+    statistics: dict[str, dict[str, jax.Array]] = dataclasses.field(default_factory=dict)
+
+    def conv(
+        self,
+        x: Float[Array, "n h w i"],
+        kernel: Float[Array, "kh kw i_per_group o"],
+        bias: Float[Array, " o"] | None,
+        geometry: Geometry,
+        name: str,
+    ) -> Float[Array, "n oh ow o"]:
+        """Convolution, of bfloat16 numbers with `half`."""
+        if self.half:
+            x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+        y = trainable_conv(x, kernel, geometry, self.precision)
+        return y if bias is None else y + bias.astype(y.dtype)
+
+    def dense(
+        self, x: Float[Array, "n i"], kernel: Float[Array, "i o"], bias: Float[Array, " o"] | None, name: str
+    ) -> Float[Array, "n o"]:
+        """Dropout, then x W + b."""
+        if self.dropout:
+            kept = jax.random.bernoulli(self.key, 1 - self.dropout, x.shape)
+            x = jnp.where(kept, x / (1 - self.dropout), 0)
+        return super().dense(x, kernel, bias, name)
+
+    def batch_norm(
+        self,
+        y: Float[Array, "n h w c"],
+        scale: Float[Array, " c"],
+        bias: Float[Array, " c"],
+        mean: Float[Array, " c"],
+        var: Float[Array, " c"],
+        epsilon: float,
+        name: str,
+    ) -> Float[Array, "n h w c"]:
+        """Normalize by the mean and the biased variance of the batch.
+
+        The running variance takes in the unbiased one, sum((y - mean)^2) / (count - 1), as in PyTorch. Over several
+        devices the statistics are those of the whole batch.
+        """
+        normalized, batch_mean, batch_var = _batch_norm(y.astype(scale.dtype), scale, bias, epsilon)
+        count = y.size // y.shape[-1]
+        self.statistics[name] = {
+            "mean": self.momentum * mean + (1 - self.momentum) * batch_mean,
+            "var": self.momentum * var + (1 - self.momentum) * batch_var * (count / (count - 1)),
+        }
+        return normalized.astype(y.dtype)
+
+    def mean_pool(self, x: Float[Array, "n h w c"], name: str) -> Float[Array, "n c"]:
+        """Global average pool; float32 with `half`."""
+        return jnp.mean(lax.optimization_barrier(x.astype(jnp.float32) if self.half else x), axis=(1, 2))
+
+    def relu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+        """max(x, 0), whose gradient at 0 is 0 as in PyTorch."""
+        return jax.nn.relu(x)
+
+    def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n #h #w c"], name: str) -> Float[Array, "n h w c"]:
+        """Squeeze-excite product x * gate."""
+        return _gate(x, gate)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _batch_norm(
+    y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The normalized batch, its mean and its biased variance; the last two are constants to the gradient."""
+    return _batch_norm_forward(y, scale, bias, epsilon)[0]
+
+
+def _batch_norm_forward(y: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[Any, Any]:
+    mean = _mean(y)
+    var = _mean(jnp.square(y - mean))
+    inverse = 1 / jnp.sqrt(var + epsilon)
+    return ((y - mean) * (inverse * scale) + bias, mean, var), (y, mean, inverse, scale)
+
+
+def _batch_norm_backward(epsilon: float, residuals: Any, gradients: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    y, mean, inverse, scale = residuals
+    gradient = lax.optimization_barrier(gradients[0])
+    standardized = (y - mean) * inverse
+    to_bias, to_scale = _mean(gradient), _mean(gradient * standardized)
+    count = y.size // y.shape[-1]
+    to_y = (gradient - to_bias - standardized * to_scale) * (inverse * scale)
+    return to_y, count * to_scale, count * to_bias
+
+
+_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+@jax.custom_vjp
+def _gate(x: jax.Array, gate: jax.Array) -> jax.Array:
+    return x * gate
+
+
+def _gate_forward(x: jax.Array, gate: jax.Array) -> tuple[jax.Array, Any]:
+    return x * gate, (x, gate)
+
+
+def _gate_backward(residuals: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, gate = residuals
+    to_gate = lax.optimization_barrier(gradient * x).sum(axis=(1, 2), keepdims=True)
+    return gradient * gate, to_gate
+
+
+_gate.defvjp(_gate_forward, _gate_backward)
+
+
+def _mean(y: jax.Array) -> jax.Array:
+    return jnp.mean(lax.optimization_barrier(y), axis=(0, 1, 2))
