@@ -58,6 +58,8 @@ def cli() -> None:
       tffjax convert detector.pth detector
       tffjax verify detector
       tffjax predict detector images/ --out results
+      tffjax rank detector images/ --out rank
+      tffjax dropout detector images/ --ranking rank/ranking_fake.csv --out dropout
     """
 
 
