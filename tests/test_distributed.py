@@ -83,7 +83,14 @@ def images(tmp_path_factory) -> Path:
     return folder
 
 
-SCRIPT = "import sys; sys.argv[0] = 'tffjax'; from tffjax.cli.main import main; main()"
+SCRIPT = """
+import sys
+import tffjax.cli.rank
+from tffjax.cli.main import main
+tffjax.cli.rank.save_figure = lambda figure, path: None
+sys.argv[0] = "tffjax"
+main()
+"""
 
 
 def begin(*arguments, devices: int = 1, before: str = "", **environment: str) -> subprocess.Popen:
@@ -162,7 +169,7 @@ def together(options, tmp_path_factory) -> Path:
     second = begin(*options, "--out", run, **variables)
     (out, _), (silent, _) = ended(first), ended(second)
     assert f"{COUNT - 1} images kept, 0 dropped by --confidence, 1 skipped" in out
-    assert silent == ""
+    assert "top channels" not in silent
     return run
 
 

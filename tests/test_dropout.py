@@ -59,26 +59,25 @@ def golden_settings(stored: dict[str, np.ndarray]) -> list[Setting]:
     return [Setting(name, tuple(map(parse_key, stored[f"{name}_keys"]))) for name in names]
 
 
-def assert_golden(golden, model, images, suffix: str, **tolerance):
+def assert_golden(golden, model, images, **tolerance):
     stored = golden.load("dropout.npz")
     settings = [*golden_settings(stored), Setting("none", ())]
     found = masked_logits(model, images, settings)
-    assert found.shape == (4, 7, 1)
+    assert found.shape == (len(images), 7, 1)
     for index, setting in enumerate(settings):
-        np.testing.assert_allclose(
-            found[:, index, 0], stored[f"{setting.name}_{suffix}"], **tolerance, err_msg=setting.name
-        )
+        expected = stored[f"{setting.name}_f64"][: len(images)]
+        np.testing.assert_allclose(found[:, index, 0], expected, **tolerance, err_msg=setting.name)
 
 
 def test_golden_logits_in_single_precision(golden, golden_model):
     images = cases.golden_images(224)
-    assert_golden(golden, golden_model, images, "f64", rtol=0, atol=tolerances.GOLDEN_F32_DROPOUT)
+    assert_golden(golden, golden_model, images, rtol=0, atol=tolerances.GOLDEN_F32_DROPOUT)
 
 
 @pytest.mark.slow
 def test_golden_logits_in_double_precision(golden, golden_model, x64):
-    images = cases.golden_images(224).astype(np.float64)
-    assert_golden(golden, golden_model.astype(jnp.float64), images, "f64", rtol=tolerances.GOLDEN_F64_LOGIT)
+    images = cases.golden_images(224)[:1].astype(np.float64)
+    assert_golden(golden, golden_model.astype(jnp.float64), images, rtol=tolerances.GOLDEN_F64_LOGIT)
 
 
 # What a channel that is switched off becomes
@@ -179,29 +178,41 @@ def test_in_a_folded_network_a_channel_becomes_its_folded_bias(network, x64, rng
     assert np.abs(found - masked_logits(model, images, [BASELINE])[:, 0]).min() > 1e-3
 
 
-def test_efficientnet_without_its_last_convolution_is_a_constant(rng):
-    model = cases.B0_SAME.random_model()
-    setting = Setting("head", every_channel(model, "_conv_head"))
-    assert len(setting.channels) == 1280
-    found = masked_logits(model, rng.standard_normal((2, 32, 32, 3)).astype(np.float32), [setting])
-    y = constant(model, "_bn1")
-    dense = model.variables["params"]["_fc"]
-    expected = (y / (1 + np.exp(-y))) @ dense["kernel"] + dense["bias"]
-    np.testing.assert_allclose(found[:, 0], [expected, expected], rtol=tolerances.F32_PROGRAM)
+TAILS = {  # sites without which an image cannot reach the output
+    "b0-same": ("_conv_head",),
+    "resnet50": ("layer4.0.conv3", "layer4.0.downsample.0", "layer4.1.conv3", "layer4.2.conv3"),
+}
 
 
-def test_resnet_without_what_feeds_its_last_stage_is_a_constant(rng):
-    # The residual sums of layer4 then hold constants only: relu(relu(relu(c0 + d) + c1) + c2)
-    model = cases.RESNET50.random_model()
-    sites = ("layer4.0.conv3", "layer4.0.downsample.0", "layer4.1.conv3", "layer4.2.conv3")
-    setting = Setting("layer4", every_channel(model, *sites))
-    found = masked_logits(model, rng.standard_normal((2, 32, 32, 3)).astype(np.float32), [setting])
-    y = constant(model, "layer4.0.downsample.1")
-    for block in range(3):
-        y = np.maximum(y + constant(model, f"layer4.{block}.bn3"), 0)
-    dense = model.variables["params"]["fc"]
+@pytest.fixture(scope="module", params=[cases.RESNET50, cases.B0_SAME], ids=lambda network: network.name)
+def without_tail(request):
+    """A network, images, and their logits with nothing, then with the tail, then with nothing switched off."""
+    model = request.param.random_model()
+    images = np.random.default_rng(3).standard_normal((6, 32, 32, 3)).astype(np.float32)
+    tail = Setting("tail", every_channel(model, *TAILS[request.param.name]))
+    return model, images, masked_logits(model, images, [BASELINE, tail, BASELINE])
+
+
+def test_with_nothing_switched_off_logits_are_those_of_predict_bit_for_bit(without_tail):
+    model, images, found = without_tail
+    predicted = jax.jit(forward).lower(model, images).compile(compiler_options())(model, images)
+    assert len(np.unique(predicted)) == 6
+    np.testing.assert_array_equal(found[:, 0], predicted)
+    np.testing.assert_array_equal(found[:, 2], predicted)
+
+
+def test_without_what_leads_to_the_output_a_network_is_a_constant(without_tail):
+    model, _, found = without_tail
+    if model.card.architecture == "resnet50":
+        # the residual sums of layer4 hold constants only: relu(relu(relu(d + c0) + c1) + c2)
+        y, dense = constant(model, "layer4.0.downsample.1"), model.variables["params"]["fc"]
+        for block in range(3):
+            y = np.maximum(y + constant(model, f"layer4.{block}.bn3"), 0)
+    else:
+        y, dense = constant(model, "_bn1"), model.variables["params"]["_fc"]
+        y = y / (1 + np.exp(-y))
     expected = y @ dense["kernel"] + dense["bias"]
-    np.testing.assert_allclose(found[:, 0], [expected, expected], rtol=tolerances.F32_PROGRAM)
+    np.testing.assert_allclose(found[:, 1], [expected] * 6, rtol=tolerances.F32_PROGRAM)
 
 
 def test_a_channel_that_is_not_finite_can_be_switched_off(chain, images, x64):
@@ -215,18 +226,6 @@ def test_a_channel_that_is_not_finite_can_be_switched_off(chain, images, x64):
 
 
 # Many settings at once
-
-
-@NETWORKS
-def test_with_nothing_switched_off_logits_are_those_of_predict_bit_for_bit(network, rng):
-    model = network.random_model()
-    images = rng.standard_normal((6, 32, 32, 3)).astype(np.float32)
-    predicted = jax.jit(forward).lower(model, images).compile(compiler_options())(model, images)
-    other = Setting("some", all_channels(model)[-1:])
-    found = masked_logits(model, images, [BASELINE, other, BASELINE])
-    np.testing.assert_array_equal(found[:, 0], predicted)
-    np.testing.assert_array_equal(found[:, 2], predicted)
-    assert not np.array_equal(found[:, 1], predicted)
 
 
 @pytest.fixture(scope="module")
@@ -294,16 +293,11 @@ def test_every_setting_is_planned_once_and_few_programs_are_compiled(network):
 
 
 @pytest.mark.parametrize(
-    ("network", "site", "share"),
-    [
-        (cases.RESNET50, "conv1", 1.0),
-        (cases.RESNET50, "layer4.0.conv1", 1 / 3),
-        (cases.B0_SAME, "_conv_stem", 1.0),
-        (cases.B0_SAME, "_blocks.12._expand_conv", 1 / 3),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ("network", "site"),
+    [(cases.RESNET50, "layer4.0.conv1"), (cases.B0_SAME, "_blocks.12._expand_conv")],
+    ids=["resnet50", "b0-same"],
 )
-def test_the_work_before_the_first_masked_site_is_shared(network, site, share):
+def test_the_work_before_the_first_masked_site_is_shared(network, site):
     model = network.random_model()
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     channels = every_channel(model, site)[:16]
@@ -314,10 +308,10 @@ def test_the_work_before_the_first_masked_site_is_shared(network, site, share):
     lower = jax.jit(dropout._apply_masks, static_argnames=("sites", "first", "micro_batch")).lower
     ours = lower(model, image, masks, sites, part.first, part.micro_batch).cost_analysis()["flops"]
     plain = jax.jit(forward).lower(model, image).cost_analysis()["flops"]
-    assert ours / part.width < share * plain
+    assert ours / part.width < plain / 3
 
 
-def test_neighboring_groups_differ_by_a_step(rng):
+def test_neighboring_groups_differ_by_a_step():
     model = cases.RESNET50.random_model()
     sites = sites_of(model, 224, 224)
     work = dropout._work(model, sites)
@@ -327,9 +321,10 @@ def test_neighboring_groups_differ_by_a_step(rng):
     behind = (work.sum() - np.cumsum(work)) / work.sum()
     starts = dropout._group_starts(model, sites)
     assert starts == sorted(starts)
-    for site, start in enumerate(starts[:-9]):
+    assert len(set(starts)) == GROUPS
+    for site, start in enumerate(starts):
         assert start <= site
-        assert behind[start] <= behind[site] / STEP
+        assert start == starts[-1] or behind[start] <= behind[site] / STEP
 
 
 @pytest.mark.parametrize(

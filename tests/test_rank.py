@@ -147,19 +147,23 @@ def golden_pngs(shared, tmp_path_factory) -> tuple[Path, Path]:
     return labeled, flat
 
 
-def check_golden_ranking(golden, path: Path, stored: np.ndarray) -> None:
-    """Values within the noise, the same top channels, and the same order but for swaps within the noise."""
+def check_golden_ranking(golden, path: Path, name: str) -> None:
+    """Values within the noise, the same top channels, and the same order but for swaps within the noise.
+
+    Ranks 114 and 115 of one of the rankings, 7e-7 apart, change places between the released code's own single and
+    double precision, so the top channels are those of the one or of the other.
+    """
     limit = tolerances.GOLDEN_F32_FFRS[golden.folder]
-    keys, ranking = golden.load("ffrs.npz")["keys"].tolist(), read_ranking(path)
-    theirs = dict(zip(keys, stored.astype(np.float64), strict=True))
-    ours = [channel.key for channel in ranking.channels]
+    stored, ranking = golden.load("ffrs.npz") | golden.load("channels_224.npz"), read_ranking(path)
+    keys, ours = stored["keys"].tolist(), [channel.key for channel in ranking.channels]
+    single, double = (dict(zip(keys, stored[f"{name}_{p}"].tolist(), strict=True)) for p in ("f32", "f64"))
+    orders = [sorted(keys, key=theirs.get, reverse=True) for theirs in (single, double)]
     assert sorted(ours) == sorted(keys)
-    assert max(abs(theirs[key] - value) for key, value in zip(ours, ranking.omega, strict=True)) <= limit
-    best = sorted(keys, key=theirs.get, reverse=True)
-    assert ours[:5] == best[:5]
+    assert max(abs(double[key] - value) for key, value in zip(ours, ranking.omega, strict=True)) <= limit
+    assert max(abs(double[a] - double[b]) for a, b in zip(ours, orders[1], strict=True)) <= 2 * limit
+    assert ours[:5] == orders[1][:5]
     for k in (27, 114):
-        assert set(ours[:k]) == set(best[:k])
-    assert max(abs(theirs[a] - theirs[b]) for a, b in zip(ours, best, strict=True)) <= 2 * limit
+        assert set(ours[:k]) in [set(theirs[:k]) for theirs in orders]
 
 
 @pytest.mark.slow
@@ -167,11 +171,11 @@ def test_the_golden_rankings(golden, golden_checkpoint, golden_pngs, tmp_path, u
     """With the confidence filter, and without it for +f and -f of all images, in single precision."""
     labeled, flat = golden_pngs
     options = ("--released-quirks", "--resize", 356, "--crop", 224, "--batch-size", 4, "--bootstrap", 0)
-    stored = golden.load("ffrs.npz") | golden.load("channels_224.npz")
+    stored = golden.load("ffrs.npz")
     done("rank", golden_checkpoint, labeled, "--out", tmp_path / "run", *options)
     for label in ("fake", "real"):
         path = tmp_path / "run" / f"ranking_{label}.csv"
-        check_golden_ranking(golden, path, stored[f"filter_{label}_ffrs_f64"])
+        check_golden_ranking(golden, path, f"filter_{label}_ffrs")
         with gzip.open(cases.SHARED / "golden" / golden.folder / f"filter-{label}.csv.gz", "rt", newline="") as stream:
             theirs = list(csv.reader(stream))
         with path.open(newline="") as stream:
@@ -185,7 +189,7 @@ def test_the_golden_rankings(golden, golden_checkpoint, golden_pngs, tmp_path, u
     for label, name in (("fake", "fx"), ("real", "negfx")):
         run = tmp_path / name
         done("rank", golden_checkpoint, flat, "--out", run, *options, "--confidence", 0, "--label", label)
-        check_golden_ranking(golden, run / f"ranking_{label}.csv", stored[f"ffrs_{name}_f64"])
+        check_golden_ranking(golden, run / f"ranking_{label}.csv", f"ffrs_{name}")
 
 
 @pytest.mark.slow
@@ -196,9 +200,7 @@ def test_without_the_quirk_the_ranking_is_another(shared, golden_pngs, tmp_path,
     options = ("--resize", 356, "--crop", 224, "--batch-size", 4, "--bootstrap", 0)
     done("rank", tmp_path / "weights", golden_pngs[0], "--out", tmp_path / "run", *options)
     with pytest.raises(AssertionError):
-        check_golden_ranking(
-            golden, tmp_path / "run" / "ranking_fake.csv", golden.load("ffrs.npz")["filter_fake_ffrs_f64"]
-        )
+        check_golden_ranking(golden, tmp_path / "run" / "ranking_fake.csv", "filter_fake_ffrs")
 
 
 # What a run holds
@@ -586,28 +588,33 @@ def b0(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_kill_at_random_moments(b0, images, tmp_path):
-    """The moments are drawn between the first save and the end of an uninterrupted run."""
+    """Killed some milliseconds after every first to third of the saves that it makes after each image."""
     options = (b0, images, "--own-size", "--batch-size", 1, "--confidence", 0, "--per-image")
-    start = time.monotonic()
     with begin(*options, "--out", tmp_path / "whole") as process:
-        assert process.wait() == 0
-    seconds = time.monotonic() - start
+        assert process.wait() == 0, process.stderr.read()
     run, draw, kills = tmp_path / "run", random.Random(0), 0
     arguments = (*options, "--out", run)
-    for _ in range(4):
+    for _ in range(3):
         with begin(*arguments) as process:
-            wait = draw.uniform(0.5, 1.0) * seconds
-            try:
-                process.wait(wait)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-        if (run / "run.json").exists():
-            arguments = ("--resume", run)
+            for _ in range(draw.randint(1, 3)):
+                wait_for_a_save(run, process)
+            time.sleep(draw.uniform(0, 0.03))
+            process.kill()
+        kills += process.returncode == -signal.SIGKILL
+        arguments = ("--resume", run)
     assert kills > 0
-    with begin(*arguments) as process:
+    with begin("--resume", run) as process:
         assert process.wait() == 0, process.stderr.read()
     assert_same(run, tmp_path / "whole")
+
+
+def wait_for_a_save(run: Path, process: subprocess.Popen) -> None:
+    def saved() -> int:
+        return next((path.stat().st_mtime_ns for path in run.glob("state-0.npz")), 0)
+
+    before = saved()
+    while saved() == before and process.poll() is None:
+        time.sleep(0.001)
 
 
 @pytest.mark.slow
@@ -624,8 +631,8 @@ def test_squeeze_excite_weights_of_another_checkpoint(b0, images, tmp_path, unpl
     mixed = Model(model.module, {**model.variables, "params": params}, model.card)
     ranking = read_ranking(tmp_path / "run" / "ranking_fake.csv")
     values = {channel.key: value for channel, value in zip(ranking.channels, ranking.omega, strict=True)}
-    expected = expected_omega(data, "", mixed, 1, pattern="")
-    plain = expected_omega(data, "", model, 1, pattern="")
+    expected = expected_omega(data, "", mixed, 1, pattern=".")
+    plain = expected_omega(data, "", model, 1, pattern=".")
     keys = [channel.key for channel in tffjax.cli.rank.all_channels(model)]
     ours = np.array([values[key] for key in keys])
     assert_close(ours, expected)

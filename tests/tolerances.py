@@ -70,3 +70,22 @@ GOLDEN_F32_DROPOUT = 1e-3
 
 # Golden FF-RS in single precision (section 9's table): largest absolute difference over the channels.
 GOLDEN_F32_FFRS = {"resnet50": 1.5e-4, "efb0": 5e-4}
+
+# Four training steps of a small network in double precision against PyTorch: losses relative; weights relative to the
+# learning rate, because Adam divides each gradient by its own size and so keeps its relative error.
+TRAINING_STEPS = 1e-7
+
+# One training pass of a whole network in double precision against PyTorch; PyTorch's side comes through float32, whose
+# rounding is 6e-8.
+TRAINING_NETWORK = 2e-7
+
+# Gradients with bfloat16 activations: 8 bits give a rounding of 0.4 % an operation, some 20 of them forth and back.
+BFLOAT16_GRADIENT = 0.05
+
+# A neuron explained on a crop against the full backward pass, in double precision, relative to the map's largest value:
+# the same numbers in another order of adding; 1e-13 is seen.
+CROP = 1e-10
+
+# Golden LRP-max in single precision (section 9's table): maps, relative L2; activations are section 9's "max activation".
+GOLDEN_F32_LRPMAX_MAP = 1e-3
+GOLDEN_F32_ACTIVATION = 1e-4

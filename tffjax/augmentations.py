@@ -1,4 +1,4 @@
-"""What happens to a training image before the network sees it (SPEC 8), on the host, on uint8 RGB (height, width, 3)."""
+"""What happens to a training image before the network sees it (SPEC 8): on the host, uint8 RGB (height, width, 3)."""
 
 import dataclasses
 import io

@@ -81,7 +81,7 @@ def masked_logits(
     calls: list[tuple[Sequence[int], jax.Array]] = []
     unmasked = [index for index, setting in enumerate(settings) if not setting.channels]
     if unmasked:
-        logits = _forward(model, images)
+        logits = _forward(model, images, micro_batch_size(images))
         calls.append((unmasked, jnp.stack([logits] * len(unmasked), axis=1)))
     for part in plan_chunks(model, images, settings, chunk):
         masks = mask_array(sites, [settings[index] for index in part.settings], part.width)

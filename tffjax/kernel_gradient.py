@@ -1,4 +1,4 @@
-"""The gradient of a convolution with respect to its kernel; on CPUs, as exact equivalents of what XLA does slowly there.
+"""The gradient of a convolution with respect to its kernel; on CPUs, as exact equivalents of what XLA does slowly.
 
 XLA's CPU backend sums products over images and positions some ten times slower than it must: for a depthwise kernel
 here one image after the other is multiplied and added, elementwise, and only the sum over images is summed over

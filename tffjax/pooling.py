@@ -49,16 +49,14 @@ def _max_pool_on_cpu(window: Pair, geometry: Geometry, x: jax.Array) -> jax.Arra
 
 
 def _forward(window: Pair, geometry: Geometry, x: jax.Array) -> tuple[jax.Array, Any]:
-    y = _reduce_window(x, window, geometry)
-    return y, (x, y)
+    return _reduce_window(x, window, geometry), x
 
 
-def _backward(window: Pair, geometry: Geometry, residuals: Any, gradient: jax.Array) -> tuple[jax.Array]:
-    x, y = residuals
-    winner = _winner(x, y, window, geometry)
-    (sv, sh), size = geometry.stride, x.shape[1:3]
-    rows = [phase(r, sv, geometry.padding[0][0], window[0], size[0], y.shape[1]) for r in range(sv)]
-    columns = [phase(r, sh, geometry.padding[1][0], window[1], size[1], y.shape[2]) for r in range(sh)]
+def _backward(window: Pair, geometry: Geometry, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+    (_, oh, ow, _), (sv, sh), size = gradient.shape, geometry.stride, x.shape[1:3]
+    winner = _winner(x, window, geometry, (oh, ow))
+    rows = [phase(r, sv, geometry.padding[0][0], window[0], size[0], oh) for r in range(sv)]
+    columns = [phase(r, sh, geometry.padding[1][0], window[1], size[1], ow) for r in range(sh)]
     parts = []
     for taps_v, pad_v, count_v in rows:
         for taps_h, pad_h, count_h in columns:
@@ -74,15 +72,21 @@ def _backward(window: Pair, geometry: Geometry, residuals: Any, gradient: jax.Ar
     return (weave(parts, geometry.stride, size),)
 
 
-def _winner(x: jax.Array, y: jax.Array, window: Pair, geometry: Geometry) -> jax.Array:
-    """Index of the first tap, in scan order, that holds the maximum of its window."""
+def _winner(x: jax.Array, window: Pair, geometry: Geometry, out: Pair) -> jax.Array:
+    """Index of the first tap, in scan order, that holds the maximum of its window.
+
+    The maximum is found anew, by comparing taps: the pool's own may have been computed from an x that was fused with
+    what makes it and rounded otherwise, and then no tap would equal it.
+    """
     padded = lax.optimization_barrier(pad(x, geometry.padding, -jnp.inf))
-    (sv, sh), (_, oh, ow, _) = geometry.stride, y.shape
-    winner = jnp.full(y.shape, -1, jnp.int32)
-    for a in reversed(range(window[0])):
-        for b in reversed(range(window[1])):
+    (sv, sh), (oh, ow) = geometry.stride, out
+    best = jnp.full((x.shape[0], oh, ow, x.shape[3]), -jnp.inf, x.dtype)
+    winner = jnp.zeros(best.shape, jnp.int32)
+    for a in range(window[0]):
+        for b in range(window[1]):
             tap = padded[:, a : a + (oh - 1) * sv + 1 : sv, b : b + (ow - 1) * sh + 1 : sh]
-            winner = jnp.where(tap == y, a * window[1] + b, winner)
+            winner = jnp.where(tap > best, a * window[1] + b, winner)
+            best = jnp.maximum(best, tap)
     return winner
 
 

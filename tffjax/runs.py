@@ -3,6 +3,7 @@
 RUN/run.json        `command` and `identity`: what was asked of which weights and images; `paths` and `environment`; and
                     once the run is done its `results`
 RUN/state-P.npz     how far process P got; gone when the run is done
+RUN/work/           what the studies keep on the way; gone when the run is done
 RUN/.lock-P         locked while process P works on it
 
 The same question gives the same bytes, interrupted or not: nothing that depends on the clock is written, but for
@@ -28,6 +29,7 @@ from tffjax.files import flush, replace_file
 
 RECORD = "run.json"
 MARKER = ".tffjax"
+WORK = "work"
 
 
 class Run:
@@ -48,11 +50,21 @@ class Run:
         """Whether the results are there."""
         return "results" in self.record
 
+    @property
+    def work(self) -> Path:
+        """A folder for what is of no use once the run is done."""
+        folder = self.path / WORK
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def clean(self) -> None:
         """Delete what a killed process left behind that is of no use."""
-        first = (".results.*", f".{RECORD}.tmp*") if self.process == 0 else ()
-        states = (self._state.name,) if self.done else ()
-        for pattern in (f".{self._state.name}.tmp*", *first, *states):
+        patterns = [f".{self._state.name}.tmp*"]
+        if self.process == 0:
+            patterns += [".results.*", f".{RECORD}.tmp*"]
+        if self.done:
+            patterns += [self._state.name, *([WORK] if self.process == 0 else [])]
+        for pattern in patterns:
             for leftover in self.path.glob(pattern):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
@@ -85,7 +97,7 @@ class Run:
     @contextlib.contextmanager
     def finish(self, results: dict[str, Any], processes: int = 1) -> Iterator[Path]:
         """A temporary folder; when the block ends well its files move into the run directory, then `results` into
-        run.json, which makes the run done, and the states go away."""
+        run.json, which makes the run done, and the states and `work` go away."""
         temporary = Path(tempfile.mkdtemp(prefix=".results.", dir=self.path))
         try:
             yield temporary
@@ -100,6 +112,7 @@ class Run:
             _write_json(self.path / RECORD, {**self.record, "results": results})
             for process in range(processes):
                 (self.path / f"state-{process}.npz").unlink(missing_ok=True)
+            shutil.rmtree(self.path / WORK, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -83,9 +83,18 @@ def from_scratch(architecture: Literal["resnet50", "efficientnet_b0"], seed: int
     padding, epsilon = ARCHITECTURES[architecture]
     card = Card(architecture, 1, padding, epsilon, source=f"trained by tffjax from scratch, seed {seed}")
     module = module_of(card)
-    with jax.enable_x64(False):
-        variables = jax.jit(module.init)(jax.random.key(seed), jnp.zeros((1, 64, 64, 3), jnp.float32))
-    return _with_head(Model(module, variables, card), seed)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), image)
+    rng = np.random.default_rng([seed, 1])
+
+    def draw(path: Any, leaf: Any) -> jax.Array:
+        name = path[-1].key
+        if name != "kernel":
+            return jnp.full(leaf.shape, float(name in ("scale", "var")), jnp.float32)
+        fan_out = np.prod(leaf.shape[:-2]) * leaf.shape[-1]
+        return jnp.asarray(np.sqrt(2 / fan_out) * rng.standard_normal(leaf.shape), jnp.float32)
+
+    return _with_head(Model(module, jax.tree_util.tree_map_with_path(draw, shapes), card), seed)
 
 
 def as_detector(model: Model, seed: int = 0) -> Model:
@@ -183,7 +192,8 @@ def train_step(
         return training_pass(trained(model, dataclasses.replace(state, params=params)), ops, images, labels)
 
     (loss, (logits, statistics)), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-    updates, adam = _ADAM.update(gradient, state.adam)
+    with jax.numpy_dtype_promotion("standard"):  # Optax takes a float to the power of an integer
+        updates, adam = _ADAM.update(gradient, state.adam)
     params = jax.tree.map(lambda p, update: p - rate * update, state.params, updates)
     return State(params, statistics, adam, state.step + 1), loss, logits
 

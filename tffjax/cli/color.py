@@ -2,7 +2,6 @@
 
 import csv
 import functools
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +38,7 @@ from tffjax.runs import Run
 from tffjax.tables import screen_table, write_table
 
 EXTREMES = 4
+TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("most affected", "least affected")}
 
 
 @click.command()
@@ -104,7 +104,7 @@ def color(context: click.Context, **given: Any) -> None:
         outputs = job.model.card.num_outputs
         sizes = {"logits": (1 + len(ablations)) * outputs, "activations": (1 + len(ablations)) * len(channels)}
         rows = Rows(
-            PartWriter(run.path / "parts", asked.process.index, _schema(sizes)),
+            PartWriter(run.work / "parts", asked.process.index, _schema(sizes)),
             lambda batch, found: _rows(job, batch, found, sizes),
         )
         skipped = gather_skipped(job, go_through(job, run, "testing", step, rows, _variants(job, ablations)))
@@ -189,7 +189,7 @@ def _finish(
     classes: np.ndarray | None,
     skipped: dict[int, str],
 ) -> None:
-    table = read_parts(run.path / "parts")
+    table = read_parts(run.work / "parts")
     found = _found(table, ablations)
     results = {"images": len(table), "skipped": len(skipped)}
     with run.finish(results, job.asked.process.count) as folder:
@@ -204,7 +204,7 @@ def _finish(
             write_table(by_class, folder / "classes.csv")
             percent = {"median_probability": ".1%", "drop": ".1%", "accuracy": ".1%"}
             job.talk.say(screen_table(by_class, "the correct class", {"ablation": "", "num": "d", **percent}))
-    shutil.rmtree(run.path / "parts")
+            _save_curves(found, by_class, {"median_probability": "median probability of the class [%]"}, folder)
     job.talk.say(f"{len(table)} images tested, {len(skipped)} skipped; results in {run.path}")
 
 
@@ -225,7 +225,7 @@ def _write_tests(job: Job, found: _Found, channels: tuple[Channel, ...], folder:
                 [(row, _density(row, channels, activations[0, of_group], after[of_group])) for row in rows_]
                 for rows_ in color_statistics.extremes(rows, group, min(EXTREMES, len(channels)))
             ]
-            figure = color_figures.densities(*chosen, names=("original", name))
+            figure = color_figures.densities(*chosen, ("original", name), TITLES[name == "grayscale"])
             save_figure(figure, folder / f"densities_{_file(name)}_{_file(group or 'all')}")
             write_table(_density_data(chosen), folder / f"densities_{_file(name)}_{_file(group or 'all')}.csv")
     write_table(pa.concat_tables(tests), folder / "tests.csv")
@@ -265,9 +265,8 @@ def _write_detector(job: Job, found: _Found, folder: Path) -> None:
         if "grayscale" in found.names:
             detector = color_tables.DETECTORS[job.model.card.architecture]
             write_table(color_tables.grayscale_table(metrics, detector), folder / "table-i.csv")
-        for name in dict.fromkeys(name.partition(":")[0] for name in found.names[1:] if ":" in name):
-            for column, label_ in (("ap", "average precision [%]"), ("fake_calibrated", "accuracy on fakes [%]")):
-                save_figure(color_figures.curves(metrics, name, column, label_), folder / f"curve_{column}_{name}")
+        columns = {"ap": "average precision [%]", "fake_calibrated": "accuracy on fakes [%]"}
+        _save_curves(found, metrics, columns, folder)
     fakes = color_tables.detected(found.label, probability[0])
     if not fakes.any():
         job.talk.warn("no fake image has p >= 0.20, so there are no whisker plots")
@@ -276,6 +275,13 @@ def _write_detector(job: Job, found: _Found, folder: Path) -> None:
         boxes = color_tables.whisker_table(found.generator[fakes], probability[0, fakes], after[fakes])
         write_table(boxes, folder / f"whiskers_{_file(name)}.csv")
         save_figure(color_figures.whiskers(boxes, ("original", name)), folder / f"whiskers_{_file(name)}")
+
+
+def _save_curves(found: _Found, table: pa.Table, columns: dict[str, str], folder: Path) -> None:
+    """A figure for each kind of ablation that has strengths and each column, given with its label."""
+    for name in dict.fromkeys(name.partition(":")[0] for name in found.names[1:] if ":" in name):
+        for column, label in columns.items():
+            save_figure(color_figures.curves(table, name, column, label), folder / f"curve_{column}_{name}")
 
 
 def _file(name: str) -> str:

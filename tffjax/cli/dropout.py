@@ -97,6 +97,8 @@ def dropout(context: click.Context, **given: Any) -> None:
         raise InputError(f"dropout scores detectors with one output; this network has {job.model.card.num_outputs}")
     ranking = ranking_of(job)
     settings, alone = _settings(job, ranking)
+    if alone and not any(file.label == 1 for file in job.files):
+        raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
     if asked.dry_run:
         talk.say(f"would score {job.total} images under {len(settings) + len(alone)} settings, into {asked.run}")
         return
@@ -191,7 +193,6 @@ def _finish(
         if steps:
             rows = {"channels": range(1, len(steps) + 1), "key": [step.channel.key for step in steps]}
             write_table(pa.table({**rows, "effect": [step.effect for step in steps]}), folder / "greedy.csv")
-    rounds.delete()
     job.talk.say(f"{len(files)} images scored under {count + len(alone)} settings, {len(rounds.skipped)} skipped; "
                  f"results in {run.path}")  # fmt: skip
 

@@ -65,7 +65,7 @@ def find_k_command(context: click.Context, **given: Any) -> None:
         return
     with opened(job) as run:
         if run.done:
-            talk.say(f"{asked.run} is done already: k = {run.record['results']['k']}")
+            talk.say(f"{asked.run} is done already: k = {run.record['results']['k'] or 'none found'}")
             return
         rounds = Rounds(job, run, asked.arguments["chunk"])
         found = find_k(lambda ks: _evaluate(job, rounds, ranking, ks), 2 * last, asked.arguments["share"])
@@ -85,14 +85,15 @@ def _evaluate(job: Job, rounds: Rounds, ranking: Ranking, ks: Any) -> pa.Table:
 
 
 def _finish(job: Job, run: Run, rounds: Rounds, found: Found) -> None:
+    verdict = f"k = {found.k}" if found.k else found.warning
     results = {"k": found.k, "criterion": found.criterion, "warning": found.warning}
     with run.finish(results, job.asked.process.count) as folder:
         write_table(found.curve, folder / "find-k.csv")
-        save_figure(dropout_curves(found.curve, found.curve, f"k = {found.k}"), folder / "find-k")
+        save_figure(dropout_curves(found.curve, found.curve, verdict), folder / "find-k")
         write_skipped(job, rounds.skipped, folder)
-    rounds.delete()
     percent = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated"], ".1%")
     job.talk.say(screen_table(found.curve, "what was evaluated", {"setting": "", "generator": "", **percent}))
-    if found.warning:
+    if found.k and found.warning:
         job.talk.warn(found.warning)
-    job.talk.say(f"k = {found.k}: the smallest for which {found.criterion}; results in {run.path}")
+    meaning = "the smallest for which" if found.k else "none for which"
+    job.talk.say(f"{verdict}: {meaning} {found.criterion}; results in {run.path}")

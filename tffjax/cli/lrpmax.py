@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,10 +73,13 @@ def lrpmax(context: click.Context, **given: Any) -> None:
     job.record["identity"]["channels"] = [channel.key for channel in channels]
     if asked.arguments["by"] == "relevance" and job.model.card.num_outputs != 1:
         raise InputError("--by relevance explains a detector's decision; this network has several outputs")
-    generators = _generators(job)
+    generators, label = _generators(job), asked.arguments["label"]
+    wanted = [index for index, generator in enumerate(generators) if generator is not None]
+    if not wanted:
+        raise InputError(f"none of the {len(job.files)} images is {label}; choose others with --label")
     if asked.dry_run:
-        talk.say(f"would explain {len(channels)} channels on their top {asked.arguments['top']} of {job.total} images "
-                 f"for {len(set(generators) - {None})} generators, into {asked.run}")  # fmt: skip
+        talk.say(f"would explain {len(channels)} channels on their top {asked.arguments['top']} of {len(wanted)} "
+                 f"images for {len(set(generators) - {None})} generators, into {asked.run}")  # fmt: skip
         return
     with opened(job) as run:
         if run.done:
@@ -88,16 +90,16 @@ def lrpmax(context: click.Context, **given: Any) -> None:
         explainer = Explainer(job.model, channels, asked.arguments["composite"], by_relevance)
         tops = Tops(len(channels), asked.arguments["top"], generators)
         search = _compiling(talk, lambda batch: explainer.search(batch, _signs(job, batch)))
-        skipped = gather_skipped(job, go_through(job, run, "looking for the strongest neurons", search, tops))
+        looked = go_through(_only(job, wanted), run, "looking for the strongest neurons", search, tops)
+        skipped = gather_skipped(job, looked)
         tasks = work_list(tops.merged(asked.process))
         if not tasks:
-            raise InputError("no channel is active in any image of the chosen label")
+            raise InputError(f"none of the {label} images could be read: {next(iter(skipped.values()))}")
         _explain(job, run, explainer, tasks)
         if asked.process.index == 0:
-            rows = read_parts(run.path / "parts")
+            rows = read_parts(run.work / "parts")
             with run.finish({"explained": len(rows), "skipped": len(skipped)}, asked.process.count) as folder:
                 write_results(job, rows, channels, skipped, folder)
-            shutil.rmtree(run.path / "parts")
             talk.say(f"{len(rows)} neurons explained, {len(skipped)} images skipped; results in {run.path}")
         wait_for_all("results written", asked.process)
 
@@ -118,33 +120,35 @@ def _signs(job: Job, batch: Batch) -> np.ndarray:
 
 
 def _explain(job: Job, run: Run, explainer: Explainer, tasks: dict[int, Any]) -> None:
-    """The second pass, over the images that have tasks; its rows are in RUN/parts."""
-    work = _batches_of(job, sorted(tasks))
-    job = dataclasses.replace(job, work=share(dataclasses.replace(job.work, batches=work), job.asked.process))
-    counts: dict[tuple[int, int], list[int]] = {}
-    for batch in work:
-        counts.setdefault(batch.shape, []).extend(batch.indices)
-    plans = {shape: explainer.plan(shape, [tasks[index] for index in indices]) for shape, indices in counts.items()}
-    writer = PartWriter(run.path / "parts", job.asked.process.index, SCHEMA, ROWS_PER_PART)
+    """The second pass, over the images that have tasks; its rows are in RUN/work/parts."""
+    sizes = {shape: [tasks[index] for index in indices] for shape, indices in _by_size(job, sorted(tasks)).items()}
+    plans = {shape: explainer.plan(shape, some) for shape, some in sizes.items()}
+    writer = PartWriter(run.work / "parts", job.asked.process.index, SCHEMA, ROWS_PER_PART)
     make = functools.partial(
         explainer.rows, tasks=tasks, files=job.files, names=job.names, normalization=job.model.card.normalization
     )
     step = _compiling(job.talk, lambda batch: explainer.explain(batch, plans[batch.images.shape[1:3]], tasks))
-    go_through(job, run, "explaining them", step, Rows(writer, make), stage=1)
+    go_through(_only(job, sorted(tasks)), run, "explaining them", step, Rows(writer, make), stage=1)
     wait_for_all("rows written", job.asked.process)
 
 
-def _batches_of(job: Job, indices: Sequence[int]) -> tuple[BatchPlan, ...]:
-    """Batches of these images only, by size."""
-    size = {index: batch.shape for batch in job.all_batches for index in batch.indices}
-    by_size: dict[tuple[int, int], list[int]] = {}
-    for index in indices:
-        by_size.setdefault(size[index], []).append(index)
-    return tuple(
+def _only(job: Job, indices: Sequence[int]) -> Job:
+    """The job for these images only."""
+    work = tuple(
         BatchPlan(shape, tuple(members[start : start + job.batch_size]))
-        for shape, members in by_size.items()
+        for shape, members in _by_size(job, indices).items()
         for start in range(0, len(members), job.batch_size)
     )
+    return dataclasses.replace(job, work=share(dataclasses.replace(job.work, batches=work), job.asked.process))
+
+
+def _by_size(job: Job, indices: Sequence[int]) -> dict[tuple[int, int], list[int]]:
+    """These images by their size, without those whose header is unreadable."""
+    chosen = set(indices)
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for batch in job.all_batches:
+        by_size.setdefault(batch.shape, []).extend(index for index in batch.indices if index in chosen)
+    return {shape: members for shape, members in by_size.items() if members}
 
 
 def _compiling(talk: Talk, step: Any) -> Any:

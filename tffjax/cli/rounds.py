@@ -1,7 +1,6 @@
 """Rounds of mask sets over all images, for `tffjax dropout` and `tffjax find-k`; each round is kept in the run."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -42,7 +41,7 @@ class Rounds:
         """The next round."""
         job, run, number = self._job, self._run, self._count
         self._count += 1
-        folder, path = run.path / f"parts-{number}", run.path / f"round-{number}.parquet"
+        folder, path = run.work / f"parts-{number}", run.work / f"round-{number}.parquet"
         names = json.dumps([setting.name for setting in settings])
         if not path.exists():
             schema = pa.schema([("index", pa.int64()), ("logits", pa.list_(pa.float32(), len(settings)))])
@@ -56,20 +55,15 @@ class Rounds:
                 table = read_parts(folder).replace_schema_metadata({"settings": names, "skipped": json.dumps(skipped)})
                 with replace_file(path) as temporary:
                     pyarrow.parquet.write_table(table, temporary)
-                shutil.rmtree(folder)
             wait_for_all(f"round {number} written", job.asked.process)
         table = pyarrow.parquet.read_table(path)
+        wait_for_all(f"round {number} read", job.asked.process)
         metadata = table.schema.metadata
         if metadata[b"settings"].decode() != names:
             raise InputError(f"{path} holds other settings; start another run")
         self.skipped = {int(index): reason for index, reason in json.loads(metadata[b"skipped"]).items()}
         flat = table["logits"].combine_chunks().flatten().to_numpy()
         return Round(table["index"].to_numpy(), flat.reshape(len(table), len(settings), 1))
-
-    def delete(self) -> None:
-        """Delete the rounds' files; for when the results are written."""
-        for path in self._run.path.glob("round-*.parquet"):
-            path.unlink()
 
     def _step(self, batch: Batch, settings: Sequence[Setting]) -> Float[np.ndarray, "n settings 1"]:
         form = batch.images.shape, len(settings)

@@ -207,7 +207,8 @@ def go_through(
 ) -> dict[int, str]:
     """Bring all batches of this process through `step` into `sums`, from where the run stands; saves its state.
 
-    `variants` as in `tffjax.data.batches`. A study that goes through the images several times numbers its stages.
+    `variants` as in `tffjax.data.batches`. A study that goes through images several times numbers its stages; what the
+    earlier ones found stays in the state.
 
     Returns:
         Index of a file that turned out unreadable -> why.
@@ -217,14 +218,17 @@ def go_through(
     """
     position, skipped = 0, dict(job.work.skipped)
     saved = run.load_state()
-    if saved and int(saved[1].pop("stage")) == stage:
-        position, arrays = saved
-        skipped = {int(index): reason for index, reason in json.loads(arrays.pop("skipped").tobytes()).items()}
-        sums.restore(arrays)
+    stages = saved[1] if saved else {}
+    ours = {name.removeprefix(f"{stage}/"): array for name, array in stages.items() if name.startswith(f"{stage}/")}
+    if ours:
+        position = int(ours.pop("position"))
+        skipped = {int(index): reason for index, reason in json.loads(ours.pop("skipped").tobytes()).items()}
+        sums.restore(ours)
 
     def save() -> None:
         reasons = np.frombuffer(json.dumps(skipped).encode(), np.uint8)
-        run.save_state(position, {**sums.state(), "skipped": reasons, "stage": np.array(stage)})
+        ours = {**sums.state(), "position": np.array(position), "skipped": reasons}
+        run.save_state(position, stages | {f"{stage}/{name}": array for name, array in ours.items()})
 
     count = sum(len(batch.indices) for batch in job.work.batches)
     with job.talk.progress(what, count, "images") as advance:
@@ -278,10 +282,16 @@ def row_columns(job: Job, batch: Batch) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def gather_skipped(job: Job, skipped: dict[int, str]) -> dict[int, str]:
-    """What all processes skipped, by index of the file; all of them must call this."""
+    """What all processes skipped, by index of the file; all of them must call this.
+
+    Raises:
+        InputError: none of the images could be read.
+    """
     everyone: dict[int, str] = {}
     for part in gather_bytes(json.dumps(skipped).encode(), job.asked.process):
         everyone |= {int(index): reason for index, reason in json.loads(part).items()}
+    if len(everyone) == len(job.files):
+        raise InputError(f"none of the images could be read: {next(iter(everyone.values()))}")
     return dict(sorted(everyone.items()))
 
 

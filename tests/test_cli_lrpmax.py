@@ -1,0 +1,346 @@
+"""`tffjax lrpmax` end to end: every file of a run, and every way in which it ends or goes on."""
+
+import functools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import studies
+import tolerances
+from command import done, refused
+from PIL import Image
+from test_rank import assert_same, contents, share_of
+
+import tffjax.cli.lrpmax
+import tffjax.cli.lrpmax_results
+import tffjax.lrpmax_rows
+from tffjax import runs
+from tffjax.lrpmax import lrp_max
+
+KEYS = ("head.#2(T=8)", "stem.#4(T=6)", "project.#1(T=6)", "depthwise.#3(T=6)", "stem.#0(T=6)")
+OPTIONS = ("--k", 5, "--top", 2, "--batch-size", 4)
+MAP = ("map_top", "map_left", "map_height", "map_width")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks():
+    with studies.networks_by_name():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def saves_always(monkeypatch):
+    always = functools.partial(tffjax.cli.study.go_through, save_seconds=0.0)
+    monkeypatch.setattr(tffjax.cli.lrpmax, "go_through", always)
+
+
+@pytest.fixture
+def unplotted(monkeypatch):
+    """Drawing takes most of the time of a small run."""
+    monkeypatch.setattr(tffjax.cli.lrpmax_results, "save_figure", lambda figure, path: None)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    return studies.make_images(tmp_path_factory.mktemp("images"), count=3)
+
+
+@pytest.fixture(scope="module")
+def ranking(tmp_path_factory) -> Path:
+    return studies.make_ranking(tmp_path_factory.mktemp("files") / "ranking.csv", KEYS)
+
+
+@pytest.fixture(scope="module")
+def whole(images, ranking, tmp_path_factory) -> Path:
+    """Fakes only: six images, two batches in each pass."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    ended = done("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
+    assert ended.out.splitlines()[-1] == f"20 neurons explained, 0 images skipped; results in {run}"
+    return run
+
+
+def small(images: Path, ranking: Path, *options, weights: str = "detector") -> tuple:
+    """The arguments of a run with little to do."""
+    return (weights, images, "--ranking", ranking, "--k", 2, "--top", 1, "--batch-size", 4, *options)
+
+
+def whole_map(row: dict) -> np.ndarray:
+    """A map of maps.parquet as one of the whole image."""
+    top, left, height, width = (row[name] for name in MAP)
+    found = np.zeros((64, 64), np.float32)
+    found[top : top + height, left : left + width] = np.reshape(row["map"], (height, width))
+    return found
+
+
+def check_run(run: Path, images: Path, pattern: str, weights: str, keys=KEYS, top: int = 2) -> None:
+    """The index and the maps of a run by activation are those of the library for the same images."""
+    names = studies.paths_of(images, pattern)
+    expected = lrp_max(studies.network(weights), studies.inputs(images, names), keys)
+    index, maps = (studies.read(run / f"{name}.parquet") for name in ("index", "maps"))
+    generators = sorted({name.split("/")[0] for name in names})
+    order = [(key, generator, rank + 1) for key in keys for generator in generators for rank in range(top)]
+    assert [(row["key"], row["generator"], row["rank"]) for row in index] == order
+    assert [(row["key"], row["generator"], row["rank"]) for row in maps] == order
+    for row, drawn in zip(index, maps, strict=True):
+        own = [i for i, name in enumerate(names) if name.startswith(row["generator"] + "/")]
+        values = expected.values[own, keys.index(row["key"])]
+        image = own[np.argsort(-values, kind="stable")[row["rank"] - 1]]
+        here = image, keys.index(row["key"])
+        assert row["path"] == drawn["path"] == names[image]
+        assert row["score"] == row["value"]
+        np.testing.assert_allclose(row["value"], expected.values[here], rtol=tolerances.F32_PROGRAM)
+        assert [row["row"], row["column"]] == expected.positions[here].tolist()
+        box = [row[name] for name in ("top", "bottom", "left", "right")]
+        assert box == expected.boxes[here].tolist()
+        limit = tolerances.F32_PROGRAM * np.abs(expected.maps[here]).max()
+        np.testing.assert_allclose(whole_map(drawn), expected.maps[here], rtol=0, atol=limit)
+        assert drawn["map_height"] * drawn["map_width"] == len(drawn["map"])
+
+
+# What a run holds
+
+
+def test_a_run_holds_tables_patches_collages_and_provenance(whole):
+    collages = {f"{kind}_1.{ending}" for kind in ("patches", "places") for ending in ("png", "pdf")}
+    tables = {"index.parquet", "index.csv", "maps.parquet", "skipped.csv"}
+    folders = ("001_head._2_T_8", "002_stem._4_T_6", "003_project._1_T_6", "004_depthwise._3_T_6", "005_stem._0_T_6")
+    patches = {f"patches/{f}/{g}_0{rank}.png" for f in folders for g in ("biggan", "progan") for rank in (1, 2)}
+    assert contents(whole).keys() == collages | tables | patches | {"run.json", ".tffjax", ".lock-0"}
+    record = json.loads((whole / "run.json").read_text())
+    assert record["results"] == {"explained": 20, "skipped": 0}
+    assert record["identity"]["channels"] == list(KEYS)
+    assert studies.read(whole / "index.csv") == [
+        {name: pytest.approx(value, rel=1e-6) if isinstance(value, float) else value for name, value in row.items()}
+        for row in studies.read(whole / "index.parquet")
+    ]
+
+
+def test_index_and_maps_are_those_of_the_library(whole, images):
+    check_run(whole, images, "*/1_fake/*.png", "asleep")
+
+
+def test_maps_are_stored_as_the_smallest_crop(whole):
+    rows = studies.read(whole / "maps.parquet")
+    for row in rows:
+        crop = np.reshape(row["map"], (row["map_height"], row["map_width"]))
+        assert not row["map"] or (crop[[0, -1]].any(axis=1).all() and crop[:, [0, -1]].any(axis=0).all())
+    stem = [row["map_height"] for row in rows if row["key"].startswith("stem")]
+    assert max(stem) <= 3  # a 3x3 convolution on the image
+
+
+def test_patches_are_what_is_in_the_boxes(whole, images):
+    for row in studies.read(whole / "index.parquet"):
+        folder = f"00{KEYS.index(row['key']) + 1}_*"
+        (path,) = whole.glob(f"patches/{folder}/{row['generator']}_0{row['rank']}.png")
+        (pixels,) = studies.pixels(images, [row["path"]])
+        expected = pixels[row["top"] : row["bottom"], row["left"] : row["right"]]
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
+
+
+def test_a_channel_that_is_never_active_has_empty_maps(whole):
+    rows = [row for row in studies.read(whole / "index.parquet") if row["key"] == KEYS[0]]
+    assert [row["value"] for row in rows] == [-1] * 4
+    assert [[row[name] for name in ("top", "bottom", "left", "right")] for row in rows] == [[0, 64, 0, 64]] * 4
+    maps = [row for row in studies.read(whole / "maps.parquet") if row["key"] == KEYS[0]]
+    assert [(row["map_height"], row["map_width"], row["map"]) for row in maps] == [(0, 0, [])] * 4
+
+
+def test_by_relevance(images, ranking, unplotted, tmp_path):
+    run = tmp_path / "run"
+    done("lrpmax", "detector", images, "--ranking", ranking, "--out", run, *OPTIONS, "--by", "relevance")
+    model, names = studies.network("detector"), studies.paths_of(images, "*/1_fake/*.png")
+    shares = {name: dict(zip(studies.KEYS, share_of(images / name, model, 1), strict=True)) for name in names}
+    expected = lrp_max(model, studies.inputs(images, names), KEYS)
+    for row in studies.read(run / "index.parquet"):
+        own = {name: found[row["key"]] for name, found in shares.items() if name.startswith(row["generator"])}
+        assert row["path"] == sorted(own, key=own.get, reverse=True)[row["rank"] - 1]
+        np.testing.assert_allclose(row["score"], own[row["path"]], rtol=tolerances.F32_PROGRAM)
+        here = names.index(row["path"]), KEYS.index(row["key"])
+        assert [row["row"], row["column"]] == expected.positions[here].tolist()
+        np.testing.assert_allclose(row["value"], expected.values[here], rtol=tolerances.F32_PROGRAM)
+
+
+@pytest.mark.parametrize(("label", "pattern"), [("real", "*/0_real/*.png"), ("any", "**/*.png")])
+def test_other_labels(label, pattern, images, ranking, unplotted, tmp_path):
+    run = tmp_path / "run"
+    done("lrpmax", *small(images, ranking), "--out", run, "--label", label)
+    check_run(run, images, pattern, "detector", KEYS[:2], top=1)
+
+
+def test_only_images_that_can_be_top_ones_are_looked_at(images, ranking, unplotted, tmp_path):
+    with studies.counted_batches() as counter:
+        done("lrpmax", *small(images, ranking), "--out", tmp_path / "run")
+    assert 1000 - counter.left == 2 + 1  # six fakes of twelve images, then two to four of them
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["b0", "resnet50"])
+def test_real_networks(weights, images, tmp_path):
+    keys = {
+        "b0": ("_conv_stem.#3(T=32)", "_blocks.1._depthwise_conv.#7(T=96)", "_blocks.9._expand_conv.#0(T=672)"),
+        "resnet50": ("conv1.#63(T=64)", "layer1.0.conv3.#9(T=256)", "layer3.2.conv2.#1(T=256)"),
+    }[weights]
+    ranking = studies.make_ranking(tmp_path / "ranking.csv", keys)
+    options = ("--ranking", ranking, "--k", 3, "--top", 1, "--batch-size", 4)
+    done("lrpmax", weights, images, *options, "--out", tmp_path / "run")
+    check_run(tmp_path / "run", images, "*/1_fake/*.png", weights, keys, top=1)
+
+
+@pytest.mark.slow
+def test_the_second_run_gives_the_same_bytes(whole, images, ranking, tmp_path):
+    done("lrpmax", "asleep", images, "--ranking", ranking, "--out", tmp_path / "run", *OPTIONS)
+    assert_same(tmp_path / "run", whole)
+
+
+def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
+    devices, original = set(), tffjax.lrpmax_rows.put
+
+    def put(batch):
+        placed = original(batch)
+        devices.add(len(placed.sharding.device_set))
+        return placed
+
+    monkeypatch.setattr(tffjax.lrpmax_rows, "put", put)
+    done("lrpmax", *small(images, ranking), "--out", tmp_path / "run")
+    assert devices == {2}
+
+
+# Going on
+
+
+@pytest.fixture(scope="module")
+def whole_tables(whole, tmp_path_factory) -> Path:
+    """The run without its collages."""
+    run = tmp_path_factory.mktemp("tables") / "run"
+    shutil.copytree(whole, run)
+    for picture in (*run.glob("*.png"), *run.glob("*.pdf")):
+        picture.unlink()
+    return run
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2, 3])  # two in each pass
+def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, whole_tables, unplotted, tmp_path):
+    run = tmp_path / "run"
+    studies.interrupt(batches, "lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
+    with studies.counted_batches() as counter:
+        done("lrpmax", "--resume", run)
+    assert 1000 - counter.left == 4 - batches
+    assert_same(run, whole_tables)
+    assert "done already" in done("lrpmax", "--resume", run).out
+    assert_same(run, whole_tables)
+
+
+@pytest.mark.parametrize("where", ["gather_skipped", "work_list", "read_parts", "write_results"])
+def test_a_run_interrupted_between_passes_goes_on(where, images, ranking, whole_tables, unplotted, tmp_path):
+    run = tmp_path / "run"
+    arguments = ("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
+    studies.interrupt_at(f"tffjax.cli.lrpmax.{where}", *arguments)
+    done("lrpmax", "--resume", run)
+    assert_same(run, whole_tables)
+
+
+def test_what_a_run_killed_at_its_end_left_behind_goes_away(images, ranking, unplotted, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(runs.shutil, "rmtree", lambda *_, **__: None)
+        done("lrpmax", *small(images, ranking), "--out", run)
+    assert list(run.glob("work/parts/*.parquet"))
+    assert "done already" in done("lrpmax", "--resume", run).out
+    done("lrpmax", *small(images, ranking), "--out", tmp_path / "whole")
+    assert_same(run, tmp_path / "whole")
+
+
+def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unplotted, tmp_path):
+    run = tmp_path / "run"
+    ended = done("lrpmax", *small(images, ranking), "--out", run, "--dry-run")
+    assert ended.out == f"would explain 2 channels on their top 1 of 6 images for 2 generators, into {run}\n"
+    assert not run.exists()
+    done("lrpmax", *small(images, ranking, "--label", "any"), "--out", run)
+    assert "holds a finished run" in refused("lrpmax", *small(images, ranking), "--out", run)
+    ended = done("lrpmax", *small(images, ranking), "--out", run, "--overwrite", "--quiet")
+    assert ended.out + ended.err == ""
+    done("lrpmax", *small(images, ranking), "--out", tmp_path / "whole")
+    assert_same(run, tmp_path / "whole")
+
+
+# What makes trouble
+
+
+def test_what_cannot_be_had_is_said(images, ranking, tmp_path):
+    out = ("--out", tmp_path / "run")
+    assert "has 5 channels, fewer than --k 6" in refused("lrpmax", *small(images, ranking, "--k", 6), *out)
+    assert "has 5 channels, fewer than --k 27" in refused("lrpmax", "detector", images, "--ranking", ranking, *out)
+    assert "give --ranking RANK.csv" in refused("lrpmax", "detector", images, *out)
+    other = studies.make_ranking(tmp_path / "other.csv", ["layer1.0.conv1.#63(T=64)"])
+    assert "the network has no channel layer1.0.conv1.#63" in refused("lrpmax", *small(images, other), *out)
+    line = refused("lrpmax", *small(images, ranking, "--by", "relevance", weights="classifier"), *out)
+    assert "--by relevance explains a detector's decision; this network has several outputs" in line
+    line = refused("lrpmax", *small(images / "progan" / "0_real", ranking), *out)
+    assert "none of the 3 images is fake; choose others with --label" in line
+    assert not (tmp_path / "run").exists()
+    ended = done("lrpmax", "--help")
+    assert "Example:" in ended.out
+    assert "tffjax lrpmax detector images/ --ranking run/ranking_fake.csv" in ended.out
+
+
+@pytest.mark.parametrize("by", ["activation", "relevance"])
+def test_nan_is_named(by, images, ranking, tmp_path):
+    line = refused("lrpmax", *small(images, ranking, "--by", by, weights="nan"), "--out", tmp_path / "run")
+    assert "the network gives NaN or infinity; see where it comes from: tffjax check" in line
+
+
+def test_unreadable_images(images, ranking, unplotted, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(images, folder)
+    (folder / "progan" / "0_real" / "2.png").unlink()
+    studies.damage(folder)
+    studies.damage(folder, "progan/1_fake/1.png", 20)
+    ended = done("lrpmax", *small(folder, ranking, "--label", "any", "--top", 3), "--out", tmp_path / "run")
+    assert "2 images skipped" in ended.out
+    rows = studies.read(tmp_path / "run" / "skipped.csv")
+    assert [row["path"] for row in rows] == ["biggan/1_fake/0.png", "progan/1_fake/1.png"]
+    left = tmp_path / "left"
+    shutil.copytree(folder, left)
+    for row in rows:
+        (left / row["path"]).unlink()
+    check_run(tmp_path / "run", left, "**/*.png", "detector", KEYS[:2], top=3)
+    line = refused("lrpmax", *small(folder, ranking), "--out", tmp_path / "no", "--strict")
+    assert "unreadable (--strict)" in line
+    for name in studies.paths_of(folder, "*/1_fake/*.png"):
+        studies.damage(folder, name)
+    for options in ((), ("--crop", 64)):
+        line = refused("lrpmax", *small(folder, ranking, *options), "--out", tmp_path / "run", "--overwrite")
+        assert "none of the fake images could be read: " in line
+    for name in studies.paths_of(folder):
+        studies.damage(folder, name)
+    line = refused("lrpmax", *small(folder, ranking, "--label", "any"), "--out", tmp_path / "run", "--overwrite")
+    assert "none of the images could be read: " in line
+
+
+def test_images_without_labels_and_a_network_of_many_outputs(images, ranking, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i, name in enumerate(studies.paths_of(images)[:3]):
+        shutil.copy(images / name, flat / f"{i}.png")
+    run = tmp_path / "run"
+    ended = done("lrpmax", *small(flat, ranking, weights="classifier"), "--out", run)
+    assert "none of the 3 images has a label" in ended.err
+    rows = studies.read(run / "index.parquet")
+    assert [(row["key"], row["generator"], row["rank"]) for row in rows] == [(key, "", 1) for key in KEYS[:2]]
+    assert len(list(run.glob("patches/*/all_01.png"))) == 2
+    assert (run / "patches_1.png").exists()
+
+
+def test_every_part_has_a_fixed_length(images, ranking, whole_tables, unplotted, tmp_path, monkeypatch):
+    """However many parts there are, the results are the same."""
+    monkeypatch.setattr(tffjax.cli.lrpmax, "ROWS_PER_PART", 3)
+    run = tmp_path / "run"
+    arguments = ("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
+    studies.interrupt(3, *arguments)
+    parts = [pyarrow.parquet.read_table(path) for path in sorted(run.glob("work/parts/*.parquet"))]
+    assert {len(part) for part in parts[:-1]} == {3}
+    done("lrpmax", "--resume", run)
+    assert_same(run, whole_tables)
