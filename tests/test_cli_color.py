@@ -4,6 +4,7 @@ import functools
 import json
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import cases
 import jax.numpy as jnp
@@ -27,9 +28,9 @@ from tffjax.rankings import parse_key
 
 K = 5
 KEYS = studies.SHUFFLED[:K]
-NAMES = ("grayscale", "jpeg:60", "jpeg:20", "noise:30")
-OPTIONS = ("--k", K, "--batch-size", 4, "--ablation", "grayscale", "--ablation", "jpeg:60,20", "--ablation", "noise:30")
-KINDS = ("grayscale", "jpeg-60", "jpeg-20", "noise-30")
+NAMES = ("grayscale", "noise:30")
+OPTIONS = ("--k", K, "--batch-size", 4, "--ablation", "grayscale", "--ablation", "noise:30")
+KINDS = ("grayscale", "noise-30")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,10 +47,16 @@ def saves_always(monkeypatch):
 
 @pytest.fixture
 def drawn(monkeypatch) -> dict:
-    """Figures by name, instead of their files: drawing takes most of the time of a small run."""
+    """Figures by name, instead of their files."""
     figures = {}
     monkeypatch.setattr(tffjax.cli.color, "save_figure", lambda figure, path: figures.update({path.name: figure}))
     return figures
+
+
+@pytest.fixture
+def unplotted(monkeypatch, drawn):
+    """No figures, which take most of the time of a small run."""
+    monkeypatch.setattr(tffjax.cli.color, "color_figures", mock.MagicMock())
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +77,7 @@ def figures() -> dict:
 
 @pytest.fixture(scope="module")
 def whole(images, ranking, figures, tmp_path_factory) -> Path:
-    """Of four ablations, without its figures."""
+    """Of two ablations, without its figures."""
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(tffjax.cli.color, "save_figure", lambda figure, path: figures.update({path.name: figure}))
@@ -110,7 +117,7 @@ def test_a_run_holds_tables_and_provenance(whole, figures):
     both += [f"whiskers_{kind}" for kind in KINDS]
     tables = {f"{name}.csv" for name in ("metrics", "table-i", "tests", "shares", "skipped", *both)}
     assert contents(whole).keys() == tables | {"per_image.parquet", "run.json", ".tffjax", ".lock-0"}
-    curves = {f"curve_{column}_{name}" for column in ("ap", "fake_calibrated") for name in ("jpeg", "noise")}
+    curves = {f"curve_{column}_noise" for column in ("ap", "fake_calibrated")}
     assert figures.keys() == {*both, *curves, *(f"shares_{kind}" for kind in KINDS)}
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"images": 12, "skipped": 0}
@@ -160,7 +167,7 @@ def test_metrics_and_the_papers_table(whole):
     found = samples(whole)
     p, fake = expit(found["logits"][..., 0].astype(np.float64)), found["label"] == "fake"
     rows = {(row["ablation"], row["generator"]): row for row in studies.read(whole / "metrics.csv")}
-    assert len(rows) == 5 * 3
+    assert len(rows) == 3 * 3
     for place, name in enumerate(("original", *NAMES)):
         for generator in ("biggan", "progan", "all"):
             own, row = np.isin(found["generator"], [generator] if generator != "all" else ["biggan", "progan"]), None
@@ -241,7 +248,7 @@ def test_figures_are_written_and_the_second_run_gives_the_same_bytes(images, ran
     assert_same(tmp_path / "two", tmp_path / "one")
 
 
-def test_a_batch_is_spread_over_all_devices(images, ranking, drawn, tmp_path, monkeypatch):
+def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
     devices, original = [], tffjax.cli.color.put
 
     def put(batch):
@@ -312,8 +319,8 @@ def test_classes_that_do_not_fit(images, ranking, tmp_path):
 # Going on
 
 
-@pytest.mark.parametrize("batches", [0, 1, 2])  # of three
-def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, whole, drawn, tmp_path):
+@pytest.mark.parametrize("batches", [studies.slow(0), 1, studies.slow(2)])  # of three
+def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, whole, unplotted, tmp_path):
     run = tmp_path / "run"
     studies.interrupt(batches, "color", "detector", images, "--ranking", ranking, "--out", run, *OPTIONS)
     with studies.counted_batches() as counter:
@@ -324,8 +331,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
     assert_same(run, whole)
 
 
-@pytest.mark.parametrize("where", ["gather_skipped", "write_table", "screen_table"])
-def test_a_run_interrupted_at_its_end_goes_on(where, images, ranking, whole, drawn, tmp_path):
+@pytest.mark.parametrize("where", [studies.slow("gather_skipped"), studies.slow("write_table"), "screen_table"])
+def test_a_run_interrupted_at_its_end_goes_on(where, images, ranking, whole, unplotted, tmp_path):
     run = tmp_path / "run"
     arguments = ("color", "detector", images, "--ranking", ranking, "--out", run, *OPTIONS)
     studies.interrupt_at(f"tffjax.cli.color.{where}", *arguments)
@@ -335,7 +342,7 @@ def test_a_run_interrupted_at_its_end_goes_on(where, images, ranking, whole, dra
     assert_same(run, whole)
 
 
-def test_what_a_run_killed_at_its_end_left_behind_goes_away(images, ranking, drawn, tmp_path, monkeypatch):
+def test_what_a_run_killed_at_its_end_left_behind_goes_away(images, ranking, unplotted, tmp_path, monkeypatch):
     run = tmp_path / "run"
     with monkeypatch.context() as patched:
         patched.setattr(runs.shutil, "rmtree", lambda *_, **__: None)
@@ -357,7 +364,7 @@ def test_a_run_is_not_gone_on_with_otherwise(images, ranking, tmp_path):
     )
 
 
-def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, drawn, tmp_path):
+def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unplotted, tmp_path):
     run = tmp_path / "run"
     ended = done("color", *small(images, ranking), "--out", run, "--dry-run")
     assert ended.out == "would test 2 channels under grayscale on 12 images\n"
@@ -405,7 +412,7 @@ def test_networks_that_do_not_fit(images, ranking, tmp_path):
     assert "tffjax color detector images/ --ranking run/ranking_fake.csv" in ended.out
 
 
-def test_unreadable_images(images, ranking, drawn, tmp_path):
+def test_unreadable_images(images, ranking, unplotted, tmp_path):
     folder = tmp_path / "images"
     shutil.copytree(images, folder)
     studies.damage(folder)

@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -43,8 +44,10 @@ def saves_always(monkeypatch):
 @pytest.fixture
 def unplotted(monkeypatch):
     """Drawing takes most of the time of a small run."""
+    monkeypatch.setattr(tffjax.cli.dropout, "effect_map", mock.MagicMock())
     for module in (tffjax.cli.dropout, tffjax.cli.find_k):
         monkeypatch.setattr(module, "save_figure", lambda figure, path: None)
+        monkeypatch.setattr(module, "dropout_curves", mock.MagicMock())
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +105,10 @@ def test_a_run_holds_tables_plots_and_provenance(whole):
     assert record["identity"]["arguments"]["ks"] == [2, 5]
 
 
-@pytest.mark.parametrize("batch_size", [3, 8])  # on one device in parts; on both
-@pytest.mark.parametrize("weights", ["detector", pytest.param("b0", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("weights", "batch_size"),
+    [("detector", 3), ("detector", 8), studies.slow("b0", 8)],  # 3: on one device; 8: on two
+)
 def test_the_baseline_is_predict_bit_for_bit(weights, batch_size, images, ranking, unplotted, tmp_path):
     if weights == "b0":
         ranking = studies.make_ranking(tmp_path / "b0.csv", ["_conv_head.#0(T=1280)", "_conv_head.#1(T=1280)"])
@@ -214,7 +219,7 @@ def whole_tables(whole, tmp_path_factory) -> Path:
 
 
 # two batches for all settings, two for each of the two greedy steps
-@pytest.mark.parametrize("batches", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("batches", [studies.slow(0), 1, studies.slow(2), 3, studies.slow(5)])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, files, whole_tables, unplotted, tmp_path):
     run = tmp_path / "run"
     studies.interrupt(batches, "dropout", "detector", images, "--out", run, *files, *OPTIONS)
@@ -227,7 +232,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, files, wh
 
 
 @pytest.mark.parametrize(
-    "where", ["rounds.gather_skipped", "rounds.replace_file", "dropout.greedy", "dropout.write_table"]
+    "where",
+    [
+        studies.slow("rounds.gather_skipped"),
+        "rounds.replace_file",
+        studies.slow("dropout.greedy"),
+        "dropout.write_table",
+    ],
 )
 def test_a_run_interrupted_between_rounds_goes_on(where, images, files, whole_tables, unplotted, tmp_path):
     run = tmp_path / "run"
@@ -418,7 +429,7 @@ def test_k_is_the_place_of_the_channel_that_decides(told_apart, tmp_path):
     assert f"{run} is done already: k = 3" in done("find-k", "--resume", run).out
 
 
-@pytest.mark.parametrize("batches", [1, 2, 3])  # two for k = 1, 2, 4, two for k = 3
+@pytest.mark.parametrize("batches", [studies.slow(1), 2, studies.slow(3)])  # two for k = 1, 2, 4, two for k = 3
 def test_an_interrupted_search_goes_on_to_the_same_bytes(batches, told_apart, unplotted, tmp_path):
     keys = [*OTHERS[:2], DECISIVE, *OTHERS[2:]]
     whole, part = tmp_path / "whole", tmp_path / "part"

@@ -329,7 +329,7 @@ def test_golden_ffrs_in_float64(golden, golden_model, x64):
         assert_golden(shares.mean(axis=0), stored[f"ffrs_{name}_f64"])
         np.testing.assert_array_equal(order(shares.mean(axis=0))[:1000], stored[f"order_{name}_f64"][:1000])
         mine = labels == (label == "fake")
-        kept = np.flatnonzero(mine & is_confident(1 / (1 + np.exp(-logits)), mine, 0.9))
+        kept = np.flatnonzero(mine & is_confident(1 / (1 + np.exp(-logits)), labels, 0.9))
         assert kept.tolist() == stored[f"filter_{label}_used_f64"].tolist()
         assert_golden(shares[kept].mean(axis=0), stored[f"filter_{label}_ffrs_f64"])
 

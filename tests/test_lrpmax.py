@@ -358,8 +358,9 @@ def test_crops_of_the_networks(name, size, names, x64):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_crops_of_every_site(network, x64):
-    """Every site that a plan explains on crops at an odd size; several minutes where nothing is compiled yet."""
+    """Every site that a plan explains on crops at an odd size."""
     model = network.random_model()
     names = tuple(site.name for site in sites_of(model, 97, 97))
     check_sites(model, 97, tuple(plan(model, (97, 97), dict.fromkeys(names, 1)).cones))

@@ -24,7 +24,7 @@ from tffjax.convolution import on_cpu
 from tffjax.errors import InputError
 from tffjax.masks import Setting
 from tffjax.models.model import Model
-from tffjax.predictions import forward
+from tffjax.predictions import forward, plain_ops
 from tffjax.rankings import Channel, check_channels
 from tffjax.sites import Site, sites_of
 
@@ -144,13 +144,14 @@ def _apply_masks(
 ) -> Float[Array, "n settings outputs"]:
     starts = np.cumsum([0] + [site.channels for site in sites])
     masked = {site.name: slice(*starts[i : i + 2]) for i, site in enumerate(sites) if i >= first}
+    ops = plain_ops(model)
 
     def under_all(images: jax.Array) -> jax.Array:
         def under(mask: jax.Array) -> jax.Array:
             def tap(site: str, y: jax.Array) -> jax.Array:
                 return jnp.where(mask[masked[site]], 0, y) if site in masked else y
 
-            return model(images, tap=tap)
+            return model(images, ops, tap)
 
         return jax.vmap(under, out_axes=1)(masks)
 

@@ -71,7 +71,7 @@ class State:
     params: Any
     batch_stats: Any
     adam: Any
-    step: jax.Array
+    step: Any
 
 
 def from_scratch(architecture: Literal["resnet50", "efficientnet_b0"], seed: int = 0) -> Model:
