@@ -237,6 +237,7 @@ def test_whiskers_need_fakes_that_are_detected(weights, count, images, ranking, 
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_figures_are_written_and_the_second_run_gives_the_same_bytes(images, ranking, tmp_path):
     for name in ("one", "two"):
         done("color", *small(images, ranking, "--ablation", "jpeg:30"), "--out", tmp_path / name)
@@ -332,6 +333,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
 
 
 @pytest.mark.parametrize("where", [studies.slow("gather_skipped"), studies.slow("write_table"), "screen_table"])
+@pytest.mark.exhaustive
 def test_a_run_interrupted_at_its_end_goes_on(where, images, ranking, whole, unplotted, tmp_path):
     run = tmp_path / "run"
     arguments = ("color", "detector", images, "--ranking", ranking, "--out", run, *OPTIONS)

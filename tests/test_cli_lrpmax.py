@@ -179,6 +179,7 @@ def test_only_images_that_can_be_top_ones_are_looked_at(images, ranking, unplott
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_real_network(images, unplotted, tmp_path):
     keys = ("_blocks.1._depthwise_conv.#7(T=96)", "_blocks.9._expand_conv.#0(T=672)")  # on crops, in full
     ranking = studies.make_ranking(tmp_path / "ranking.csv", keys)
@@ -188,6 +189,7 @@ def test_a_real_network(images, unplotted, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_second_run_gives_the_same_bytes(whole, images, ranking, tmp_path):
     done("lrpmax", "asleep", images, "--ranking", ranking, "--out", tmp_path / "run", *OPTIONS)
     assert_same(tmp_path / "run", whole)
@@ -234,6 +236,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
 @pytest.mark.parametrize(
     "where", [studies.slow("gather_skipped"), "work_list", studies.slow("read_parts"), "write_results"]
 )
+@pytest.mark.exhaustive
 def test_a_run_interrupted_between_passes_goes_on(where, images, ranking, whole_tables, unplotted, tmp_path):
     run = tmp_path / "run"
     arguments = ("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)

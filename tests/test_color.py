@@ -79,11 +79,13 @@ def test_golden_activations_and_p_values(golden, golden_model):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_golden_activations_at_another_size(golden, golden_model):
     check_golden(golden, golden_model, 356, 2, np.float32, "f32", tolerances.GOLDEN_F32_MAXIMUM)
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_golden_activations_in_float64(golden, golden_model, x64):
     check_golden(golden, golden_model, 224, 1, np.float64, "f64", tolerances.GOLDEN_F64_MAXIMUM)
 

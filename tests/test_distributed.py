@@ -195,6 +195,7 @@ tffjax.cli.rank.go_through = functools.partial(tffjax.cli.study.go_through, save
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_go_on_after_both_were_killed(options, together, tmp_path):
     run = tmp_path / "run"
 

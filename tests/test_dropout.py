@@ -75,6 +75,7 @@ def test_golden_logits_in_single_precision(golden, golden_model):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_golden_logits_in_double_precision(golden, golden_model, x64):
     images = cases.golden_images(224)[:1].astype(np.float64)
     assert_golden(golden, golden_model.astype(jnp.float64), images, rtol=tolerances.GOLDEN_F64_LOGIT)

@@ -111,6 +111,7 @@ def test_golden_relevance_of_all_images_in_float64(golden, golden_model, x64):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "short"), [("beta1", "beta1"), ("beta-adaptive", "betaada")])
+@pytest.mark.exhaustive
 def test_golden_relevance_of_the_other_composites(name, short, shared, x64):
     golden = cases.GOLDEN[0]
     stored = golden.load("relevance.npz")
@@ -143,6 +144,7 @@ def reached_by_ties(model: Model, images) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [256, 356])
+@pytest.mark.exhaustive
 def test_golden_relevance_of_other_sizes(golden, golden_model, size, x64):
     stored, channels = golden.load("relevance.npz"), golden.load(f"channels_{size}.npz")
     model = released(golden_model, jnp.float64)
@@ -238,6 +240,7 @@ def test_golden_neurons(golden, golden_model, x64):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", [5, 8, 11])
+@pytest.mark.exhaustive
 def test_golden_neurons_of_deeper_layers(golden, golden_model, pair, x64):
     check_golden_neurons(golden, golden_model, golden.load("lrpmax.npz")["layer"][pair])
 

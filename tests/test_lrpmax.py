@@ -60,6 +60,7 @@ def test_of_equal_values_the_first_in_scan_order_is_taken(x64):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_maxima_of_the_networks(model, x64):
     names = [site.name for site in sites_of(model, 45, 64)]
     check_maxima(model.astype(jnp.float64), jnp.asarray(noise(64)[:, :45]), tuple(names[::9]))
@@ -351,6 +352,7 @@ SOME = [
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "size", "names"), SOME, ids=[f"{name}-{size}" for name, size, _ in SOME])
 def test_crops_of_the_networks(name, size, names, x64):
     network = next(network for network in cases.NETWORKS if network.name == name)
@@ -399,5 +401,6 @@ def test_golden_lrp_max(golden, golden_model):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_golden_lrp_max_at_356(golden, golden_model):
     check_golden(golden, golden_model, 356, [0, 2, 4, 6], images=1)

@@ -193,6 +193,7 @@ def test_the_golden_rankings(golden, golden_checkpoint, golden_pngs, tmp_path, u
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_without_the_quirk_the_ranking_is_another(shared, golden_pngs, tmp_path, unplotted):
     """The left-over batch norms of EfficientNet-B0 move FF-RS by more than rounding."""
     golden = cases.GOLDEN[1]
@@ -251,6 +252,7 @@ def test_a_run_holds_rankings_tables_plots_and_provenance(small, images, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_second_run_gives_the_same_bytes(small, images, tmp_path):
     for name in ("one", "two"):
         rank(images, tmp_path / name, "--per-image")
@@ -618,6 +620,7 @@ def wait_for_a_save(run: Path, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_squeeze_excite_weights_of_another_checkpoint(b0, images, tmp_path, unplotted):
     other = cases.B0_SAME.random_model(seed=1)
     checkpoint.save(other, tmp_path / "other")

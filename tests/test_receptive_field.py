@@ -86,6 +86,7 @@ SAMPLE = {
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("size", [96, 107])
 def test_the_field_is_the_pattern_of_the_jacobian_of_the_networks(network, size, rng):
     model = network.random_model()

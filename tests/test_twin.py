@@ -257,6 +257,7 @@ def reached_by_ties(net: twin.Twin, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [256, 356])
+@pytest.mark.exhaustive
 def test_golden_relevance_of_other_sizes(network, size):
     name, net = network
     x, stored = golden_images(size), golden(f"{name}/relevance.npz")

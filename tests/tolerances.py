@@ -86,6 +86,6 @@ BFLOAT16_GRADIENT = 0.05
 # the same numbers in another order of adding; 1e-13 is seen.
 CROP = 1e-10
 
-# Golden LRP-max in single precision (section 9's table): maps, relative L2; activations are section 9's "max activation".
+# Golden LRP-max in single precision (section 9's table): maps, relative L2; activations as its "max activation".
 GOLDEN_F32_LRPMAX_MAP = 1e-3
 GOLDEN_F32_ACTIVATION = 1e-4

@@ -5,17 +5,21 @@ Each has its share of the batches; the results meet once, at the end.
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from tffjax.data import Plan
 from tffjax.errors import InputError
 
 _CHUNK = 1 << 24  # bytes that are exchanged at a time: every process receives this much from every other
+_PATIENCE = 7 * 24 * 3600 * 1000  # milliseconds
+_meetings = itertools.count()
 
 
 class Process(NamedTuple):
@@ -63,6 +67,7 @@ def gather_bytes(data: bytes, process: Process) -> list[bytes]:
     """What every process gives, in the order of the processes; all of them receive it."""
     if process.count == 1:
         return [data]
+    wait_for_all("exchange", process)  # on CPUs a process that waits inside of a collective gives up after 30 seconds
     lengths = multihost_utils.process_allgather(np.array([len(data)], np.int32))[:, 0]
     padded = np.zeros(int(lengths.max()), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)
@@ -96,6 +101,15 @@ def sum_over_processes(array: np.ndarray, process: Process) -> np.ndarray:
 
 
 def wait_for_all(where: str, process: Process) -> None:
-    """Return when all processes have come here."""
+    """Return when all processes have come here.
+
+    Raises:
+        InputError: one of them has ended.
+    """
     if process.count > 1:
-        multihost_utils.sync_global_devices(where)
+        meet = multihost.get_barrier_sync_fn(processes=set(range(process.count)))
+        try:
+            meet(key=f"tffjax, {where}, {next(_meetings)}", timeout_ms=_PATIENCE)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0][:200]
+            raise InputError(f"another process of this job has ended ({reason}); see why there") from None

@@ -74,8 +74,9 @@ def prepare(asked: Asked, talk: Talk, **extra: Any) -> Job:
     Raises:
         InputError: as `tffjax.checkpoint.load` and `tffjax.data`; the run directory cannot be used.
     """
-    if not asked.resume and asked.process.index == 0:
+    if not asked.resume:
         runs.check_free(asked.run, asked.overwrite)
+        wait_for_all("run directory looked at", asked.process)
     model = checkpoint.load(asked.weights)
     with talk.busy("looking for images"):
         files = find_images(asked.data)
