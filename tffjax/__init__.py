@@ -18,6 +18,7 @@ _PUBLIC = {
     "Neuron": "tffjax.explain",
     "Relevance": "tffjax.explain",
     "load": "tffjax.checkpoint",
+    "lrp_max": "tffjax.lrpmax",
     "relevance": "tffjax.explain",
     "save": "tffjax.checkpoint",
 }

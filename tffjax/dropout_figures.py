@@ -82,7 +82,8 @@ def effect_map(effects: pa.Table, sites: tuple[str, ...], num_images: int, title
     # linear around 0, which both may be, and logarithmic beyond
     smallest = _linear_part(axes.xaxis, omega, 0.05)
     axes.set_xlim(-smallest / 2, 1.5 * max(omega.max(initial=0), smallest))
-    _linear_part(axes.yaxis, effect, 0.25)
+    least = _linear_part(axes.yaxis, effect, 0.25)
+    axes.set_ylim(1.5 * min(effect.min(initial=0), -least), 1.5 * max(effect.max(initial=0), least))
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=8)
     axes.set_xlabel("omega (FF-RS)", fontsize=9)
