@@ -333,7 +333,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
 
 
 @pytest.mark.parametrize("where", [studies.slow("gather_skipped"), studies.slow("write_table"), "screen_table"])
-@pytest.mark.exhaustive
 def test_a_run_interrupted_at_its_end_goes_on(where, images, ranking, whole, unplotted, tmp_path):
     run = tmp_path / "run"
     arguments = ("color", "detector", images, "--ranking", ranking, "--out", run, *OPTIONS)

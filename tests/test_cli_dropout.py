@@ -241,7 +241,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, files, wh
         "dropout.write_table",
     ],
 )
-@pytest.mark.exhaustive
 def test_a_run_interrupted_between_rounds_goes_on(where, images, files, whole_tables, unplotted, tmp_path):
     run = tmp_path / "run"
     studies.interrupt_at(f"tffjax.cli.{where}", "dropout", "detector", images, "--out", run, *files, *OPTIONS)
@@ -432,7 +431,6 @@ def test_k_is_the_place_of_the_channel_that_decides(told_apart, tmp_path):
 
 
 @pytest.mark.parametrize("batches", [studies.slow(1), 2, studies.slow(3)])  # two for k = 1, 2, 4, two for k = 3
-@pytest.mark.exhaustive
 def test_an_interrupted_search_goes_on_to_the_same_bytes(batches, told_apart, unplotted, tmp_path):
     keys = [*OTHERS[:2], DECISIVE, *OTHERS[2:]]
     whole, part = tmp_path / "whole", tmp_path / "part"

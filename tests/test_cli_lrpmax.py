@@ -236,7 +236,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
 @pytest.mark.parametrize(
     "where", [studies.slow("gather_skipped"), "work_list", studies.slow("read_parts"), "write_results"]
 )
-@pytest.mark.exhaustive
 def test_a_run_interrupted_between_passes_goes_on(where, images, ranking, whole_tables, unplotted, tmp_path):
     run = tmp_path / "run"
     arguments = ("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
