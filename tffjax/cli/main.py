@@ -28,6 +28,8 @@ _COMMANDS = {
     "lrpmax": "tffjax.cli.lrpmax:lrpmax",
     "predict": "tffjax.cli.predict:predict",
     "rank": "tffjax.cli.rank:rank",
+    "report": "tffjax.cli.report:report",
+    "train": "tffjax.cli.train:train",
 }
 
 

@@ -1,0 +1,276 @@
+"""Train the detector of the demonstration, and everything before and after it, from photographs and a seed.
+
+    apt-get download mate-backgrounds plasma-workspace-wallpapers
+    for package in *.deb; do dpkg -x $package photographs; done
+    pip install scikit-image
+    python scripts/train_demo_detector.py --photographs photographs --out demo
+
+1. Crops of photographs, split by photograph (`demo_data`).
+2. Four small autoencoders redraw them (`demo_decoders`); the detector is trained on the fakes of one kind only.
+3. Trivial classifiers show how much file size, color, contrast or a JPEG grid give away.
+4. An EfficientNet-B0 is trained from scratch, then scored on held-out photographs, for every kind.
+5. Written to OUT: `detector/` (a checkpoint), `samples/` (ForenSynths layout), `CREDITS.md`, `MODEL_CARD.md`,
+   `figures.json`; beside them `work/` with everything in between.
+
+What lies in `work/` already is not computed again, so an interrupted run goes on where it was; give a new OUT after
+changing an option. With the same versions of the libraries on the same kind of CPU the same seed gives the same bits.
+
+Unfinished: its stages have been run one by one, the whole never, and no detector came out of it yet.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import demo_data
+import demo_decoders
+import jax
+import jax.numpy as jnp
+import numpy as np
+import skimage
+from demo_card import credits, model_card
+from jaxtyping import Float, UInt8
+
+from tffjax import checkpoint
+from tffjax.augmentations import Augmentation
+from tffjax.compilation import compiler_options
+from tffjax.data import LABELS, ImageFile, batches, find_images, plan
+from tffjax.metrics import score
+from tffjax.models import Model
+from tffjax.predictions import fake_probability, forward
+from tffjax.preprocessing import Transform, decode, normalize
+from tffjax.training import Recipe, compile_step, from_scratch, start, trained
+
+SAMPLES = 24
+"""Images per kind and label that the package ships."""
+
+FREE = ("public domain", "CC0-1.0")
+"""Only crops of photographs without any conditions are shipped."""
+
+AUGMENTATION = Augmentation(load_size=None, crop=64, blur=0.1, max_sigma=1.0, jpeg=0.1, min_quality=75)
+PEAK_RATE, WARM_UP = 1e-3, 50
+SAVE_EVERY = 100
+
+
+def main() -> None:
+    options = parser().parse_args()
+    work: Path = options.out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    folders = [*options.photographs, Path(skimage.__file__).parent]
+    found = demo_data.find_photographs(folders)
+    crops = {split: demo_data.make_crops(found, split, options.seed) for split in demo_data.CROPS_PER_PHOTOGRAPH}
+    decoders = {kind: decoder(kind, crops["train"], options, work) for kind in demo_decoders.KINDS}
+    trivial = write_splits(decoders, crops, work)
+    detector = train_detector(options, work)
+    figures = {
+        "crops": {split: len(part.images) for split, part in crops.items()},
+        "trivial": trivial,
+        "held_out": evaluate(detector, [work / "images" / "test"]),
+        "real_world": evaluate(detector, options.real_world) if options.real_world else {},
+        "seconds": json.loads((work / "seconds.json").read_text()),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, jax {jax.__version__}, {jax.default_backend()}",
+        "options": {"seed": options.seed, "decoder_steps": options.decoder_steps, "steps": options.steps},
+    }
+    checkpoint.save(detector, options.out / "detector", overwrite=True)
+    write_samples(crops["test"], work, options.out / "samples")
+    (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (options.out / "CREDITS.md").write_text(credits(demo_data.PHOTOGRAPHS))
+    (options.out / "MODEL_CARD.md").write_text(model_card(figures))
+    print(model_card(figures))
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photographs", type=Path, nargs="+", required=True, help="folders with unpacked packages")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--real-world", type=Path, nargs="*", help="folders of real generators, to score the detector on"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--decoder-steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1500, help="of the detector")
+    parser.add_argument("--batch-size", type=int, default=32)
+    return parser
+
+
+def decoder(kind: str, crops: demo_data.Crops, options: argparse.Namespace, work: Path) -> Any:
+    """The variables of one autoencoder, trained unless it is there."""
+    network, path = demo_decoders.Autoencoder(kind), work / f"decoder-{kind}.npz"
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    if not path.exists():
+        began = time.monotonic()
+        seed = options.seed + demo_decoders.KINDS.index(kind)
+        report = Progress(f"decoder {kind}", options.decoder_steps)
+        variables = demo_decoders.train(kind, crops.images, options.decoder_steps, seed, report)
+        save_arrays(path, variables)
+        add_seconds(work, f"decoder {kind}", time.monotonic() - began)
+    return load_arrays(path, shapes)
+
+
+def write_splits(decoders: dict[str, Any], crops: dict[str, demo_data.Crops], work: Path) -> dict[str, Any]:
+    """Write the images of all splits, and say what trivial classifiers get right on the held-out ones.
+
+    Training and validation have the fakes of one kind, the test those of all.
+    """
+    done = work / "trivial.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    trivial: dict[str, Any] = {}
+    for split, part in crops.items():
+        real = demo_data.cut_margin(part.images)
+        names = [f"{index:04d}" for index in range(len(real))]
+        for kind in demo_decoders.KINDS if split == "test" else (demo_decoders.TRAINED_ON,):
+            fake = demo_data.cut_margin(demo_decoders.redraw(kind, decoders[kind], part.images))
+            folder = work / "images" / split / kind
+            demo_data.write_images(folder / "0_real", real, names)
+            demo_data.write_images(folder / "1_fake", fake, names)
+            if split == "test":
+                trivial[kind] = {
+                    name: demo_data.trivial_accuracy(name, real, fake, part.photograph) for name in demo_data.TRIVIAL
+                }
+                trivial[kind]["PSNR"] = psnr(real, fake)
+    done.write_text(json.dumps(trivial, indent=1))
+    return trivial
+
+
+def psnr(real: np.ndarray, fake: np.ndarray) -> float:
+    """Median over the images of 10 log10(255^2 / mean squared difference)."""
+    error = np.square(real.astype(np.float64) - fake).mean((1, 2, 3))
+    return float(np.median(10 * np.log10(255**2 / np.maximum(error, 1e-9))))
+
+
+def rate(step: int, steps: int) -> np.float32:
+    """Learning rate of a step: linear warm-up to `PEAK_RATE`, then a half cosine to 0."""
+    cosine = 0.5 * (1 + np.cos(np.pi * step / steps))
+    return np.float32(PEAK_RATE * min(1, (step + 1) / WARM_UP) * cosine)
+
+
+def train_detector(options: argparse.Namespace, work: Path) -> Model:
+    """The detector after `options.steps` steps, going on from the last saved step."""
+    model = from_scratch("efficientnet_b0", options.seed)
+    recipe = Recipe(batch_size=options.batch_size, seed=options.seed)
+    real, fake = (load_images(work / "images" / "train" / demo_decoders.TRAINED_ON / name) for name in LABELS)
+    path, state = work / "detector.npz", start(model)
+    if path.exists():
+        state = load_arrays(path, jax.eval_shape(lambda: state))
+    done = int(state.step)
+    if done < options.steps:
+        compiled = compile_step(model, recipe, state, AUGMENTATION.crop)
+    report = Progress("detector", options.steps, done)
+    began = time.monotonic()
+    losses, hits = [], []
+    for step in range(done, options.steps):
+        pixels, labels = pairs(real, fake, options.batch_size // 2, [options.seed, step])
+        images = normalize(pixels, model.card.normalization)
+        state, loss, found = compiled(state, images, labels, rate(step, options.steps))
+        losses.append(float(loss))
+        hits.append(float(np.mean((np.asarray(found) > 0) == labels)))
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == options.steps:
+            save_arrays(path, state)
+            add_seconds(work, "detector", time.monotonic() - began)
+            validation = evaluate(trained(model, state), [work / "images" / "validation"])
+            ap = validation[demo_decoders.TRAINED_ON]["ap"]
+            report(step + 1, np.mean(losses), f"accuracy {np.mean(hits):.3f}, validation AP {ap:.3f}")
+            began, losses, hits = time.monotonic(), [], []
+    source = f"scripts/train_demo_detector.py --seed {options.seed}"
+    return dataclasses.replace(trained(model, state), card=dataclasses.replace(model.card, source=source))
+
+
+def pairs(
+    real: UInt8[np.ndarray, "n h w 3"], fake: UInt8[np.ndarray, "n h w 3"], number: int, seed: Sequence[int]
+) -> tuple[UInt8[np.ndarray, "m c c 3"], Float[np.ndarray, " m"]]:
+    """`number` random crops and what was made of them, augmented alike, and their labels.
+
+    Within a batch, then, nothing but the decoder differs between the two labels.
+    """
+    rows = np.random.default_rng(seed).choice(len(real), number, replace=False)
+    images = [AUGMENTATION(of[row], np.random.default_rng([*seed, row])) for of in (real, fake) for row in rows]
+    return np.stack(images), np.repeat(np.float32([0, 1]), number)
+
+
+def load_images(folder: Path) -> UInt8[np.ndarray, "n h w 3"]:
+    """All images of a folder, by name."""
+    return np.stack([decode(file.path) for file in find_images([folder])])
+
+
+def evaluate(model: Model, folders: Sequence[Path]) -> dict[str, Any]:
+    """AP, accuracies on real and fake at 0.5 and at the calibrated threshold, and numbers of images, per generator."""
+    files = find_images(folders)
+    probability = fake_probability(logits(model, files), model.card)
+    names = np.array([file.generator for file in files])
+    label = np.array([file.label for file in files])
+    scores = {name: score(probability[names == name], label[names == name]) for name in dict.fromkeys(names.tolist())}
+    return {name: {key: round(value, 4) for key, value in vars(found).items()} for name, found in scores.items()}
+
+
+def logits(model: Model, files: Sequence[ImageFile]) -> Float[np.ndarray, " n"]:
+    """Logits of whole images."""
+    planned = plan(files, Transform(), 16)
+    out = np.zeros(len(files), np.float32)
+    for batch in batches(planned, files, Transform(), model.card.normalization, 16):
+        rows = batch.indices >= 0
+        out[batch.indices[rows]] = np.asarray(_forward()(model, batch.images))[rows, 0]
+    return out
+
+
+@functools.cache
+def _forward() -> Callable[..., jax.Array]:
+    return jax.jit(forward, compiler_options=compiler_options())
+
+
+def write_samples(crops: demo_data.Crops, work: Path, out: Path) -> None:
+    """Copy `SAMPLES` held-out crops and what was made of them, other crops for every kind."""
+    free = [i for i, owner in enumerate(crops.photograph) if demo_data.PHOTOGRAPHS[owner].license in FREE]
+    for number, kind in enumerate(demo_decoders.KINDS):
+        chosen = free[number :: len(demo_decoders.KINDS)]
+        for index in np.linspace(0, len(chosen) - 1, SAMPLES).astype(int):
+            for label in ("0_real", "1_fake"):
+                target = out / kind / label / f"{chosen[index]:04d}.png"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes((work / "images" / "test" / kind / label / target.name).read_bytes())
+
+
+class Progress:
+    """Prints step, loss and time left."""
+
+    def __init__(self, what: str, steps: int, done: int = 0) -> None:
+        self._what, self._steps, self._done, self._began = what, steps, done, time.monotonic()
+
+    def __call__(self, step: int, loss: float, more: str = "") -> None:
+        """Report one step."""
+        left = (time.monotonic() - self._began) / max(step - self._done, 1) * (self._steps - step)
+        print(f"{self._what}: step {step} of {self._steps}, loss {loss:.4f} {more}, {left:.0f} s left", flush=True)
+
+
+def save_arrays(path: Path, tree: Any) -> None:
+    """Write the leaves of a pytree, whole or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("wb") as stream:
+        np.savez(stream, *map(np.asarray, jax.tree.leaves(tree)))
+    temporary.replace(path)
+
+
+def load_arrays(path: Path, like: Any) -> Any:
+    """Read what `save_arrays` wrote into a pytree of the same structure."""
+    with np.load(path) as arrays:
+        leaves = [jnp.asarray(arrays[f"arr_{index}"]) for index in range(len(arrays.files))]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def add_seconds(work: Path, what: str, seconds: float) -> None:
+    """Add to the time that a stage took, over all runs."""
+    path = work / "seconds.json"
+    spent = json.loads(path.read_text()) if path.exists() else {}
+    spent[what] = round(spent.get(what, 0) + seconds, 1)
+    path.write_text(json.dumps(spent, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""`tffjax report`: what runs found, as one HTML file."""
+
+from pathlib import Path
+
+import click
+
+from tffjax.cli.console import Talk, quiet_option
+from tffjax.errors import InputError
+from tffjax.files import replace_file
+from tffjax.report import read_sources, report_page
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN...")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
+@quiet_option
+def report(runs: tuple[Path, ...], out: Path, overwrite: bool, quiet: bool) -> None:
+    """Turn run directories of one network into a report: a single HTML file that opens without a server or network.
+
+    RUN are finished runs of rank, dropout, find-k, lrpmax and color, any of them, and folders of `tffjax heatmap`. Of
+    several lrpmax runs the last is shown; of several color runs the last is on the pages of channels. Where patches are
+    in their images is shown if these are still where they were.
+
+    The same runs give the same bytes.
+
+    \b
+    Example:
+      tffjax report rank dropout k patches color --out report.html
+    """
+    talk = Talk(quiet)
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; give the name of a file, such as {out / 'report.html'}")
+    if out.exists() and not overwrite:
+        raise InputError(f"{out} is there already; choose another name or pass --overwrite")
+    sources = read_sources(runs)
+    with talk.busy("making the report"):
+        page = report_page(sources)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(out) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    count = f"{len(sources)} runs" if len(sources) > 1 else "1 run"
+    talk.say(f"{count} in {out}, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")

@@ -1,0 +1,161 @@
+"""Training a detector, epoch by epoch; killed at any moment and called again, it ends with the same weights.
+
+RUN/train.csv       one row an epoch
+RUN/checkpoint/     the best weights so far (`tffjax.checkpoint`)
+RUN/last/           the weights of the last epoch, once training is over
+RUN/states/STEP/    the latest state (`tffjax.training_state`), until then
+"""
+
+import contextlib
+import dataclasses
+import functools
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from tffjax import checkpoint, training
+from tffjax.compilation import compiler_options, micro_batch_size
+from tffjax.data import ImageFile, plan
+from tffjax.errors import InputError
+from tffjax.files import replace_file
+from tffjax.metrics import score
+from tffjax.models import Model
+from tffjax.placement import batch_sharding, put, put_model
+from tffjax.predictions import fake_probability, forward
+from tffjax.preprocessing import Transform
+from tffjax.schedule import Plateau
+from tffjax.streaming import stream
+from tffjax.tables import write_table
+from tffjax.training import Recipe
+from tffjax.training_data import TrainingImages, check_labels
+from tffjax.training_state import Epoch, Progress, States, Validation
+
+SAVE_SECONDS = 20.0
+SAVING_SHARE = 0.05  # of the time at most, where saving is slow
+
+
+def fit(
+    model: Model,
+    recipe: Recipe,
+    images: TrainingImages,
+    validation: Sequence[ImageFile],
+    folder: Path,
+    report: Callable[[Progress], None] = lambda progress: None,
+    busy: Callable[[str], Any] = contextlib.nullcontext,
+    save_seconds: float = SAVE_SECONDS,
+) -> tuple[Model, Progress]:
+    """Train until the schedule stops or the epochs are over, from where the states in `folder` stand.
+
+    Validation images are resized as the training images are and cropped centrally. The best epoch is that of the
+    highest validation accuracy, then AP, then the earliest.
+
+    Args:
+        model: to start from, as `tffjax.training.from_scratch` and `as_detector` give it.
+        recipe: hyperparameters.
+        images: to train on.
+        validation: labeled files, of both labels.
+        folder: the run directory.
+        report: called with the progress after every batch and every epoch.
+        busy: called with a word on what is going on; the value is entered as a context.
+        save_seconds: save the state in the middle of an epoch when so much time has passed.
+
+    Returns:
+        The best model, as saved, and the final progress.
+
+    Raises:
+        InputError: as `TrainingImages`; the loss is NaN or infinite; a state that cannot be read.
+    """
+    validate = _validation(images, validation, recipe.batch_size)
+    for leftover in folder.glob(".*.tmp*"):  # of a killed process
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    states = States(folder / "states")
+    fresh = training.start(model), Progress(plateau=Plateau(recipe.rate, recipe.patience))
+    state, progress = states.load(fresh[0]) or fresh
+    state = put_model(state, recipe.batch_size)
+    crop = images.augmentation.crop
+    with busy(f"compiling a training step for {crop}x{crop} (the first time takes a while, later runs find it in the "
+              "cache)"):  # fmt: skip
+        step = training.compile_step(model, recipe, state, crop)
+    saved_at, pause = time.monotonic(), save_seconds
+    while not progress.over(recipe.epochs):
+        rate = np.float32(progress.plateau.rate)
+        for batch, labels in images.epoch(progress.epochs, progress.batch):
+            state, loss, logits = step(state, put(batch), put(labels), rate)
+            progress = progress.after_batch(float(loss), int(((np.asarray(logits) > 0) == (labels > 0)).sum()))
+            if not np.isfinite(progress.loss):
+                raise InputError("the loss is NaN or infinite; start another run with a lower --rate")
+            report(progress)
+            if time.monotonic() - saved_at > pause:
+                started = time.monotonic()
+                states.save(state, progress)
+                saved_at = time.monotonic()
+                pause = max(save_seconds, (saved_at - started) / SAVING_SHARE)
+        with busy("validating"):
+            progress = progress.after_epoch(validate(training.trained(model, state)), recipe.batch_size)
+        if progress.history[-1].best:
+            checkpoint.save(training.trained(model, state), folder / "checkpoint", overwrite=True)
+        write_history(progress.history, folder / "train.csv")
+        states.save(state, progress)
+        saved_at = time.monotonic()
+        report(progress)
+    checkpoint.save(training.trained(model, state), folder / "last", overwrite=True)
+    return checkpoint.load(folder / "checkpoint"), progress
+
+
+def history_table(history: Sequence[Epoch]) -> pa.Table:
+    """One row an epoch."""
+    return pa.Table.from_pylist([dataclasses.asdict(epoch) for epoch in history])
+
+
+def write_history(history: Sequence[Epoch], path: Path) -> None:
+    """Write the table as CSV, whole or not at all."""
+    with replace_file(path) as temporary:
+        write_table(history_table(history), temporary)
+
+
+def _validation(images: TrainingImages, files: Sequence[ImageFile], batch_size: int) -> Callable[[Model], Validation]:
+    """What validates a model; compiled at its first call."""
+    check_labels(files, "validation")
+    crop, normalization = images.augmentation.crop, images.normalization
+    transform = Transform(images.augmentation.load_size, crop)
+    work = plan(files, transform, batch_size)
+    example = jax.ShapeDtypeStruct((batch_size, crop, crop, 3), np.float32, sharding=batch_sharding(batch_size))
+    run = jax.jit(
+        functools.partial(forward, micro_batch=micro_batch_size(example)), compiler_options=compiler_options()
+    )
+
+    def validate(model: Model) -> Validation:
+        logits, labels = [], []
+        for done in stream(lambda batch: run(model, put(batch.images)), work, files, transform, normalization,
+                           batch_size):  # fmt: skip
+            rows = np.flatnonzero(done.batch.weights)
+            logits.append(done.outputs[rows, 0])
+            labels.append([files[index].label for index in done.batch.indices[rows]])
+        return validation_of(np.concatenate(logits), np.concatenate(labels).astype(np.int64), model)
+
+    return validate
+
+
+def validation_of(logits: np.ndarray, labels: np.ndarray, model: Model) -> Validation:
+    """Loss, accuracy and AP of logits (n,) against labels (n,), 1 for fake.
+
+    Raises:
+        InputError: a label is missing because its images could not be read.
+    """
+    if not 0 < labels.sum() < len(labels):
+        raise InputError("the validation images that can be read do not have both labels")
+    probability = fake_probability(logits, model.card)
+    metrics = score(probability, labels)
+    return Validation(
+        loss=float(np.mean(np.logaddexp(0, logits.astype(np.float64)) - logits * labels)),
+        accuracy=(metrics.real * metrics.num_real + metrics.fake * metrics.num_fake) / len(labels),
+        ap=metrics.ap,
+        real=metrics.real,
+        fake=metrics.fake,
+    )

@@ -1,0 +1,163 @@
+"""The color study: tests and densities of every channel, shares, the paper's table, whiskers."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tffjax.ablations import parse_list
+from tffjax.color_statistics import density_table, names_of
+from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
+from tffjax.report.sources import Source
+
+GRAYSCALE = "grayscale"
+POINTS = 48
+"""Of a density curve."""
+
+_LEVELS = 250  # heights of a density are whole numbers up to this
+_TESTS = ("generator", "num", "p", "p_adjusted", "p_paired", "effect", "note")
+
+
+def color_part(source: Source) -> Part:
+    """Shares, metrics, table I.1, whiskers; for channel pages `tests` and `densities` by key.
+
+    Densities and tests are of one ablation: grayscale if it is among those of the run, else the first.
+    """
+    names = [str(ablation) for text in source.arguments["ablations"] for ablation in parse_list(text)]
+    chosen = GRAYSCALE if GRAYSCALE in names else names[0]
+    shares = source.table("shares.csv").to_pylist()
+    body = [
+        tag("p", f"{source.results['images']:,} images and their versions ({', '.join(names)}), run ",
+            tag("code", source.name), ". Is the largest activation of a channel another one then? "
+            "Mood's median test, p \N{LESS-THAN OR EQUAL TO} 0.05."),
+        _shares(shares),
+    ]  # fmt: skip
+    charts = []
+    for name in names:
+        file = f"whiskers_{''.join(c if c.isalnum() or c in '._-' else '-' for c in name)}.csv"
+        if source.has(file):
+            rows = [_rounded(row) for row in source.table(file).to_pylist()]
+            charts.append({"ablation": name, "rows": rows})
+    if charts:
+        body.append(tag("div", class_="whiskers"))
+    if source.has("table-i.csv"):
+        body.append(_table_i(source.table("table-i.csv").to_pylist()))
+    if source.has("metrics.csv"):
+        body.append(details("Detection under every ablation", _metrics(source.table("metrics.csv").to_pylist())))
+    if source.has("classes.csv"):
+        body.append(_classes(source.table("classes.csv").to_pylist()))
+    data = {
+        "whiskers": [{"charts": charts}] if charts else [],
+        "color": {
+            "ablation": chosen,
+            "tests": _tests(source.table("tests.csv"), chosen),
+            "densities": _densities(source, names.index(chosen)),
+        },
+    }
+    return Part("color", join(body), [_card([row for row in shares if row["ablation"] == chosen], chosen)], data)
+
+
+def _tests(tests: pa.Table, ablation: str) -> dict[str, list[list[Any]]]:
+    """Key -> a list of `_TESTS` for each generator."""
+    found: dict[str, list[list[Any]]] = {}
+    for row in tests.to_pylist():
+        if row["ablation"] == ablation:
+            values = [number(row[name], 3) if isinstance(row[name], float) else row[name] for name in _TESTS]
+            found.setdefault(row["key"], []).append(values)
+    return found
+
+
+def _densities(source: Source, variant: int) -> dict[str, list[list[Any]]]:
+    """Key -> [generator, low, high, before, after] for each generator.
+
+    Before and after are heights at `POINTS` places from low to high, as shares of `_LEVELS` of the highest of both; or
+    the one value of a sample without spread.
+    """
+    table = source.table("per_image.parquet")
+    keys = source.record["identity"]["channels"]
+    label = np.array(table["label"].to_pylist(), dtype=object)
+    members = label == "fake" if (label == "fake").any() else np.ones(len(label), bool)
+    generator = np.array(table["generator"].to_pylist(), dtype=object)[members]
+    activations = table["activations"].combine_chunks().flatten().to_numpy().reshape(len(table), -1, len(keys))
+    before, after = activations[members, 0], activations[members, 1 + variant]
+    found: dict[str, list[list[Any]]] = {key: [] for key in keys}
+    for name in names_of(generator):
+        own = generator == name
+        for column, key in enumerate(keys):
+            found[key].append([name, *_density(before[own, column], after[own, column])])
+    return found
+
+
+def _density(before: np.ndarray, after: np.ndarray) -> list[Any]:
+    curves = density_table(before, after, POINTS)
+    x = curves["activation"].to_numpy()
+    grid = np.linspace(x[0], x[-1], POINTS)
+    heights = [curves[name].to_numpy() for name in ("before", "after")]
+    top = max((y.max() for y in heights if np.isfinite(y).all()), default=1.0) or 1.0
+    drawn = [
+        np.rint(np.interp(grid, x, y) * (_LEVELS / top)).astype(int).tolist()
+        if np.isfinite(y).all()
+        else number(float(x[np.isinf(y)][0]), 4)
+        for y in heights
+    ]
+    return [number(float(grid[0]), 4), number(float(grid[-1]), 4), *drawn]
+
+
+def _shares(shares: list[dict[str, Any]]) -> Html:
+    rows = [
+        {
+            **row,
+            "generator": row["generator"] or "(all)",
+            "of": f"{row['num_conditional']} of {row['num_channels']}",
+            **{name: percent(row[name]) for name in ("share", "share_adjusted", "share_paired")},
+            "median_effect": short(row["median_effect"]),
+        }
+        for row in shares
+    ]
+    columns = {"ablation": "ablation", "generator": "generator", "num": "images", "of": "channels", "share": "share"}
+    columns |= {"share_adjusted": "share, adjusted p", "share_paired": "share, paired test"}
+    columns |= {"median_effect": "median |effect|"}
+    return table("Channels that respond", columns, rows)
+
+
+def _table_i(rows: list[dict[str, Any]]) -> Html:
+    names = {"ap": "AP", "acc_real": "real", "acc_fake": "fake"}
+    published = any(row["published_ap"] is not None for row in rows)
+    columns = {"input": "input", "generator": "generator", **names}
+    columns |= {f"published_{name}": f"published {heading}" for name, heading in names.items()} if published else {}
+    columns |= {"num_real": "n real", "num_fake": "n fake"}
+    values = [*names, *(f"published_{name}" for name in names)]
+    shown = [{**row, **{name: percent(row[name] and row[name] / 100) for name in values}} for row in rows]
+    note = "" if published else " There are no published values for these generators."
+    return join([tag("p", f"The layout of table I.1 of the paper's supplement.{note}"),
+                 table("Detection on color and grayscale images", columns, shown)])  # fmt: skip
+
+
+def _metrics(rows: list[dict[str, Any]]) -> Html:
+    names = {"ap": "AP", "real_calibrated": "real", "fake_calibrated": "fake", "real": "real at 0.5"}
+    names |= {"fake": "fake at 0.5"}
+    shown = [{**row, **{name: percent(row[name]) for name in names}} for row in rows]
+    columns = {"ablation": "ablation", "generator": "generator", **names, "num_real": "n real", "num_fake": "n fake"}
+    return table("Detection under ablations", columns, shown)
+
+
+def _classes(rows: list[dict[str, Any]]) -> Html:
+    names = ("median_probability", "drop", "accuracy")
+    shown = [{**row, **{name: percent(row[name]) for name in names}} for row in rows]
+    columns = {"ablation": "ablation", "num": "images", "median_probability": "median probability", "drop": "drop"}
+    return table("Probability of the correct class", {**columns, "accuracy": "accuracy"}, shown)
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: number(value, 4) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def _card(shares: list[dict[str, Any]], ablation: str) -> Html:
+    values = [row["share"] for row in shares]
+    counts = "; ".join(
+        f"{row['num_conditional']} of {row['num_channels']} on {row['generator'] or 'all images'}" for row in shares
+    )
+    what = "color-conditional" if ablation == GRAYSCALE else f"sensitive to {ablation}"
+    ends = dict.fromkeys(percent(end(values), 0) for end in (min, max))
+    return card(f"Channels that respond to {ablation}", " to ".join(ends),
+                f"of the tested channels are {what} (Mood's median test): {counts}.")  # fmt: skip

@@ -1,0 +1,170 @@
+"""Dropout and the search for k: curves for the page's script, tables of the numbers, published ones beside ours."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from tffjax.masks import BASELINE, counted
+from tffjax.rankings import PAPER_K
+from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
+from tffjax.report.sources import Source
+
+MEASURES = ("ap", "fake_calibrated", "real_calibrated", "fake", "real")
+KINDS = ("top", "random", "low")
+SHOWN = 20
+
+
+def dropout_part(source: Source) -> Part:
+    """Curves of a dropout run, its table as table E.1, and what single channels do."""
+    bodies: list[Html] = []
+    data: dict[str, Any] = {}
+    cards: list[Html] = []
+    if source.has("dropout.csv"):
+        averaged, draws = source.table("dropout.csv"), source.table("draws.csv")
+        chart = _curves(averaged, draws)
+        if chart:
+            data["curves"] = [{"generators": chart}]
+            bodies.append(tag("div", class_="curves"))
+            cards.append(_card(source, averaged))
+        bodies.append(details("All numbers, published ones beside ours", _numbers(averaged)))
+    if source.has("effects.csv"):
+        effects = source.table("effects.csv").to_pylist()
+        data["effects"] = {row["key"]: number(row["effect"], 4) for row in effects}
+        bodies.append(_effects(effects))
+    if source.has("greedy.csv"):
+        steps = [
+            {"channels": row["channels"], "key": row["key"], "effect": short(row["effect"])}
+            for row in source.table("greedy.csv").to_pylist()
+        ]
+        columns = {"channels": "channels", "key": "added", "effect": "effect of all so far"}
+        bodies.append(details("Chosen greedily", table("Channels that together lower the logit most", columns, steps)))
+    if not bodies:
+        bodies = [tag("p", "The images have no labels: there is nothing to score.")]
+    return Part("dropout", _titled(source, join(bodies)), cards, data)
+
+
+def find_k_part(source: Source) -> Part:
+    """The k that was found, and the curve of what was evaluated on the way."""
+    curve, k = source.table("find-k.csv"), source.results["k"]
+    criterion, warning = source.results["criterion"], source.results["warning"]
+    verdict = f"k = {k}" if k else "No k"
+    meaning = f"is the smallest for which {criterion}." if k else f"was found for which {criterion}."
+    body = [
+        tag("p", tag("strong", verdict), f" {meaning}"),
+        *([tag("p", warning, class_="warning")] if warning else []),
+        tag("div", class_="curves"),
+        details("All that was evaluated", _numbers(curve)),
+    ]
+    data = {"curves": [{"generators": _curves(curve, None), "mark": k}]}
+    cards = [card("Smallest k that breaks detection", verdict, meaning)]
+    return Part("find-k", _titled(source, join(body)), cards, data)
+
+
+def _curves(averaged: pa.Table, draws: pa.Table | None) -> list[dict[str, Any]]:
+    """For each generator its counts and, by measure, baseline, published values and [k, value, low, high] of each kind.
+
+    Low and high are over the draws of random-k. Empty if no setting counts channels.
+    """
+    rows = averaged.to_pylist()
+    single = draws.to_pylist() if draws is not None else []
+    if not any(counted(row["setting"]) for row in rows):
+        return []
+    charts = []
+    for generator in dict.fromkeys(row["generator"] for row in rows):
+        own = [row for row in rows if row["generator"] == generator]
+        drawn = [row for row in single if row["generator"] == generator]
+        base = next(row for row in own if row["setting"] == BASELINE.name)
+        measures = {measure: _measure(own, drawn, base, measure) for measure in MEASURES}
+        counts = {name: base[name] for name in ("num_real", "num_fake")}
+        charts.append({"generator": generator, **counts, "measures": measures})
+    return charts
+
+
+def _measure(rows: list[dict], draws: list[dict], base: dict[str, Any], measure: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"baseline": number(base[measure]), "published": {}}
+    for kind in KINDS:
+        points, published = [], []
+        for row in rows:
+            if (counted(row["setting"]) or ("", 0))[0] != kind:
+                continue
+            k = counted(row["setting"])[1]
+            spread = [draw[measure] for draw in draws if counted(draw["setting"]) == (kind, k)]
+            spread = [value for value in spread if value is not None] if len(spread) > 1 else []
+            points.append([k, number(row[measure]), *(number(end(spread)) for end in (min, max) if spread)])
+            if row.get(f"published_{measure}") is not None:
+                published.append([k, number(row[f"published_{measure}"])])
+        if points:
+            found[kind] = sorted(points)
+        if published:
+            found["published"][kind] = sorted(published)
+    return found
+
+
+def _numbers(rows: pa.Table) -> Html:
+    names = {"ap": "AP", "real_calibrated": "real", "fake_calibrated": "fake", "real": "real at 0.5"}
+    names |= {"fake": "fake at 0.5", "threshold": "threshold"}
+    published = [name for name in rows.column_names if name.startswith("published_")]
+    published = [name for name in published if rows[name].null_count < len(rows)]
+    columns = {"setting": "switched off", "generator": "generator", **names}
+    columns |= {name: f"published {names[name.removeprefix('published_')]}" for name in published}
+    columns |= {"num_real": "n real", "num_fake": "n fake"}
+    shown = [
+        {
+            **row,
+            **{name: percent(row[name]) for name in (*names, *published)},
+            "threshold": short(row["threshold"]),
+            "generator": row["generator"] or "(unknown)",
+        }
+        for row in rows.to_pylist()
+    ]
+    note = "" if published else " There are no published values for these generators."
+    return join([tag("p", f"real, fake: accuracy at the baseline's calibrated threshold.{note}"),
+                 table("Detection with channels switched off", columns, shown)])  # fmt: skip
+
+
+def _effects(effects: list[dict[str, Any]]) -> Html:
+    rows = [
+        {"key": row["key"], "omega": percent(row["omega"], 2), "effect": short(row["effect"])}
+        for row in effects[:SHOWN]
+    ]
+    columns = {"key": "channel", "omega": "omega", "effect": "fall of the logit"}
+    title = f"The {len(rows)} of {len(effects)} channels that, alone, lower the mean logit of fake images most"
+    return details(f"Effects of {len(effects)} channels alone", table(title, columns, rows))
+
+
+def _card(source: Source, rows: pa.Table) -> Html:
+    """The main finding at the k nearest to the paper's."""
+    by = {(row["setting"], row["generator"]): row for row in rows.to_pylist()}
+    wanted = PAPER_K[source.weights["architecture"]]
+    kinds = [counted(setting) for setting, _ in by]
+    ks = [kind[1] for kind in kinds if kind and kind[0] == "top"]
+    generators = list(dict.fromkeys(generator for _, generator in by))
+    group = "all" if "all" in generators and len(generators) > 1 else generators[0]
+    k = min(ks, key=lambda k: abs(k - wanted))
+    base, top, random = (by.get((name, group)) for name in (BASELINE.name, f"top-{k}", f"random-{k}"))
+    where = "over all images" if group == "all" else f"on {group}" if group else "on the images"
+    words = f"is AP {where} before and after the top {k} channels are switched off; accuracy on fake images goes from "
+    words += f"{percent(base['fake_calibrated'])} to {percent(top['fake_calibrated'])}."
+    if random:
+        words += f" With {k} random channels: AP {percent(random['ap'])}, fake {percent(random['fake_calibrated'])}."
+    falls = _falls(by, [name for name in generators if name != "all"], k)
+    if len(falls) > 1:
+        words += (
+            f" By generator, accuracy on fake images falls by {min(falls):.1f} to {max(falls):.1f} percentage points."
+        )
+    numbers = f"{percent(base['ap'])} \N{RIGHTWARDS ARROW} {percent(top['ap'])}"
+    return card(f"Top {k} channels switched off", numbers, words)
+
+
+def _falls(by: dict[tuple[str, str], dict], generators: list[str], k: int) -> list[float | int]:
+    pairs = [
+        (by[BASELINE.name, name]["fake_calibrated"], by[f"top-{k}", name]["fake_calibrated"]) for name in generators
+    ]
+    return [100 * (before - after) for before, after in pairs if before is not None and after is not None]
+
+
+def _titled(source: Source, body: Html) -> Html:
+    count = source.record["identity"]["images"]["count"]
+    images = tag("p", f"{count:,} images, ranking ", tag("code", source.arguments["ranking"]), ", run ",
+                 tag("code", source.name), ".")  # fmt: skip
+    return join([images, body])

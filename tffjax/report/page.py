@@ -1,0 +1,168 @@
+"""The report: parts put together as one HTML file."""
+
+import base64
+import hashlib
+import importlib.resources
+import json
+import string
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tffjax import __version__
+from tffjax.report.color import color_part
+from tffjax.report.dropout import dropout_part, find_k_part
+from tffjax.report.heatmaps import heatmap_part
+from tffjax.report.markup import DASH, Html, Part, details, join, tag
+from tffjax.report.patches import patches_part
+from tffjax.report.ranking import omega_by_generator, rank_part
+from tffjax.report.sources import HEATMAP, Source
+
+SECTIONS = {
+    "overview": "Overview",
+    "ranking": "Ranking",
+    "dropout": "Channels switched off",
+    "find-k": "Smallest k",
+    "channels": "Channels",
+    "color": "Color",
+    "heatmaps": "Heatmaps",
+    "provenance": "Provenance",
+}
+"""Id of a section -> its heading, in the order of the page."""
+
+_ONCE = ("lrpmax", "color")  # a channel page has room for one run of each
+
+
+def report_page(sources: Sequence[Source]) -> str:
+    """One self-contained HTML page; the same runs give the same text.
+
+    Runs of one kind follow each other in its section. A channel's page shows the last LRP-max run and the last color
+    run.
+
+    Raises:
+        InputError: a file of a run is missing or damaged.
+    """
+    last = [source for source in sources if source.command == "lrpmax"][-1:]
+    shown = [source for source in sources if source.command != "lrpmax" or source in last]
+    parts = [_MAKERS[source.command](source) for source in shown]
+    parts.sort(key=lambda part: list(SECTIONS).index(part.section))  # the order of the page, as its script expects
+    data: dict[str, Any] = {"rankings": [], "curves": [], "whiskers": [], "effects": {}, "patches": {}, "color": {}}
+    images: dict[str, bytes] = {}
+    for part in parts:
+        for name, value in part.data.items():
+            merge = data.setdefault(name, type(value)())
+            merge.extend(value) if isinstance(value, list) else merge.update(value)
+        images |= part.images
+    keys = list(dict.fromkeys((*data["patches"], *data["color"].get("tests", ()), *data["effects"])))
+    data["channels"] = keys
+    ranks = [source for source in sources if source.command == "rank"]
+    data["omega"] = [{"run": source.name, "channels": omega_by_generator(source, keys)} for source in ranks]
+    bodies = _bodies(sources, parts)
+    return _assemble(_title(sources), bodies, data, images)
+
+
+_MAKERS: dict[str, Callable[[Source], Part]] = {
+    "rank": rank_part,
+    "dropout": dropout_part,
+    "find-k": find_k_part,
+    "lrpmax": patches_part,
+    "color": color_part,
+    HEATMAP: heatmap_part,
+}
+
+
+def _title(sources: Sequence[Source]) -> str:
+    cards = [source.weights for source in sources if source.record]
+    if not cards:
+        return "Heatmaps"
+    return f"Forensic features of {cards[0]['source'] or cards[0]['architecture']}"
+
+
+def _bodies(sources: Sequence[Source], parts: Sequence[Part]) -> dict[str, Html]:
+    """Id of every section that has something to show -> what."""
+    bodies = {"overview": _overview(sources, parts)}
+    for section in SECTIONS:
+        own = [part.body for part in parts if part.section == section]
+        if section == "ranking" and own:
+            own = [*own, tag("div", id="ranking-table")]
+        if own:
+            bodies[section] = join(own)
+    runs = [source for source in sources if source.record]
+    if runs:
+        bodies["provenance"] = join(map(_provenance, runs))
+    return bodies
+
+
+def _overview(sources: Sequence[Source], parts: Sequence[Part]) -> Html:
+    cards = [source.weights for source in sources if source.record]
+    said = []
+    if cards:
+        network = f"{cards[0]['architecture']}, {cards[0]['source'] or 'no source stated'}"
+        runs = ", ".join(source.command for source in sources)
+        said.append(tag("p", f"The network: {network}. What was run: {runs}."))
+    for command in _ONCE:
+        names = [source.name for source in sources if source.command == command]
+        if len(names) > 1:
+            said.append(tag("p", f"Several runs of {command}: channel pages show {names[-1]}.", class_="warning"))
+    found = [one for part in parts for one in part.cards]
+    return join([*said, tag("div", *found, class_="cards")] if found else said)
+
+
+def _provenance(source: Source) -> Html:
+    rows = [
+        tag("tr", tag("th", name, scope="row"), tag("td", value))
+        for name, value in _flat({"folder": str(source.path), **source.record})
+    ]
+    body = tag("table", tag("caption", f"run.json of {source.name}"), tag("tbody", *rows))
+    return details(f"{source.command}: {source.name}", tag("div", body, class_="scroll"))
+
+
+def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name} \N{RIGHTWARDS ARROW} {key}" if name else key)
+    elif isinstance(value, list):
+        yield name, ", ".join(str(item) for item in value)
+    else:
+        yield name, DASH if value is None else str(value)
+
+
+def _assemble(title: str, bodies: dict[str, Html], data: dict[str, Any], images: dict[str, bytes]) -> str:
+    files = importlib.resources.files("tffjax.report")
+    template, style, script = (
+        (files / name).read_text(encoding="utf-8") for name in ("template.html", "report.css", "report.js")
+    )
+    shown = {name: heading for name, heading in SECTIONS.items() if name in bodies}
+    sections = [
+        tag("section", tag("h2", heading, id=f"h-{name}"), bodies[name], id=name, aria_labelledby=f"h-{name}")
+        for name, heading in shown.items()
+    ]
+    links = [tag("a", heading, href=f"#{name}") for name, heading in shown.items()]
+    return string.Template(template).substitute(
+        title=tag("title", title),
+        heading=tag("h1", title),
+        policy=_policy(style, script),
+        style=style,
+        links=join(links),
+        sections=join(sections),
+        version=__version__,
+        data=_json(data),
+        script=script,
+        images=join(
+            tag("script", Html(base64.b64encode(image).decode()), type="text/plain", data_name=name)
+            for name, image in images.items()
+        ),
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """The content security policy: this style and this script, pictures from within the page, and nothing else."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:; "
+        f"style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'"
+    )
+
+
+def _json(data: Any) -> str:
+    """JSON in which nothing can end the element that it stands in."""
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")

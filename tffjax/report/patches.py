@@ -1,0 +1,163 @@
+"""Patches of LRP-max: for each channel one picture of all its patches, one of where the best ones are."""
+
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tffjax.data import find_images
+from tffjax.errors import InputError
+from tffjax.lrpmax_figures import place_cell
+from tffjax.preprocessing import Transform, UnreadableImage, decode
+from tffjax.report.markup import Part, card, join, number, tag
+from tffjax.report.sources import Source
+
+CELL = 72
+"""Largest side of a patch in the report, in pixels; larger ones are reduced, smaller ones stay as they are."""
+
+PLACES = 4
+"""Of so many images of each channel and generator the report shows where the patch is."""
+
+COLUMNS = 32
+"""Of a picture of patches."""
+
+LOSSLESS, QUALITY = 24, 85
+"""Patches up to this side have few pixels, each of which is seen; larger ones are compressed with this quality."""
+
+_BOX = ("top", "bottom", "left", "right")
+
+
+def patches_part(source: Source) -> Part:
+    """Patches by channel: `{key: {cell, rows: [{generator, items: [[rank, value, path, box...]], places}]}}`.
+
+    The picture `patches KEY` holds the patches of all items in their order, as squares of side `cell`, `COLUMNS` in a
+    row; `places KEY` the first `places` images of each row with the box of the patch, none if the images are not where
+    they were.
+    """
+    order = source.record["identity"]["channels"]
+    index: dict[str, list[dict[str, Any]]] = {key: [] for key in order}
+    for row in source.table("index.csv").to_pylist():  # by channel, generator and rank
+        index[row["key"]].append(row)
+    paths = list(dict.fromkeys(row["path"] for rows in index.values() for row in rows))
+    generators = dict.fromkeys(row["generator"] for rows in index.values() for row in rows)
+    where = {path: place for place, path in enumerate(paths)}
+    places = _places(source, index)
+    images, channels, covers = {}, {}, []
+    for position, (key, rows) in enumerate(index.items()):
+        patches = [_patch(source, position, row) for row in rows]
+        cell = min(CELL, max((side for patch in patches for side in patch.size), default=1))
+        by_generator = {name: [row for row in rows if row["generator"] == name] for name in generators}
+        channels[key] = {
+            "cell": cell,
+            "rows": [
+                {
+                    "generator": name,
+                    "items": [_item(row, where) for row in own],
+                    "places": sum(_has_place(row) for row in own) if places else 0,
+                }
+                for name, own in by_generator.items()
+                if own
+            ],
+        }
+        if patches:
+            images[f"patches {key}"] = _sheet(patches, cell)
+            covers.append(patches[0])
+        if key in places:
+            images[f"places {key}"] = _sheet(places[key], CELL)
+    images["covers"] = _sheet(covers, CELL)
+    data = {"patches": channels, "paths": paths, "covers": [key for key, rows in index.items() if rows]}
+    words = _words(source, len(generators), bool(places))
+    return Part("channels", words, [_card(source, channels, len(generators))], data, images)
+
+
+def patch_path(source: Source, position: int, key: str, generator: str, rank: int) -> Path:
+    """Where `tffjax lrpmax` puts the patch of a channel, which is the `position`th from 0."""
+    folder = f"{position + 1:03d}_{re.sub(r'[^A-Za-z0-9.]+', '_', key).strip('_')}"
+    return source.path / "patches" / folder / f"{generator or 'all'}_{rank:02d}.png"
+
+
+def _patch(source: Source, position: int, row: dict[str, Any]) -> Image.Image:
+    path = patch_path(source, position, row["key"], row["generator"], row["rank"])
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        reason = getattr(error, "strerror", None) or "not an image"
+        raise InputError(f"{path}: cannot be read ({reason}); run tffjax lrpmax again") from None
+
+
+def _item(row: dict[str, Any], where: dict[str, int]) -> list[Any]:
+    return [row["rank"], number(row["value"], 4), where[row["path"]], *(row[side] for side in _BOX)]
+
+
+def _has_place(row: dict[str, Any]) -> bool:
+    return row["rank"] <= PLACES and row["value"] > 0
+
+
+def _places(source: Source, index: dict[str, list[dict[str, Any]]]) -> dict[str, list[Image.Image]]:
+    """Key -> the images of the rows that have a place, with its box; empty unless all images are there."""
+    files = _files(source)
+    wanted = [(row["path"], key, number, row) for key, rows in index.items() for number, row in enumerate(rows)
+              if _has_place(row)]  # fmt: skip
+    transform = Transform(source.arguments["resize"], source.arguments["crop"])
+    found: dict[str, dict[int, Image.Image]] = {key: {} for _, key, _, _ in wanted}
+    last, image = None, np.empty(0)
+    try:
+        for path, key, number, row in sorted(wanted, key=lambda task: task[:3]):  # each image is read once
+            if path != last:
+                last, image = path, transform(decode(files[path]))
+            box = np.array([row[side] for side in _BOX])
+            found[key][number] = Image.fromarray(place_cell(image, box, CELL))
+    except (KeyError, UnreadableImage):
+        return {}
+    return {key: [cells[number] for number in sorted(cells)] for key, cells in found.items()}
+
+
+def _files(source: Source) -> dict[str, Path]:
+    """The images of a run by their names in its tables; none if they are not where they were."""
+    try:
+        files = find_images(Path(path) for path in source.record["paths"]["data"])
+    except InputError:
+        return {}
+    if len(files) != source.record["identity"]["images"]["count"]:
+        return {}
+    common = Path(os.path.commonpath([file.path.absolute().parent for file in files]))
+    return {file.path.absolute().relative_to(common).as_posix(): file.path for file in files}
+
+
+def _sheet(pictures: Sequence[Image.Image], cell: int) -> bytes:
+    """Pictures in the middle of transparent squares, `COLUMNS` in a row, as WebP; small ones without loss."""
+    columns = min(COLUMNS, len(pictures))
+    sheet = Image.new("RGBA", (cell * columns, cell * -(-len(pictures) // columns)))
+    for place, picture in enumerate(pictures):
+        fitted = ImageOps.contain(picture, (cell, cell)) if max(picture.size) > cell else picture
+        y, x = divmod(place, columns)
+        sheet.paste(fitted, (x * cell + (cell - fitted.width) // 2, y * cell + (cell - fitted.height) // 2))
+    with io.BytesIO() as file:
+        sheet.save(file, "WEBP", lossless=cell <= LOSSLESS, quality=QUALITY, method=2)
+        return file.getvalue()
+
+
+def _words(source: Source, generators: int, places: bool) -> Any:
+    by = {"activation": "largest activation", "relevance": "largest share of relevance in the decision"}
+    label = "" if source.arguments["label"] == "any" else f"{source.arguments['label']} "
+    words = (
+        f"LRP-max of {len(source.record['identity']['channels'])} channels, run {source.name}: for each of "
+        f"{generators} generators the {source.arguments['top']} {label}images with the channel's "
+        f"{by[source.arguments['by']]}. A patch is the part of the image that holds most of the relevance of the "
+        "channel's strongest neuron there."
+    )
+    missing = "" if places else " The images are no longer where they were, so the places of patches are not shown."
+    return join([tag("p", words, missing), tag("div", id="covers")])
+
+
+def _card(source: Source, channels: dict[str, Any], generators: int) -> Any:
+    explained = sum(len(row["items"]) for channel in channels.values() for row in channel["rows"])
+    words = f"strongest neurons explained: {len(channels)} channels on up to {source.arguments['top']} images of each "
+    words += f"of {generators} generators." if generators > 1 else "of the generators."
+    return card("What the channels look at", f"{explained:,}", words)
