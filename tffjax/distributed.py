@@ -67,7 +67,7 @@ def gather_bytes(data: bytes, process: Process) -> list[bytes]:
     """What every process gives, in the order of the processes; all of them receive it."""
     if process.count == 1:
         return [data]
-    wait_for_all("exchange", process)  # on CPUs a process that waits inside of a collective gives up after 30 seconds
+    wait_for_all("exchange", process)  # the first collective of CPUs gives up after 30 seconds
     lengths = multihost_utils.process_allgather(np.array([len(data)], np.int32))[:, 0]
     padded = np.zeros(int(lengths.max()), np.uint8)
     padded[: len(data)] = np.frombuffer(data, np.uint8)

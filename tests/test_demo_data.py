@@ -1,0 +1,151 @@
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from tffjax.errors import InputError
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
+
+import demo_card
+import demo_data
+import demo_decoders
+from demo_data import CROP, MARGIN, PHOTOGRAPHS
+
+pytestmark = pytest.mark.slow  # trains decoders
+
+SIZE = CROP + 2 * MARGIN
+
+
+def noise(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_every_photograph_is_in_one_split_and_has_an_author_and_a_license():
+    assert len({photograph.path for photograph in PHOTOGRAPHS}) == len(PHOTOGRAPHS) == 26
+    assert {photograph.split for photograph in PHOTOGRAPHS} == set(demo_data.CROPS_PER_PHOTOGRAPH)
+    assert all(photograph.author and photograph.license for photograph in PHOTOGRAPHS)
+
+
+def test_photographs_are_found_by_the_end_of_their_path(tmp_path):
+    for photograph in PHOTOGRAPHS:
+        path = tmp_path / "packages" / photograph.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = demo_data.find_photographs([tmp_path])
+    assert found == {photograph: tmp_path / "packages" / photograph.path for photograph in PHOTOGRAPHS}
+    (tmp_path / "packages" / PHOTOGRAPHS[3].path).unlink()
+    with pytest.raises(InputError, match=PHOTOGRAPHS[3].path):
+        demo_data.find_photographs([tmp_path])
+
+
+def test_crops_are_cut_from_the_shrunken_photograph_and_are_neither_flat_nor_near_twins(monkeypatch):
+    monkeypatch.setattr(demo_data, "CROP", 12)
+    monkeypatch.setattr(demo_data, "MARGIN", 2)
+    monkeypatch.setattr(demo_data, "MIN_DISTANCE", 4)
+    monkeypatch.setattr(demo_data, "SHORT_SIDES", (32, 64))
+    photograph = noise(50, 80)
+    photograph[:, 40:] = 90
+    crops = demo_data.crop_photograph(photograph, 40, np.random.default_rng(0))
+    assert 4 < len(crops) < 40, "there is no room for forty"
+    windows = np.lib.stride_tricks.sliding_window_view(demo_data.shrink(photograph, 32), (16, 16, 3))[:, :, 0]
+    assert windows.shape[:2] == (32 - 16 + 1, 51 - 16 + 1)
+    corners = [np.argwhere((windows == crop).all((-1, -2, -3))) for crop in crops]
+    assert [len(corner) for corner in corners] == [1] * len(crops)
+    corners = np.concatenate(corners)
+    distance = np.abs(corners[:, None] - corners).max(-1) + 1000 * np.eye(len(corners), dtype=int)
+    assert distance.min() >= 4
+    assert corners[:, 1].max() < 40 * 32 / 50, "the right half is flat"
+
+
+def test_the_same_seed_cuts_the_same_crops():
+    first, second, other = (demo_data.crop_photograph(noise(300, 400), 5, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_grid_tells_a_period_of_8_pixels_from_one_of_4():
+    image = np.zeros((64, 66, 3), np.uint8)
+    columns = np.arange(66)
+    image[:, columns // 4 % 2 == 1] = 40  # a step behind every column 3, 7, 11, ...
+    np.testing.assert_allclose(demo_data.grid(image), [0, 0, 0, 8] + [0] * 12)
+    image[:] = 0
+    image[:, columns // 8 % 2 == 1] = 40  # a step behind every column 7, 15, ...
+    np.testing.assert_allclose(
+        demo_data.grid(image.transpose(1, 0, 2)), [0] * 4 + [0, 0, 0, 8] + [0] * 4 + [0, 0, 0, -8]
+    )
+
+
+def test_a_trivial_classifier_sees_a_tint_and_nothing_in_equal_images():
+    real = np.stack([noise(16, 16, seed) // 2 for seed in range(30)])
+    photograph = np.arange(30) // 3
+    assert demo_data.trivial_accuracy("mean color", real, real + np.uint8(30), photograph) > 0.95
+    assert demo_data.trivial_accuracy("mean color", real, real, photograph) <= 0.5
+
+
+def test_margins_are_cut_off_on_all_sides():
+    image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    image[:, MARGIN : MARGIN + CROP, MARGIN : MARGIN + CROP] = 1
+    assert demo_data.cut_margin(image).shape == (1, CROP, CROP, 3)
+    assert demo_data.cut_margin(image).all()
+
+
+def test_images_are_written_losslessly(tmp_path):
+    demo_data.write_images(tmp_path, noise(8, 8)[None], ["a"])
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), noise(8, 8))
+
+
+@pytest.mark.parametrize("kind", demo_decoders.KINDS)
+def test_every_kind_doubles_the_size(kind):
+    up = demo_decoders.Up(kind, 5)
+    x = jnp.ones((2, 4, 6, 3))
+    assert up.apply(up.init(jax.random.key(0), x), x).shape == (2, 8, 12, 5)
+
+
+def test_transposed_is_the_transposed_convolution_of_stride_2():
+    up, x = demo_decoders.Up("transposed", 4), jax.random.normal(jax.random.key(1), (1, 5, 6, 3))
+    variables = up.init(jax.random.key(0), x)
+    kernel = variables["params"]["Conv_0"]["kernel"]
+    # Output position 2i + k - 1 takes pixel i through tap k of the flipped kernel; what falls outside is dropped.
+    expected = np.zeros((10 + 4, 12 + 4, 4))
+    for i, j, k, m in np.ndindex(5, 6, 4, 4):
+        expected[2 * i + k, 2 * j + m] += np.asarray(x)[0, i, j] @ np.asarray(kernel)[3 - k, 3 - m]
+    np.testing.assert_allclose(up.apply(variables, x)[0], expected[2:12, 2:14], atol=1e-6)
+
+
+def test_pixel_shuffle_undoes_space_to_depth():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
+    assert np.array_equal(demo_decoders.depth_to_space(demo_decoders.space_to_depth(x, 4), 4), x)
+
+
+def test_detail_is_zero_for_a_flat_image_and_twice_as_large_for_twice_the_contrast():
+    x = jax.random.normal(jax.random.key(0), (1, 16, 16, 3))
+    with jax.numpy_dtype_promotion("standard"):  # Flax mixes types where it counts the pixels of a window
+        flat, once, twice = map(demo_decoders.detail, (jnp.ones_like(x), x, 2 * x))
+    np.testing.assert_allclose(flat, 0, atol=1e-6)
+    np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
+
+
+@jax.numpy_dtype_promotion("standard")
+def test_training_a_decoder_lowers_its_loss_and_is_reproducible(monkeypatch):
+    monkeypatch.setattr(demo_decoders, "PATCH", 16)
+    monkeypatch.setattr(demo_decoders, "BATCH", 2)
+    crops = np.stack([np.array(Image.fromarray(noise(2, 2, seed)).resize((16, 16))) for seed in range(4)])
+    runs = [demo_decoders.train("nearest", crops, 40, 0, lambda step, loss: None) for _ in range(2)]
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *runs)))
+    images = jnp.asarray(crops, jnp.float32) / 255
+    untrained = demo_decoders.Autoencoder("nearest").init(jax.random.key(0), images)
+    before, after = (
+        np.abs(demo_decoders.redraw("nearest", variables, crops).astype(int) - crops).mean()
+        for variables in (untrained, runs[0])
+    )
+    assert after < 0.7 * before
+
+
+def test_the_credits_name_every_photograph_and_author():
+    text = demo_card.credits(PHOTOGRAPHS)
+    assert all(photograph.path in text and photograph.author in text for photograph in PHOTOGRAPHS)
