@@ -15,7 +15,6 @@
 What lies in `work/` already is not computed again, so an interrupted run goes on where it was; give a new OUT after
 changing an option. With the same versions of the libraries on the same kind of CPU the same seed gives the same bits.
 
-Unfinished: its stages have been run one by one, the whole never, and no detector came out of it yet.
 """
 
 import argparse
@@ -54,9 +53,12 @@ SAMPLES = 24
 FREE = ("public domain", "CC0-1.0")
 """Only crops of photographs without any conditions are shipped."""
 
-AUGMENTATION = Augmentation(load_size=None, crop=64, blur=0.1, max_sigma=1.0, jpeg=0.1, min_quality=75)
-PEAK_RATE, WARM_UP = 1e-3, 50
-SAVE_EVERY = 100
+AUGMENTATION = Augmentation(load_size=None, crop=64, blur=0, jpeg=0)
+PEAK_RATE, WARM_UP = 2e-3, 50
+WHOLE = 0.06
+"""Share of the steps, the last ones, that see whole crops, so that running statistics are those of whole images."""
+
+SAVE_EVERY = 200
 
 
 def main() -> None:
@@ -94,8 +96,8 @@ def parser() -> argparse.ArgumentParser:
         "--real-world", type=Path, nargs="*", help="folders of real generators, to score the detector on"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--decoder-steps", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=1500, help="of the detector")
+    parser.add_argument("--decoder-steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=3000, help="of the detector")
     parser.add_argument("--batch-size", type=int, default=32)
     return parser
 
@@ -161,15 +163,15 @@ def train_detector(options: argparse.Namespace, work: Path) -> Model:
     if path.exists():
         state = load_arrays(path, jax.eval_shape(lambda: state))
     done = int(state.step)
-    if done < options.steps:
-        compiled = compile_step(model, recipe, state, AUGMENTATION.crop)
+    compiled = functools.cache(functools.partial(compile_step, model, recipe, jax.eval_shape(lambda: state)))
     report = Progress("detector", options.steps, done)
     began = time.monotonic()
     losses, hits = [], []
     for step in range(done, options.steps):
-        pixels, labels = pairs(real, fake, options.batch_size // 2, [options.seed, step])
+        crop = AUGMENTATION.crop if step < (1 - WHOLE) * options.steps else real.shape[1]
+        pixels, labels = pairs(real, fake, options.batch_size // 2, crop, [options.seed, step])
         images = normalize(pixels, model.card.normalization)
-        state, loss, found = compiled(state, images, labels, rate(step, options.steps))
+        state, loss, found = compiled(crop)(state, images, labels, rate(step, options.steps))
         losses.append(float(loss))
         hits.append(float(np.mean((np.asarray(found) > 0) == labels)))
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == options.steps:
@@ -180,18 +182,25 @@ def train_detector(options: argparse.Namespace, work: Path) -> Model:
             report(step + 1, np.mean(losses), f"accuracy {np.mean(hits):.3f}, validation AP {ap:.3f}")
             began, losses, hits = time.monotonic(), [], []
     source = f"scripts/train_demo_detector.py --seed {options.seed}"
-    return dataclasses.replace(trained(model, state), card=dataclasses.replace(model.card, source=source))
+    variables = jax.tree.map(half_precision, trained(model, state).variables)
+    return Model(model.module, variables, dataclasses.replace(model.card, source=source))
+
+
+def half_precision(array: Float[jax.Array, "*s"]) -> Float[jax.Array, "*s"]:
+    """Kernels rounded to float16, which halves the compressed file; they stay float32 arrays."""
+    return array.astype(jnp.float16).astype(jnp.float32) if array.ndim > 1 else array
 
 
 def pairs(
-    real: UInt8[np.ndarray, "n h w 3"], fake: UInt8[np.ndarray, "n h w 3"], number: int, seed: Sequence[int]
-) -> tuple[UInt8[np.ndarray, "m c c 3"], Float[np.ndarray, " m"]]:
-    """`number` random crops and what was made of them, augmented alike, and their labels.
+    real: UInt8[np.ndarray, "n h w 3"], fake: UInt8[np.ndarray, "n h w 3"], number: int, crop: int, seed: Sequence[int]
+) -> tuple[UInt8[np.ndarray, "m {crop} {crop} 3"], Float[np.ndarray, " m"]]:
+    """`number` random squares of crops and of what was made of them, cut and flipped alike, and their labels.
 
     Within a batch, then, nothing but the decoder differs between the two labels.
     """
     rows = np.random.default_rng(seed).choice(len(real), number, replace=False)
-    images = [AUGMENTATION(of[row], np.random.default_rng([*seed, row])) for of in (real, fake) for row in rows]
+    augment = dataclasses.replace(AUGMENTATION, crop=crop)
+    images = [augment(of[row], np.random.default_rng([*seed, row])) for of in (real, fake) for row in rows]
     return np.stack(images), np.repeat(np.float32([0, 1]), number)
 
 

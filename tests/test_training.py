@@ -362,7 +362,7 @@ def test_gradients_and_statistics_of_the_networks_are_pytorchs(network, x64, rng
 
 @pytest.mark.parametrize("architecture", ["resnet50", "efficientnet_b0"])
 def test_from_scratch(architecture):
-    """He's normal kernels, identity batch norms, the same for the same seed."""
+    """He's normal kernels (a depthwise one has its own channel only), identity batch norms, the same for a seed."""
     model, again, other = (training.from_scratch(architecture, seed) for seed in (0, 0, 1))
     assert checkpoint.digest(model.variables) == checkpoint.digest(again.variables)
     assert checkpoint.digest(model.variables) != checkpoint.digest(other.variables)
@@ -373,7 +373,7 @@ def test_from_scratch(architecture):
     for name, layer in params.items():
         if layer.get("kernel", head["kernel"]).size > 10_000:
             kernel = layer["kernel"]
-            fan_out = kernel.shape[3] * kernel.shape[0] * kernel.shape[1]
+            fan_out = kernel.shape[0] * kernel.shape[1] * (1 if kernel.shape[2] == 1 else kernel.shape[3])
             np.testing.assert_allclose(kernel.std(), np.sqrt(2 / fan_out), rtol=0.05, err_msg=name)
         assert "scale" not in layer or bool((layer["scale"] == 1).all())
     assert all(bool((layer["mean"] == 0).all() and (layer["var"] == 1).all()) for layer in stats.values())

@@ -12,13 +12,10 @@ from matplotlib.patches import Patch
 
 from tffjax.ablations import ORIGINAL, parse, strongest_last
 from tffjax.color_statistics import ALPHA
+from tffjax.plot_style import BLACK, COLORS, WIDTH, column_figure, label_axes
 from tffjax.rankings import parse_key
 
-WIDTH = 3.5
-"""Inches: a column of a two-column page."""
-
-BEFORE, AFTER, BLACK = "#0072B2", "#E69F00", "0.1"
-COLORS = (BEFORE, AFTER, "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito 2008, for all color visions
+BEFORE, AFTER = COLORS[:2]
 MARKERS = "os^Dvp*"
 
 _ROW = 0.42  # inches for a generator
@@ -35,7 +32,7 @@ def whiskers(
         label: of the axis.
     """
     rows = table.to_pylist()
-    figure, axes = _figure(_ROW * len(rows) + 1.0)
+    figure, axes = column_figure(_ROW * len(rows) + 1.0)
     for y, row in enumerate(rows):
         _draw_box(axes, y - 0.19, row, "before", BEFORE)
         _draw_box(axes, y + 0.19, row, "after", AFTER)
@@ -43,7 +40,7 @@ def whiskers(
     axes.text(1.02, -0.6, "drop", transform=axes.get_yaxis_transform(), fontsize=7, va="bottom")
     _name_rows(axes, rows)
     axes.set_xlim(-2, 102)
-    _finish(axes, label, "")
+    label_axes(axes, label, "")
     _legend_below(figure, [Patch(color=BEFORE, label=names[0]), Patch(color=AFTER, label=names[1])])
     return figure
 
@@ -55,7 +52,7 @@ def shares(table: pa.Table) -> Figure:
         table: from `tffjax.color_statistics.share_table`.
     """
     rows = table.to_pylist()
-    figure, axes = _figure(_ROW * len(rows) + 1.0)
+    figure, axes = column_figure(_ROW * len(rows) + 1.0)
     for y, row in enumerate(rows):
         axes.barh(y, 100 * row["share"], height=0.6, color=BEFORE, alpha=0.55)
         axes.plot(100 * row["share_adjusted"], y, "D", color=BLACK, markersize=4, clip_on=False)
@@ -63,7 +60,7 @@ def shares(table: pa.Table) -> Figure:
         axes.text(1.03, y, counts, transform=axes.get_yaxis_transform(), fontsize=7, va="center")
     _name_rows(axes, rows)
     axes.set_xlim(0, 100)
-    _finish(axes, "% of channels", "")
+    label_axes(axes, "% of channels", "")
     adjusted = axes.plot([], [], "D", color=BLACK, markersize=4, label=f"adjusted p \N{LESS-THAN OR EQUAL TO} {ALPHA}")
     _legend_below(figure, [Patch(color=BEFORE, label=f"p \N{LESS-THAN OR EQUAL TO} {ALPHA}", alpha=0.55), *adjusted])
     return figure
@@ -121,7 +118,7 @@ def curves(table: pa.Table, name: str, column: str = "ap", label: str = "average
     used = dict.fromkeys(row["ablation"] for row in rows if row["ablation"] != ORIGINAL)
     steps = strongest_last(tuple(ablation for ablation in map(parse, used) if ablation.name == name))
     places = [ORIGINAL, *map(str, steps)]
-    figure, axes = _figure(2.9)
+    figure, axes = column_figure(2.9)
     values = {(row["ablation"], row.get("generator", "all")): row for row in rows}
     lines = dict.fromkeys(generator for _, generator in values)
     looks = itertools.cycle(itertools.product(("-", "--", ":"), COLORS))
@@ -132,7 +129,7 @@ def curves(table: pa.Table, name: str, column: str = "ap", label: str = "average
         axes.plot(y, line, marker=marker, markersize=3, label=f"{generator} (n = {_count(own[0])})", **look)
     axes.set_xticks(range(len(places)), [ORIGINAL, *(f"{step.strength:g}" for step in steps)])
     axes.set_ylim(None, 102)
-    _finish(axes, name, label)
+    label_axes(axes, name, label)
     _legend_below(figure, axes.get_legend_handles_labels()[0], columns=2)
     return figure
 
@@ -161,18 +158,6 @@ def _name_rows(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
 
 def _count(row: dict[str, Any]) -> int:
     return row["num"] if "num" in row else row["num_real"] + row["num_fake"]
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _finish(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=8, parse_math=False)
-    axes.set_ylabel(y, fontsize=8, parse_math=False)
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any], columns: int = 2) -> None:

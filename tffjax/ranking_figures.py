@@ -13,16 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from tffjax.bootstrap import ranks
 from tffjax.compare import overlap_curve
+from tffjax.plot_style import BLACK, COLORS, GRAY, WIDTH, column_figure, label_axes
 from tffjax.rankings import Channel
-
-WIDTH = 3.5
-"""Inches: a column of a two-column page."""
 
 DECADES = 6
 """How far below the largest omega an axis goes; smaller values are drawn at its end."""
 
-GRAY, BLACK = "0.6", "0.1"
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito 2008, for all color visions
 
 _INNER = {
     ".conv1": "1x1 reduce",
@@ -73,7 +69,7 @@ def omega_curve(
         images: over how many images omega is the mean.
         band: lower and upper end of a confidence interval of each omega, in the same order.
     """
-    figure, axes = _figure(2.6)
+    figure, axes = column_figure(2.6)
     order = np.argsort(-omega, kind="stable")
     rank, floor = np.arange(1, len(omega) + 1), _floor(omega)
     if band is not None:
@@ -82,7 +78,7 @@ def omega_curve(
     axes.plot(rank, _raise_to(floor, omega[order]), color=COLORS[0], linewidth=1.2, label="mean")
     axes.axvline(k + 0.5, color=BLACK, linestyle="--", linewidth=0.8, label=f"top-{k}")
     axes.set(xscale="log", yscale="log", xlim=(0.9, len(omega)), ylim=(floor, None))
-    _finish(axes, "rank", "$\\omega$", f"{len(omega):,} channels ({(omega == 0).sum():,} at 0), {images:,} images")
+    label_axes(axes, "rank", "$\\omega$", f"{len(omega):,} channels ({(omega == 0).sum():,} at 0), {images:,} images")
     _legend(axes, "lower left")
     return figure
 
@@ -110,7 +106,7 @@ def top_by_site(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k: 
             at = [i for i, place in enumerate(places) if place.kind == kind]
             axes.bar(at, heights[at], width=0.85, color=color, label=kind)
         axes.set_xlim(-0.7, len(sites) - 0.3)
-        _finish(axes, "", label)
+        label_axes(axes, "", label)
         _mark_stages(axes, [place.stage for place in places])
     upper, lower = figure.axes
     upper.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
@@ -136,7 +132,7 @@ def omega_by_kind(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k
     kind_of = np.array([of_site[channel.site].kind for channel in channels])
     kinds, top = _kinds(of_site.values()), ranks(omega) <= k
     drawn = _raise_to(_floor(omega), omega)
-    figure, axes = _figure(2.8)
+    figure, axes = column_figure(2.8)
     values = [drawn[kind_of == kind] for kind in kinds]
     boxes = axes.boxplot(values, positions=range(len(kinds)), whis=(5, 95), showfliers=False, widths=0.6,
                          patch_artist=True, medianprops={"color": BLACK})  # fmt: skip
@@ -151,7 +147,7 @@ def omega_by_kind(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k
     ]
     axes.set_xticks(range(len(kinds)), labels)
     axes.set_yscale("log")
-    _finish(axes, "", "$\\omega$", f"{len(channels):,} channels, {images:,} images; dots: top-{k}")
+    label_axes(axes, "", "$\\omega$", f"{len(channels):,} channels, {images:,} images; dots: top-{k}")
     axes.tick_params(axis="x", labelsize=6.5)
     return figure
 
@@ -165,14 +161,16 @@ def stability(images: Int[np.ndarray, " l"], overlap: Float[np.ndarray, " l"], k
         k: length of the list of top channels.
         num_channels: of the network.
     """
-    figure, axes = _figure(2.4)
+    figure, axes = column_figure(2.4)
     some = (images > 0) & ~np.isnan(overlap)
     axes.plot(images[some], 100 * overlap[some], "o-", color=COLORS[0], markersize=3.5, linewidth=1.2)
     axes.axhline(100 * k / num_channels, color=GRAY, linestyle=":", linewidth=1.0, label="chance")
     axes.set(xscale="log", ylim=(-3, 105))
     axes.set_xticks(images[some], [f"{count:,}" for count in images[some]], rotation=45, ha="right")
     axes.set_xticks([], minor=True)
-    _finish(axes, "images (nested random subsets)", f"% of the final top-{k}", f"top-{k} of {num_channels:,} channels")
+    label_axes(
+        axes, "images (nested random subsets)", f"% of the final top-{k}", f"top-{k} of {num_channels:,} channels"
+    )
     _legend(axes, "lower right")
     return figure
 
@@ -200,7 +198,7 @@ def comparison(rank: Int[np.ndarray, "2 c"], k: int, names: tuple[str, str]) -> 
                         label=f"{label}: {members.sum():,}")  # fmt: skip
     scatter.add_patch(Rectangle((0, 0), k + 0.5, k + 0.5, fill=False, edgecolor=BLACK, linewidth=0.8, linestyle="--"))
     scatter.set(xscale="log", yscale="log", xlim=(0.8, 1.3 * total), ylim=(0.8, 1.3 * total), aspect="equal")
-    _finish(scatter, f"rank in A: {names[0]}", f"rank in B: {names[1]}", f"{total:,} channels, top-{k} marked")
+    label_axes(scatter, f"rank in A: {names[0]}", f"rank in B: {names[1]}", f"{total:,} channels, top-{k} marked")
     figure.legend(*scatter.get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside lower left", ncols=4,
                   markerscale=2, handletextpad=0.2)  # fmt: skip
 
@@ -209,22 +207,9 @@ def comparison(rank: Int[np.ndarray, "2 c"], k: int, names: tuple[str, str]) -> 
     curve.plot(ks, 100 * ks / total, color=GRAY, linestyle=":", linewidth=1.2, label="chance")
     curve.axvline(k, color=BLACK, linestyle="--", linewidth=0.8, label=f"k = {k}")
     curve.set(xscale="log", xlim=(0.9, total), ylim=(-3, 105))
-    _finish(curve, "k", "% of the top-k in common", "overlap of the top-k")
+    label_axes(curve, "k", "% of the top-k in common", "overlap of the top-k")
     _legend(curve, "upper left")
     return figure
-
-
-def _figure(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _finish(axes: Axes, x: str, y: str, title: str = "") -> None:
-    axes.set_xlabel(x, fontsize=8, parse_math=False)
-    axes.set_ylabel(y, fontsize=8, parse_math="$" in y)
-    axes.set_title(title, fontsize=8, parse_math=False)
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _legend(axes: Axes, place: str) -> None:

@@ -77,8 +77,9 @@ class State:
 def from_scratch(architecture: Literal["resnet50", "efficientnet_b0"], seed: int = 0) -> Model:
     """A detector with random weights.
 
-    Kernels are normal with variance 2 / fan-out (He et al. 2015) as in torchvision, batch norms the identity, the head
-    as in `as_detector`.
+    Kernels are normal with variance 2 / fan-out (He et al. 2015), batch norms the identity, the head as in
+    `as_detector`. An output of a depthwise kernel has the fan-out of its own channel, kh * kw, as in TensorFlow's
+    EfficientNet.
     """
     padding, epsilon = ARCHITECTURES[architecture]
     card = Card(architecture, 1, padding, epsilon, source=f"trained by tffjax from scratch, seed {seed}")
@@ -91,7 +92,8 @@ def from_scratch(architecture: Literal["resnet50", "efficientnet_b0"], seed: int
         name = path[-1].key
         if name != "kernel":
             return jnp.full(leaf.shape, float(name in ("scale", "var")), jnp.float32)
-        fan_out = np.prod(leaf.shape[:-2]) * leaf.shape[-1]
+        depthwise = leaf.ndim == 4 and leaf.shape[2] == 1
+        fan_out = np.prod(leaf.shape[:-2]) * (1 if depthwise else leaf.shape[-1])
         return jnp.asarray(np.sqrt(2 / fan_out) * rng.standard_normal(leaf.shape), jnp.float32)
 
     return _with_head(Model(module, jax.tree_util.tree_map_with_path(draw, shapes), card), seed)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tffjax.ranking_figures import BLACK, COLORS, WIDTH
+from tffjax.plot_style import BLACK, COLORS, WIDTH
 from tffjax.training_state import Epoch
 
 
