@@ -11,15 +11,16 @@ import tolerances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from jax.extend.core import jaxpr_as_fun
 from test_composites import noise, small_model
 from test_explain import relative_l2, released, with_float32_epsilons
 from test_receptive_field import same_model
 
-from tffjax import lrpmax
-from tffjax.composites import BETA0, COMPOSITES, rule
+from tffjax import full_pass, lrpmax
+from tffjax.composites import BETA0, COMPOSITES, GUIDED, rule
 from tffjax.errors import InputError
 from tffjax.explain import Neuron, composite_of, relevance
-from tffjax.lrpmax import Maps, Neurons, crop_is_cheaper, lrp_max, neuron_maps, plan
+from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps, plan, sites_in_full
 from tffjax.maxima import maxima, no_top, top_images
 from tffjax.models import canonize
 from tffjax.ops import Plain
@@ -191,7 +192,7 @@ def test_crops_under_other_rules(name, x64):
     assert_crops_are_full_passes(model, images, neurons, composite)
 
 
-@pytest.mark.parametrize("composite", ["beta0", "epsilon", "gradient-x-input"])
+@pytest.mark.parametrize("composite", ["beta0", "epsilon", "gradient-x-input", pytest.param(GUIDED, id="guided")])
 def test_lrp_max_is_the_relevance_of_the_strongest_neuron(composite, x64):
     model, images = small_model(), noise(33, count=3)
     sites = {site.name: site for site in sites_of(model, 33, 33)}
@@ -244,55 +245,97 @@ def test_nothing_is_compiled_for_other_channels_positions_and_counts():
     model, images = small_model(jnp.float32), np.asarray(noise(24, dtype=jnp.float32))
     sites = sites_of(model, 24, 24)
     gates = maxima(model, images, ("head",)).gates
-    plans = ways(model, (24, 24), ("stem", "project"))
+    plans = ways(model, (24, 24), ("stem", "project"), pixels=2**11)
+    assert [plans[0].crops_at_once(site) for site in ("stem", "project")] == [(227, 29), (9, 2)]
 
-    def run(seed):
+    def run(seed, count):
         rng = np.random.default_rng(seed)
         for how in plans:
             some = {
-                site.name: Neurons(*(a[rng.permutation(len(a))[: 1 + seed]] for a in all_neurons(site, 2)))
+                site.name: Neurons(*(a[rng.permutation(len(a))[:count]] for a in all_neurons(site, 2)))
                 for site in sites
                 if site.name in ("stem", "project")
             }
             neuron_maps(model, how, images, some, gates)
-        return [explain._outer()._cache_size() for explain in (lrpmax._on_crops, lrpmax._in_full)]
+        return np.array([explain._outer()._cache_size() for explain in (lrpmax._on_crops, lrpmax._in_full)])
 
-    assert run(0) == run(5)
+    few = run(0, 1)
+    np.testing.assert_array_equal(run(5, 6), few)
+    many = run(0, 300)
+    np.testing.assert_array_equal(many - few, [2, 0])  # one more for each site on crops
+    np.testing.assert_array_equal(run(5, 131), many)
 
 
 def test_neurons_of_an_image_share_forward_pass_and_denominators():
     model = canonize(cases.RESNET50.random_model())
-    how = plan(model, (64, 64), {"layer3.0.conv1": 1, "layer4.0.conv3": 1})
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    sites = ("layer3.0.conv1", "layer4.0.conv3")
+    how = plan(model, (64, 64), dict.fromkeys(sites, 1))
+    arguments = (
+        jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
+        *(jax.ShapeDtypeStruct((1, 9, *more), jnp.int32) for more in ((), (), (2,))),
+    )
 
-    def flops(lanes):
-        integers = [jax.ShapeDtypeStruct((1, lanes, *more), jnp.int32) for more in ((), (), (2,))]
-        arguments = (model, images, *integers, ("layer3.0.conv1", "layer4.0.conv3"), how.composite, how.layers)
-        return lrpmax._in_full._outer().lower(*arguments).cost_analysis()["flops"]
+    def flops(function, *arguments):
+        return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
 
-    forward = jax.jit(lambda images: outputs_at(model, images, ("layer4.0.conv3",))).lower(images)
-    forward = forward.cost_analysis()["flops"]
-    each = (flops(9) - flops(1)) / 8
+    everything = jax.make_jaxpr(
+        lambda *arguments: full_pass.full_relevance(model, *arguments, sites, how.composite, how.layers)
+    )(*arguments)
+    (loop,) = (step for step in everything.eqns if step.primitive.name == "scan")
+    neuron = loop.params["jaxpr"]
+    each = flops(jaxpr_as_fun(neuron), *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in neuron.in_avals))
+    forward = flops(lambda images: outputs_at(model, images, sites[1:]), arguments[0])
+    assert loop.params["length"] == 9
     assert each < 2 * forward  # a backward pass; its strided convolutions are counted with the zeros between
-    assert flops(1) - each > 1.9 * forward  # forward and denominators, once
+    whole = flops(jaxpr_as_fun(everything), *arguments)
+    assert whole - each > 1.9 * forward  # forward and denominators, once; a loop's body is counted once
 
 
-def test_crops_are_taken_where_they_are_cheaper():
-    cone = Cone(Window(), (), (), work=40, work_in_full=100)
-    assert crop_is_cheaper(cone, 1)  # 3 * 40 against 3 * 100
-    assert crop_is_cheaper(cone, 9)  # 120 against 122.2
-    assert not crop_is_cheaper(cone, 11)  # 120 against 118.2
-    assert crop_is_cheaper(cone, 0.1)  # an image without any is not explained
-    assert not crop_is_cheaper(cone._replace(work=100), 1)
-    assert not crop_is_cheaper(None, 1)
+def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng, monkeypatch):
+    model, images = canonize(small_model()), noise(24)
+    sites = {site.name: site for site in sites_of(model, 24, 24)}
+    how = plan(model, (24, 24), {"stem": 1, "head": 1})
+    neurons = [all_neurons(sites[name], 1) for name in ("stem", "head")]
+    picked = [rng.integers(0, len(some.images), (2, 3)) for some in neurons]
+    channels, positions = (
+        np.concatenate([array[index] for array, index in zip(arrays, picked, strict=True)], axis=1)
+        for arrays in ([some.channels for some in neurons], [some.positions for some in neurons])
+    )
+    numbers = np.array([[0, 0, -1, 1, 1, 1], [0, -1, 0, -1, 1, 1]])
+    one_by_one, at_once = (
+        run(model, images, numbers, channels, positions, ("stem", "head"), how.composite, how.layers)
+        for on_cpu in (True, False)
+        for _ in [monkeypatch.setattr(full_pass, "on_cpu", lambda on_cpu=on_cpu: on_cpu)]
+        for run in [jax.jit(lambda *a: full_pass.full_relevance(*a), static_argnums=(5, 6, 7))]
+    )
+    assert_equal_maps(np.concatenate(one_by_one), np.concatenate(at_once))
+    assert not np.any(np.asarray(at_once)[numbers < 0])
+    assert np.any(at_once)
 
 
-def test_plans_of_the_published_lists():
+def test_a_site_is_explained_where_that_costs_less():
+    deep = Cone(Window(), (), (), work=50, work_in_full=100)
+    early = deep._replace(work=1, work_in_full=20)
+    assert sites_in_full({"deep": deep}, {"deep": 1}) == ()  # 5 * 50 against 2 * 100 + 100
+    assert sites_in_full({"deep": deep}, {"deep": 2}) == ("deep",)  # 500 against 200 + 200
+    assert sites_in_full({"deep": deep}, {"deep": 0.1}) == ()  # an image without any is not explained
+    both = {"middle": deep._replace(work=30, work_in_full=80), "early": early, "deep": deep, "gate": None}
+    counts = {"middle": 1, "early": 9, "deep": 2}
+    assert sites_in_full(both, counts) == ("middle", "deep")  # 5 * 30 against 100: the pass is made anyway
+    assert sites_in_full(both, {"middle": 1, "early": 9}) == ()  # 150 against 240
+    assert sites_in_full({"deep": deep, "gate": None}, {"gate": 1, "deep": 1}) == ("gate", "deep")
+
+
+def test_plans_of_the_published_lists(monkeypatch):
     model = cases.RESNET50.random_model()
-    how = plan(model, (256, 256), {"conv1": 9, "layer2.3.conv2": 2, "layer4.1.conv2": 14, "layer4.2.conv1": 6})
+    neurons = {"conv1": 9, "layer2.3.conv2": 2, "layer3.5.conv3": 1, "layer4.1.conv2": 14, "layer4.2.conv1": 6}
+    how = plan(model, (256, 256), neurons)
     assert tuple(how.cones) == ("conv1", "layer2.3.conv2")
-    assert how.full == ("layer4.1.conv2", "layer4.2.conv1")
-    assert how.lanes == 10  # 20 neurons in two passes
+    assert how.full == ("layer3.5.conv3", "layer4.1.conv2", "layer4.2.conv1")
+    assert (how.lanes, how.images_at_once) == (32, 1)
+    monkeypatch.setattr(lrpmax, "on_cpu", lambda: False)
+    how = plan(model, (256, 256), neurons)
+    assert (how.lanes, how.images_at_once) == (11, 5)  # 21 neurons in two passes
 
 
 def test_where_gates_receive_relevance_neurons_behind_them_are_explained_in_full():

@@ -6,11 +6,11 @@ gives:
 - on **crops** (`tffjax.cone`): the relevance of a neuron is zero outside its receptive field. One batch of crops across
   images and channels runs forward up to the site and back. Squeeze-excite gates, which look at the whole image, are
   those of a pass over the whole image.
-- in **full**: neurons of one image, at any of several sites, share the forward pass and the denominators of the rules,
-  which depend on activations only; the backward pass is mapped over their start relevances.
+- in **full** (`tffjax.full_pass`): neurons of one image, at any of several sites, share the forward pass and the
+  denominators of the rules, which depend on activations only; the rest is mapped over their start relevances.
 
 Which channel and which position is data, never part of a compiled program: there is one program for each site that is
-explained on crops, and one for all the others.
+explained on crops (and one for few crops), and one for all the others.
 """
 
 import dataclasses
@@ -21,25 +21,27 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from tffjax.compilation import Pass
-from tffjax.composites import Composite, LrpOps
+from tffjax.composites import Composite
 from tffjax.cone import crop_relevance
 from tffjax.convolution import Pair, on_cpu
 from tffjax.explain import check_types, composite_of
+from tffjax.full_pass import full_relevance
 from tffjax.maxima import maxima
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.patches import patch_boxes
 from tffjax.rankings import Channel, check_channels, parse_key
 from tffjax.receptive_field import Cone, cones_of
-from tffjax.sites import outputs_at
 from tffjax.tracing import Layer, layers_of
 
 _PIXELS = {True: 2**16, False: 2**22}  # of all crops of a batch, on a CPU and elsewhere: enough to keep it busy
 _MOST_CROPS = 1024
-_MOST_LANES = 16
+_CROP = 5  # what a multiply-add of all three parts costs on a crop, where convolutions are narrow; in full it is 3
+_FEW = 8  # so many times smaller are the batches of what does not fill a whole one
+_MOST_LANES = {True: 32, False: 16}  # on a CPU one after the other, where empty ones cost nothing; elsewhere at once
 
 
 class LrpMax(NamedTuple):
@@ -90,7 +92,7 @@ class Plan:
         cones: of the sites that are explained on crops.
         full: the sites that are explained in full passes over the image.
         lanes: how many neurons of an image share a full pass.
-        pixels: how many pixels a batch of crops, or of images times lanes, may have.
+        pixels: how many pixels a batch of crops, or of images times the lanes that run at once, may have.
         composite: the rules.
         layers: of the network.
     """
@@ -103,14 +105,16 @@ class Plan:
     composite: Composite
     layers: tuple[Layer, ...]
 
-    def crops_at_once(self, site: str) -> int:
-        """How many crops of a site make a batch."""
-        return min(max(self.pixels // self.cones[site].field.area, 1), _MOST_CROPS)
+    def crops_at_once(self, site: str) -> tuple[int, int]:
+        """How many crops of a site make a batch, and how many a small one."""
+        most = min(max(self.pixels // self.cones[site].field.area, 1), _MOST_CROPS)
+        return most, -(-most // _FEW)
 
     @property
     def images_at_once(self) -> int:
         """How many images make a batch of full passes."""
-        return max(self.pixels // (math.prod(self.size) * self.lanes), 1)
+        at_once = 1 if on_cpu() else self.lanes
+        return max(self.pixels // (math.prod(self.size) * at_once), 1)
 
 
 def lrp_max(
@@ -175,21 +179,36 @@ def plan(model: Model, size: Pair, neurons: Mapping[str, int | float], composite
     if isinstance(composite, str):
         composite = composite_of(composite, model)
     cones = cones_of(model, *size, hold_gates=composite.gate == "identity")
-    on_crops = {site: cones[site] for site, count in neurons.items() if crop_is_cheaper(cones[site], count)}
-    full = tuple(site for site in neurons if site not in on_crops)
-    in_full = max(math.ceil(sum(neurons[site] for site in full)), 1)
-    lanes = math.ceil(in_full / math.ceil(in_full / _MOST_LANES))  # equal chunks: few lanes stay empty
+    full = sites_in_full(cones, neurons)
+    on_crops = {site: cones[site] for site in neurons if site not in full}
+    lanes = _MOST_LANES[on_cpu()]
+    if not on_cpu():
+        in_full = max(math.ceil(sum(neurons[site] for site in full)), 1)
+        lanes = math.ceil(in_full / math.ceil(in_full / lanes))  # equal chunks: few lanes stay empty
     image = jax.ShapeDtypeStruct((1, *size, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
     return Plan(size, on_crops, full, lanes, _PIXELS[on_cpu()], composite, layers_of(model, image))
 
 
-def crop_is_cheaper(cone: Cone | None, neurons: int | float) -> bool:
-    """Whether crops cost less than full passes that `neurons` neurons of an image share.
+def sites_in_full(cones: Mapping[str, Cone | None], neurons: Mapping[str, int | float]) -> tuple[str, ...]:
+    """The sites that cost less in full passes than on crops, in the order of `neurons`.
 
     A pass has three parts that cost about the same: forward, denominators, backward. A crop has them all; in a full
-    pass only the backward part is a neuron's own.
+    pass only the backward part, from the last of the sites on, is a neuron's own. So the sites with the largest cones
+    are taken together as long as that saves work.
     """
-    return cone is not None and 3 * cone.work < (1 + 2 / max(neurons, 1)) * cone.work_in_full
+    whole = {site: cone.work_in_full for site, cone in cones.items() if cone}
+    seeing_all = [site for site in neurons if not cones[site]]
+    order = sorted(neurons.keys() - seeing_all, key=lambda site: (cones[site].work / whole[site], site))
+
+    def cost(crops: int) -> int | float:
+        full = seeing_all + order[crops:]
+        count = sum(neurons[site] for site in full)
+        one_part = max(whole.values() if seeing_all else [whole[site] for site in full], default=0)
+        chance = min(count, 1)  # that an image has any of them
+        return (2 * chance + count) * one_part + sum(_CROP * neurons[site] * cones[site].work for site in order[:crops])
+
+    full = {*seeing_all, *order[min(range(len(order) + 1), key=cost) :]}
+    return tuple(site for site in neurons if site in full)
 
 
 def neuron_maps(
@@ -229,7 +248,7 @@ def _maps_on_crops(
         np.clip(starts[:, axis, None] + np.arange(lengths[axis]), 0, plan.size[axis] - 1) for axis in (0, 1)
     )
     maps = [np.zeros((0, *lengths), images.dtype)]
-    for chunk in _chunks(len(starts), plan.crops_at_once(site)):
+    for chunk in _chunks(len(starts), *plan.crops_at_once(site)):
         image = neurons.images[chunk]
         maps.append(
             _on_crops(
@@ -265,63 +284,40 @@ def _maps_in_full(model: Model, plan: Plan, images: np.ndarray, neurons: dict[st
         return {site: Maps(np.zeros((0, *plan.size), images.dtype), np.zeros((0, 2), int)) for site in neurons}
     together = Neurons(*(np.concatenate(parts) for parts in zip(*neurons.values(), strict=True)))
     numbers = np.repeat([plan.full.index(name) for name in neurons], counts)
-    # a task is up to `lanes` neurons of one image; empty lanes repeat the last neuron
-    tasks = np.array(
+    # a task is up to `lanes` neurons of one image; -1 is an empty lane
+    tasks = np.concatenate(
         [
-            members[chunk]
+            np.pad(members, (0, -len(members) % plan.lanes), constant_values=-1).reshape(-1, plan.lanes)
             for image in np.unique(together.images)
             for members in [np.flatnonzero(together.images == image)]
-            for chunk in _chunks(len(members), plan.lanes)
         ]
     )
     maps = np.zeros((len(numbers), *plan.size), images.dtype)
     for chunk in _chunks(len(tasks), plan.images_at_once):
         task = tasks[chunk]
-        maps[task] = _in_full(
+        found = _in_full(
             model,
             images[together.images[task[:, 0]]],
-            *(array[task].astype(np.int32) for array in (numbers, together.channels, together.positions)),
+            np.where(task < 0, -1, numbers[task]).astype(np.int32),
+            together.channels[task].astype(np.int32),
+            together.positions[task].astype(np.int32),
             plan.full,
             plan.composite,
             plan.layers,
         )
+        maps[task[task >= 0]] = np.asarray(found)[task >= 0]
     parts = np.split(maps, np.cumsum(counts)[:-1])
     return {name: Maps(part, np.zeros((len(part), 2), int)) for name, part in zip(neurons, parts, strict=True)}
 
 
-def _chunks(count: int, size: int) -> Iterator[np.ndarray]:
-    """The numbers 0...count - 1, always `size` at a time: the last one is repeated."""
-    for start in range(0, count, size):
-        yield np.minimum(np.arange(start, start + size), count - 1)
-
-
-def _full_relevance(
-    model: Model,
-    images: Float[Array, "n h w 3"],
-    numbers: Int[Array, "n lanes"],
-    channels: Int[Array, "n lanes"],
-    positions: Int[Array, "n lanes 2"],
-    sites: tuple[str, ...],
-    composite: Composite,
-    layers: tuple[Layer, ...],
-) -> Float[Array, "n lanes h w"]:
-    """Relevance of some neurons of each image; `numbers` says at which of the sites each one is."""
-    ops = LrpOps(composite=composite, layers=layers)
-    outputs, pullback = jax.vjp(lambda images: outputs_at(model, images, sites, ops), images)
-    image = jnp.arange(len(images), dtype=channels.dtype)
-
-    def explain(number: jax.Array, channel: jax.Array, position: jax.Array) -> jax.Array:
-        here = image, position[:, 0], position[:, 1], channel  # where this is out of range, it is another site's
-        starts = [
-            jnp.zeros_like(y).at[here].set(((number == index) & (y[here] > 0)).astype(y.dtype))
-            for index, y in enumerate(outputs)
-        ]
-        (received,) = pullback(tuple(starts))
-        return (received * images if composite.times_input else received).sum(axis=3)
-
-    # The denominators do not depend on the start: under vmap they are computed once.
-    return jax.vmap(explain, in_axes=1, out_axes=1)(numbers, channels, positions)
+def _chunks(count: int, size: int, small: int | None = None) -> Iterator[np.ndarray]:
+    """The numbers 0...count - 1, always `size` at a time, or `small` where few are left: the last one is repeated."""
+    start = 0
+    while start < count:
+        at_once = size if small is None or 4 * (count - start) > 3 * size else small
+        yield np.minimum(np.arange(start, start + at_once), count - 1)
+        start += at_once
 
 
 _on_crops = Pass(crop_relevance, static_argnames=("site", "cone", "composite", "layers"))
-_in_full = Pass(_full_relevance, static_argnames=("sites", "composite", "layers"))
+_in_full = Pass(full_relevance, static_argnames=("sites", "composite", "layers"))
