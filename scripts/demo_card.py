@@ -34,7 +34,9 @@ three other decoders ({unseen}) it has never seen. It exists to show what tffjax
 
 Photographs are split before they are cropped: {train} crops for training, {validation} for validation, {test} held
 out, 128x128 pixels, each also redrawn. Real and fake have the same history: shrunk, cut, rounded to 8 bits, saved as
-PNG; the fakes pass the autoencoder in between. Gray photographs are left out.
+PNG; the fakes pass the autoencoder in between. Gray photographs are left out. In the last part of the training, there
+alone, photographs are blurred and compressed more than fakes: a detector that is trained without this takes an image
+for a fake where fine detail is missing, rather than where there are traces of the decoder.
 
 ## Held-out photographs
 
@@ -58,8 +60,7 @@ CycleGAN, pix2pix and StyleGAN2 with their real counterparts, 256x256 pixels, lo
 
 ## How it was made
 
-`scripts/train_demo_detector.py`, {options}, on {machine}, which other work kept busy.
-Wall-clock time: {seconds}.
+`scripts/train_demo_detector.py`, {options}. On {machine}, which other work kept busy, it took: {seconds}.
 """
 
 
@@ -89,8 +90,12 @@ def model_card(figures: dict[str, Any]) -> str:
         real_world=_scores(figures["real_world"]) if figures["real_world"] else "Not measured.",
         options=", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures["options"].items()),
         machine=figures["machine"],
-        seconds=", ".join(f"{what} {value / 60:.0f} min" for what, value in figures["seconds"].items()),
+        seconds=", ".join(f"{what} {_duration(value)}" for what, value in figures["seconds"].items()),
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _linked(license: str) -> str:

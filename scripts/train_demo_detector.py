@@ -8,8 +8,9 @@
 1. Crops of photographs, split by photograph (`demo_data`).
 2. Four small autoencoders redraw them (`demo_decoders`); the detector is trained on the fakes of one kind only.
 3. Trivial classifiers show how much file size, color, contrast or a JPEG grid give away.
-4. An EfficientNet-B0 is trained from scratch, then scored on held-out photographs, for every kind.
-5. Written to OUT: `detector/` (a checkpoint), `samples/` (ForenSynths layout), `CREDITS.md`, `MODEL_CARD.md`,
+4. An EfficientNet-B0 is trained from scratch, in two stages (`stages`), then scored on held-out photographs of every
+   kind.
+5. Written to OUT: `detector/` (a checkpoint), `images/` (ForenSynths layout), `CREDITS.md`, `MODEL_CARD.md`,
    `figures.json`; beside them `work/` with everything in between.
 
 What lies in `work/` already is not computed again, so an interrupted run goes on where it was; give a new OUT after
@@ -26,7 +27,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import demo_data
 import demo_decoders
@@ -53,10 +54,38 @@ SAMPLES = 24
 FREE = ("public domain", "CC0-1.0")
 """Only crops of photographs without any conditions are shipped."""
 
-AUGMENTATION = Augmentation(load_size=None, crop=64, blur=0, jpeg=0)
-PEAK_RATE, WARM_UP = 2e-3, 50
-WHOLE = 0.06
-"""Share of the steps, the last ones, that see whole crops, so that running statistics are those of whole images."""
+PLAIN = Augmentation(load_size=None, crop=64, blur=0, jpeg=0)
+DEGRADED = dataclasses.replace(PLAIN, blur=0.6, max_sigma=3, jpeg=0.4, min_quality=30)
+TOUCHED = dataclasses.replace(PLAIN, blur=0.2, max_sigma=0.7, jpeg=0.2, min_quality=80)
+WARM_UP = 50
+
+
+class Stage(NamedTuple):
+    """A part of the training, with a rise and fall of the learning rate of its own.
+
+    Attributes:
+        steps: how many.
+        peak: highest learning rate.
+        real, fake: what happens to the crops of each label.
+        whole: share of the steps, the last ones, that see whole crops, so that running statistics are those of whole
+            images.
+    """
+
+    steps: int
+    peak: float
+    real: Augmentation
+    fake: Augmentation
+    whole: float
+
+    def rate(self, step: int) -> np.float32:
+        """Learning rate of a step of this stage: linear warm-up, then a half cosine to 0."""
+        cosine = 0.5 * (1 + np.cos(np.pi * step / self.steps))
+        return np.float32(self.peak * min(1, (step + 1) / WARM_UP) * cosine)
+
+    def crop(self, step: int, size: int) -> int:
+        """Side of the squares of a step, for crops of `size` pixels."""
+        return self.real.crop if step < (1 - self.whole) * self.steps else size
+
 
 SAVE_EVERY = 200
 
@@ -78,10 +107,10 @@ def main() -> None:
         "real_world": evaluate(detector, options.real_world) if options.real_world else {},
         "seconds": json.loads((work / "seconds.json").read_text()),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, jax {jax.__version__}, {jax.default_backend()}",
-        "options": {"seed": options.seed, "decoder_steps": options.decoder_steps, "steps": options.steps},
+        "options": {name: vars(options)[name] for name in ("seed", "decoder_steps", "steps", "degraded_steps")},
     }
     checkpoint.save(detector, options.out / "detector", overwrite=True)
-    write_samples(crops["test"], work, options.out / "samples")
+    write_samples(crops["test"], work, options.out / "images")
     (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     (options.out / "CREDITS.md").write_text(credits(demo_data.PHOTOGRAPHS))
     (options.out / "MODEL_CARD.md").write_text(model_card(figures))
@@ -97,7 +126,8 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--decoder-steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=3000, help="of the detector")
+    parser.add_argument("--steps", type=int, default=3000, help="of the detector, on plain pairs")
+    parser.add_argument("--degraded-steps", type=int, default=800, help="then, on degraded photographs")
     parser.add_argument("--batch-size", type=int, default=32)
     return parser
 
@@ -148,14 +178,18 @@ def psnr(real: np.ndarray, fake: np.ndarray) -> float:
     return float(np.median(10 * np.log10(255**2 / np.maximum(error, 1e-9))))
 
 
-def rate(step: int, steps: int) -> np.float32:
-    """Learning rate of a step: linear warm-up to `PEAK_RATE`, then a half cosine to 0."""
-    cosine = 0.5 * (1 + np.cos(np.pi * step / steps))
-    return np.float32(PEAK_RATE * min(1, (step + 1) / WARM_UP) * cosine)
+def stages(options: argparse.Namespace) -> tuple[Stage, Stage]:
+    """First pairs that differ in nothing but the decoder. A detector of those takes an image for a fake where the fine
+    detail of photographs is missing; so then photographs that are blurred and compressed, which are photographs still,
+    against fakes that keep their traces."""
+    return (
+        Stage(options.steps, 2e-3, PLAIN, PLAIN, whole=0.06),
+        Stage(options.degraded_steps, 1e-3, DEGRADED, TOUCHED, whole=0.15),
+    )
 
 
 def train_detector(options: argparse.Namespace, work: Path) -> Model:
-    """The detector after `options.steps` steps, going on from the last saved step."""
+    """The detector after both stages, going on from the last saved step."""
     model = from_scratch("efficientnet_b0", options.seed)
     recipe = Recipe(batch_size=options.batch_size, seed=options.seed)
     real, fake = (load_images(work / "images" / "train" / demo_decoders.TRAINED_ON / name) for name in LABELS)
@@ -164,17 +198,20 @@ def train_detector(options: argparse.Namespace, work: Path) -> Model:
         state = load_arrays(path, jax.eval_shape(lambda: state))
     done = int(state.step)
     compiled = functools.cache(functools.partial(compile_step, model, recipe, jax.eval_shape(lambda: state)))
-    report = Progress("detector", options.steps, done)
+    first, second = stages(options)
+    total = first.steps + second.steps
+    report = Progress("detector", total, done)
     began = time.monotonic()
     losses, hits = [], []
-    for step in range(done, options.steps):
-        crop = AUGMENTATION.crop if step < (1 - WHOLE) * options.steps else real.shape[1]
-        pixels, labels = pairs(real, fake, options.batch_size // 2, crop, [options.seed, step])
+    for step in range(done, total):
+        stage, at = (first, step) if step < first.steps else (second, step - first.steps)
+        crop = stage.crop(at, real.shape[1])
+        pixels, labels = pairs(stage, real, fake, options.batch_size // 2, crop, [options.seed, step])
         images = normalize(pixels, model.card.normalization)
-        state, loss, found = compiled(crop)(state, images, labels, rate(step, options.steps))
+        state, loss, found = compiled(crop)(state, images, labels, stage.rate(at))
         losses.append(float(loss))
         hits.append(float(np.mean((np.asarray(found) > 0) == labels)))
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == options.steps:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 in (first.steps, total):
             save_arrays(path, state)
             add_seconds(work, "detector", time.monotonic() - began)
             validation = evaluate(trained(model, state), [work / "images" / "validation"])
@@ -192,15 +229,20 @@ def half_precision(array: Float[jax.Array, "*s"]) -> Float[jax.Array, "*s"]:
 
 
 def pairs(
-    real: UInt8[np.ndarray, "n h w 3"], fake: UInt8[np.ndarray, "n h w 3"], number: int, crop: int, seed: Sequence[int]
+    stage: Stage,
+    real: UInt8[np.ndarray, "n h w 3"],
+    fake: UInt8[np.ndarray, "n h w 3"],
+    number: int,
+    crop: int,
+    seed: Sequence[int],
 ) -> tuple[UInt8[np.ndarray, "m {crop} {crop} 3"], Float[np.ndarray, " m"]]:
-    """`number` random squares of crops and of what was made of them, cut and flipped alike, and their labels.
-
-    Within a batch, then, nothing but the decoder differs between the two labels.
-    """
+    """`number` random squares of crops and of what was made of them, as the stage augments them, and their labels."""
     rows = np.random.default_rng(seed).choice(len(real), number, replace=False)
-    augment = dataclasses.replace(AUGMENTATION, crop=crop)
-    images = [augment(of[row], np.random.default_rng([*seed, row])) for of in (real, fake) for row in rows]
+    images = [
+        dataclasses.replace(augment, crop=crop)(of[row], np.random.default_rng([*seed, row]))
+        for augment, of in ((stage.real, real), (stage.fake, fake))
+        for row in rows
+    ]
     return np.stack(images), np.repeat(np.float32([0, 1]), number)
 
 

@@ -632,6 +632,10 @@ def test_every_generator_must_fall_by_ap_or_accuracy():
 
     assert find_k(by_k, 100).k == 9
     assert find_k(by_k, 100, share=0.8).k is None
+    assert find_k(by_k, 100, metric="ap").k == 9
+    assert find_k(by_k, 100, metric="fake").k is None
+    assert find_k(evaluate, 100, metric="fake").k == 12
+    assert find_k(evaluate, 100, metric="ap").k is None
 
 
 def test_the_share_of_the_way_to_chance():

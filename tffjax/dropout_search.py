@@ -1,7 +1,7 @@
 """Which channels, and how many, must be switched off: search over k, and greedy choice. Pure logic over a callback."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,10 @@ from tffjax.masks import BASELINE, counted
 from tffjax.rankings import Channel
 
 Evaluate = Callable[[Sequence[int]], pa.Table]
+Metric = Literal["either", "ap", "fake"]
+
+_COLUMNS = {"either": ("ap", "fake_calibrated"), "ap": ("ap",), "fake": ("fake_calibrated",)}
+_IN_WORDS = {"ap": "AP", "fake_calibrated": "the accuracy on fake images at the baseline's calibrated threshold"}
 
 
 class Found(NamedTuple):
@@ -30,12 +34,12 @@ class Found(NamedTuple):
     warning: str | None
 
 
-def find_k(evaluate: Evaluate, num_channels: int, share: float = 0.5) -> Found:
+def find_k(evaluate: Evaluate, num_channels: int, share: float = 0.5, metric: Metric = "either") -> Found:
     """The smallest k such that switching off the top k channels makes a substantial drop.
 
-    On every generator, AP or the accuracy on fake images (calibrated) must fall by `share` of its way from the baseline
-    to chance: m_k <= m_0 - share (m_0 - chance). Chance is the share of fake images for AP and 1/2 for the accuracy. A
-    generator on which the baseline is not above chance does not count.
+    On every generator, AP, the accuracy on fake images (calibrated) or, of `either`, one of them must fall by `share`
+    of its way from the baseline to chance: m_k <= m_0 - share (m_0 - chance). Chance is the share of fake images for AP
+    and 1/2 for the accuracy. A generator on which the baseline is not above chance does not count.
 
     The search tries k = 1, 2, 4, ..., num_channels / 2 in one call, then halves the interval between the first that
     drops and the one before it. It assumes that a drop stays when k grows. If it does not, the result still drops and
@@ -46,6 +50,7 @@ def find_k(evaluate: Evaluate, num_channels: int, share: float = 0.5) -> Found:
             generator.
         num_channels: of the ranking; k goes up to half of them, so that random channels are left.
         share: in (0, 1].
+        metric: what must fall.
 
     Raises:
         InputError: the share is out of range, there is no k to try, or no generator is told from chance.
@@ -59,7 +64,7 @@ def find_k(evaluate: Evaluate, num_channels: int, share: float = 0.5) -> Found:
     def drops(ks: Sequence[int]) -> list[bool]:
         found = evaluate(ks)
         tables.update(dict.fromkeys(ks, found))
-        return [all(_fallen(found, f"top-{k}", share).values()) for k in ks]
+        return [all(_fallen(found, f"top-{k}", share, metric).values()) for k in ks]
 
     last = num_channels // 2
     grid = sorted({2**power for power in range(last.bit_length())} | {last})
@@ -71,7 +76,7 @@ def find_k(evaluate: Evaluate, num_channels: int, share: float = 0.5) -> Found:
         while k - low > 1:
             middle = (low + k) // 2
             low, k = (low, middle) if drops([middle])[0] else (middle, k)
-    return Found(k, _criterion(share), _curve(tables), _warning(tables, k, share, last))
+    return Found(k, _criterion(share, metric), _curve(tables), _warning(tables, k, share, metric, last))
 
 
 class Step(NamedTuple):
@@ -107,7 +112,7 @@ def greedy(
     return tuple(found)
 
 
-def _fallen(table: pa.Table, setting: str, share: float) -> dict[str, bool]:
+def _fallen(table: pa.Table, setting: str, share: float, metric: Metric) -> dict[str, bool]:
     """Whether a setting has a substantial drop, by generator."""
     rows = {(row["setting"], row["generator"]): row for row in table.to_pylist()}
     generators = [generator for name, generator in rows if name == BASELINE.name]
@@ -115,8 +120,12 @@ def _fallen(table: pa.Table, setting: str, share: float) -> dict[str, bool]:
     for generator in generators if len(generators) == 1 else [name for name in generators if name != "all"]:
         base, row = rows[BASELINE.name, generator], rows[setting, generator]
         chance_ap = base["num_fake"] / max(base["num_fake"] + base["num_real"], 1)
-        pairs = [("ap", chance_ap), ("fake_calibrated", 0.5)]
-        limits = {name: base[name] - share * (base[name] - chance) for name, chance in pairs if base[name] > chance}
+        chances = {"ap": chance_ap, "fake_calibrated": 0.5}
+        limits = {
+            name: base[name] - share * (base[name] - chances[name])
+            for name in _COLUMNS[metric]
+            if base[name] > chances[name]
+        }
         if limits:
             fallen[generator] = any(row[name] <= limit for name, limit in limits.items())
     if not fallen:
@@ -124,19 +133,17 @@ def _fallen(table: pa.Table, setting: str, share: float) -> dict[str, bool]:
     return fallen
 
 
-def _criterion(share: float) -> str:
-    return (
-        f"on every generator, AP or the accuracy on fake images at the baseline's calibrated threshold falls by "
-        f"{share:.0%} of its way from the baseline to chance"
-    )
+def _criterion(share: float, metric: Metric) -> str:
+    what = " or ".join(_IN_WORDS[column] for column in _COLUMNS[metric])
+    return f"on every generator, {what} falls by {share:.0%} of its way from the baseline to chance"
 
 
-def _warning(tables: dict[int, pa.Table], k: int | None, share: float, last: int) -> str | None:
+def _warning(tables: dict[int, pa.Table], k: int | None, share: float, metric: Metric, last: int) -> str | None:
     if k is None:
         return f"no k up to {last} has a substantial drop"
     if f"random-{k}" not in tables[k]["setting"].to_pylist():
         return None
-    fallen = [name for name, value in _fallen(tables[k], f"random-{k}", share).items() if value]
+    fallen = [name for name, value in _fallen(tables[k], f"random-{k}", share, metric).items() if value]
     if fallen:
         return (
             f"{k} random channels make a substantial drop too (on {', '.join(fallen)}): "

@@ -30,7 +30,14 @@ from tffjax.tables import screen_table, write_table
     type=click.FloatRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
-    help="Of its way from the baseline to chance that AP or the accuracy on fakes must fall, on every generator.",
+    help="Of its way from the baseline to chance that the metric must fall, on every generator.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["either", "ap", "fake"]),
+    default="either",
+    show_default=True,
+    help="What must fall: AP, the accuracy on fakes at the baseline's calibrated threshold, or either of them.",
 )
 @click.option("--max-k", type=click.IntRange(min=2), help="Search up to here. [default: half of the channels]")
 @click.option("--random", "draws", type=click.IntRange(min=0), default=3, show_default=True, help="Draws of random-k.")
@@ -42,8 +49,8 @@ def find_k_command(context: click.Context, **given: Any) -> None:
     """Find the smallest k such that switching off the top k channels makes detection drop substantially.
 
     Tries k = 1, 2, 4, ... and then halves the interval in which the drop begins. A drop is substantial if on every
-    generator AP, or the accuracy on fake images at the baseline's calibrated threshold, falls by --share of its way to
-    chance. Says so when as many random channels make such a drop too.
+    generator AP, or the accuracy on fake images at the baseline's calibrated threshold (--metric says which), falls by
+    --share of its way to chance. Says so when as many random channels make such a drop too.
 
     Writes find-k.csv (all that was evaluated), find-k.png and .pdf, and run.json with the provenance and the k.
 
@@ -68,7 +75,12 @@ def find_k_command(context: click.Context, **given: Any) -> None:
             talk.say(f"{asked.run} is done already: k = {run.record['results']['k'] or 'none found'}")
             return
         rounds = Rounds(job, run, asked.arguments["chunk"])
-        found = find_k(lambda ks: _evaluate(job, rounds, ranking, ks), 2 * last, asked.arguments["share"])
+        found = find_k(
+            lambda ks: _evaluate(job, rounds, ranking, ks),
+            2 * last,
+            asked.arguments["share"],
+            asked.arguments["metric"],
+        )
         if asked.process.index == 0:
             _finish(job, run, rounds, found)
         wait_for_all("results written", asked.process)

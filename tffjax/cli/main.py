@@ -22,6 +22,7 @@ _COMMANDS = {
     "check": "tffjax.cli.check:check",
     "color": "tffjax.cli.color:color",
     "compare": "tffjax.cli.compare:compare",
+    "demo": "tffjax.cli.demo:demo",
     "dropout": "tffjax.cli.dropout:dropout",
     "find-k": "tffjax.cli.find_k:find_k_command",
     "heatmap": "tffjax.cli.heatmap:heatmap",
@@ -57,6 +58,7 @@ def cli() -> None:
 
     \b
     Example:
+      tffjax demo
       tffjax convert detector.pth detector
       tffjax verify detector
       tffjax predict detector images/ --out results
