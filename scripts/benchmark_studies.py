@@ -122,7 +122,7 @@ def dropout(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rou
     anywhere = [Setting(s.name, (channels[0], *s.channels[1:])) for s in draw(0)]  # all begin at the first site
     deep = draw(starts[0])
     images = jnp.asarray(rng.normal(size=(BATCH, SIDE, SIDE, 3)), jnp.float32)
-    x = torch.from_numpy(np.asarray(images)).permute(0, 3, 1, 2)
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     ours = jax.jit(forward, compiler_options=compiler_options())
     plain, last = x.contiguous(), x.contiguous(memory_format=torch.channels_last)
     hooked = with_hooks(net, anywhere[0].channels)

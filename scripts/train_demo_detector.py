@@ -218,7 +218,7 @@ def train_detector(options: argparse.Namespace, work: Path) -> Model:
             ap = validation[demo_decoders.TRAINED_ON]["ap"]
             report(step + 1, np.mean(losses), f"accuracy {np.mean(hits):.3f}, validation AP {ap:.3f}")
             began, losses, hits = time.monotonic(), [], []
-    source = f"scripts/train_demo_detector.py --seed {options.seed}"
+    source = f"the demonstration detector (scripts/train_demo_detector.py, seed {options.seed})"
     variables = jax.tree.map(half_precision, trained(model, state).variables)
     return Model(model.module, variables, dataclasses.replace(model.card, source=source))
 

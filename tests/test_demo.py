@@ -227,6 +227,7 @@ def in_place(small: Embedded):
         stack.enter_context(mock.patch.object(embedded, "EMBEDDED", small))
         stack.enter_context(mock.patch.object(tffjax.cli.demo, "CONFIDENCE", 0.0))  # it is sure of nothing
         stack.enter_context(mock.patch.object(tffjax.cli.demo, "COLOR_CHANNELS", 6))
+        stack.enter_context(mock.patch.object(tffjax.cli.demo, "MULTIPLES", (1,)))
         for module in drawing:  # drawing takes most of the time of a small run
             stack.enter_context(mock.patch.object(module, "save_figure"))
         for module in (tffjax.cli.dropout, tffjax.cli.find_k):
@@ -269,7 +270,7 @@ def test_every_command_has_its_step_and_its_question(small):
     assert [step.command for step in made] == list(COMMANDS) == list(QUESTIONS)
     lines = {step.command: " ".join(step.line()) for step in made}
     assert lines["dropout"].startswith(
-        f"dropout {small.detector} {small.images} --ranking out/rank/ranking_fake.csv --k 5 "
+        f"dropout {small.detector} {small.images} --ranking out/rank/ranking_fake.csv --k 5,10,20 "
     )
     assert lines["color"].endswith("--k 27 --out out/color")
     for command in ("rank", "find-k"):  # on the seen generator only

@@ -55,6 +55,7 @@ STUDIES = ("rank", "find-k", "dropout", "lrpmax", "color")
 RECORD = "demo.json"
 CONFIDENCE = 0.9  # rank's default, the paper's
 LARGEST_K = 1024
+MULTIPLES = (1, 2, 4)  # of the k that was found: dropout gets a curve
 COLOR_CHANNELS = PAPER_K["efficientnet_b0"]
 SHOWN_CHANNELS, SHOWN_IMAGES = 8, 4  # of LRP-max, whose every site is compiled
 
@@ -139,7 +140,7 @@ def steps(study: Embedded, out: Path, k: int | None) -> list[Step]:
     """
     detector, images, seen = str(study.detector), str(study.images), str(study.images / study.seen)
     given = (detector, images, "--ranking", str(out / "rank" / "ranking_fake.csv"))
-    top = ("--k", "K" if k is None else str(k))
+    top = ("--k", "K" if k is None else ",".join(str(n * k) for n in MULTIPLES))
     ranked = ("--own-size", "--confidence", str(CONFIDENCE), "--bootstrap", "50")
     searched = ("--max-k", str(LARGEST_K), "--random", "1", "--chunk", "1")
     arguments = {
