@@ -54,8 +54,8 @@ SAMPLES = 24
 FREE = ("public domain", "CC0-1.0")
 """Only crops of photographs without any conditions are shipped."""
 
-PLAIN = Augmentation(load_size=None, crop=64, blur=0, jpeg=0)
-DEGRADED = dataclasses.replace(PLAIN, blur=0.6, max_sigma=3, jpeg=0.4, min_quality=30)
+PLAIN = Augmentation(load_size=None, crop=64, blur=0.0, jpeg=0.0)
+DEGRADED = dataclasses.replace(PLAIN, blur=0.6, max_sigma=3.0, jpeg=0.4, min_quality=30)
 TOUCHED = dataclasses.replace(PLAIN, blur=0.2, max_sigma=0.7, jpeg=0.2, min_quality=80)
 WARM_UP = 50
 

@@ -1,11 +1,15 @@
+import json
 import sys
 from pathlib import Path
+from unittest import mock
 
+import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from test_training import small_model
 
 from tffjax.errors import InputError
 
@@ -14,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 import demo_card
 import demo_data
 import demo_decoders
+import train_demo_detector
 from demo_data import CROP, MARGIN, PHOTOGRAPHS
 
 pytestmark = pytest.mark.slow  # trains decoders
@@ -149,3 +154,63 @@ def test_training_a_decoder_lowers_its_loss_and_is_reproducible(monkeypatch):
 def test_the_credits_name_every_photograph_and_author():
     text = demo_card.credits(PHOTOGRAPHS)
     assert all(photograph.path in text and photograph.author in text for photograph in PHOTOGRAPHS)
+
+
+# The script as a whole, with a small network and hardly any steps
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for seed, photograph in enumerate(PHOTOGRAPHS):
+        path = folder / photograph.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise(5, 7, seed)).resize((400, 300)).save(path)
+    return folder
+
+
+@pytest.fixture
+def small_script(monkeypatch, photographs):
+    """`run(out)` is the script, all parts of it small."""
+    monkeypatch.setattr(demo_data, "CROPS_PER_PHOTOGRAPH", dict.fromkeys(demo_data.CROPS_PER_PHOTOGRAPH, 2))
+    monkeypatch.setattr(train_demo_detector, "SAMPLES", 2)
+    monkeypatch.setattr(train_demo_detector, "SAVE_EVERY", 2)
+    monkeypatch.setattr(train_demo_detector, "WARM_UP", 1)
+    model = small_model()
+    model = train_demo_detector.Model(model.module, model.variables, cases.B0_SAME.card())
+    monkeypatch.setattr(train_demo_detector, "from_scratch", lambda architecture, seed: model)
+    monkeypatch.setattr(train_demo_detector.checkpoint, "save", lambda model, path, overwrite: path.mkdir())
+    steps = ("--steps", 3, "--degraded-steps", 3, "--decoder-steps", 2, "--batch-size", 4)
+
+    def run(out: Path) -> None:
+        arguments = ["train_demo_detector.py", "--photographs", photographs, "--out", out, *steps]
+        with mock.patch.object(sys, "argv", list(map(str, arguments))), jax.numpy_dtype_promotion("standard"):
+            train_demo_detector.main()
+
+    return run
+
+
+def test_the_script_killed_and_run_again_is_not_killed(small_script, tmp_path):
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    small_script(whole)
+    with (
+        mock.patch.object(train_demo_detector.Progress, "__call__", side_effect=[None] * 6 + [KeyboardInterrupt]),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        small_script(part)
+    assert (part / "work" / "detector.npz").exists()
+    assert not (part / "detector").exists()
+    small_script(part)
+    first, second = (dict(np.load(out / "work" / "detector.npz")) for out in (whole, part))
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    figures = [json.loads((out / "figures.json").read_text()) for out in (whole, part)]
+    assert figures[0]["held_out"].keys() == set(demo_decoders.KINDS)
+    assert figures[0]["held_out"] == figures[1]["held_out"]
+    assert figures[0]["trivial"] == figures[1]["trivial"]
+    shipped = sorted(path.relative_to(whole / "images").as_posix() for path in whole.glob("images/*/*/*.png"))
+    assert len(shipped) == len(demo_decoders.KINDS) * 2 * 2
+    for kind in demo_decoders.KINDS:
+        names = [{path.name for path in (whole / "images" / kind / label).iterdir()} for label in ("0_real", "1_fake")]
+        assert names[0] == names[1], "a fake is shipped with what it was made of"
+    assert "Not measured." in (whole / "MODEL_CARD.md").read_text()
