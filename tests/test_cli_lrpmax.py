@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from unittest import mock
 
+import jax
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -196,16 +197,20 @@ def test_the_second_run_gives_the_same_bytes(whole, images, ranking, tmp_path):
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
-    devices, original = set(), tffjax.lrpmax_rows.put
+    devices, original = {"images": set(), "crops": set()}, tffjax.lrpmax_rows.put
 
-    def put(batch):
-        placed = original(batch)
-        devices.add(len(placed.sharding.device_set))
-        return placed
+    def recorded(what):
+        def put(batch):
+            placed = original(batch)
+            devices[what] |= {len(array.sharding.device_set) for array in jax.tree.leaves(placed)}
+            return placed
 
-    monkeypatch.setattr(tffjax.lrpmax_rows, "put", put)
+        return put
+
+    monkeypatch.setattr(tffjax.lrpmax_rows, "put", recorded("images"))
+    monkeypatch.setattr(tffjax.lrpmax, "put", recorded("crops"))
     done("lrpmax", *small(images, ranking), "--out", tmp_path / "run")
-    assert devices == {2}
+    assert devices == {"images": {2}, "crops": {2}}
 
 
 # Going on

@@ -246,7 +246,7 @@ def test_nothing_is_compiled_for_other_channels_positions_and_counts():
     sites = sites_of(model, 24, 24)
     gates = maxima(model, images, ("head",)).gates
     plans = ways(model, (24, 24), ("stem", "project"), pixels=2**11)
-    assert [plans[0].crops_at_once(site) for site in ("stem", "project")] == [(227, 29), (9, 2)]
+    assert [plans[0].crops_at_once(site) for site in ("stem", "project")] == [(228, 30), (10, 2)]  # even: two devices
 
     def run(seed, count):
         rng = np.random.default_rng(seed)
@@ -332,10 +332,10 @@ def test_plans_of_the_published_lists(monkeypatch):
     how = plan(model, (256, 256), neurons)
     assert tuple(how.cones) == ("conv1", "layer2.3.conv2")
     assert how.full == ("layer3.5.conv3", "layer4.1.conv2", "layer4.2.conv1")
-    assert (how.lanes, how.images_at_once) == (32, 1)
+    assert (how.lanes, how.images_at_once) == (32, 2)  # one for each device
     monkeypatch.setattr(lrpmax, "on_cpu", lambda: False)
     how = plan(model, (256, 256), neurons)
-    assert (how.lanes, how.images_at_once) == (11, 5)  # 21 neurons in two passes
+    assert (how.lanes, how.images_at_once) == (11, 6)  # 21 neurons in two passes
 
 
 def test_where_gates_receive_relevance_neurons_behind_them_are_explained_in_full():

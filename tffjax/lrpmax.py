@@ -33,6 +33,7 @@ from tffjax.maxima import maxima
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.patches import patch_boxes
+from tffjax.placement import put
 from tffjax.rankings import Channel, check_channels, parse_key
 from tffjax.receptive_field import Cone, cones_of
 from tffjax.tracing import Layer, layers_of
@@ -106,15 +107,15 @@ class Plan:
     layers: tuple[Layer, ...]
 
     def crops_at_once(self, site: str) -> tuple[int, int]:
-        """How many crops of a site make a batch, and how many a small one."""
+        """How many crops of a site make a batch, and how many a small one; the devices share either equally."""
         most = min(max(self.pixels // self.cones[site].field.area, 1), _MOST_CROPS)
-        return most, -(-most // _FEW)
+        return _for_each_device(most), _for_each_device(-(-most // _FEW))
 
     @property
     def images_at_once(self) -> int:
-        """How many images make a batch of full passes."""
+        """How many images make a batch of full passes, which the devices share equally."""
         at_once = 1 if on_cpu() else self.lanes
-        return max(self.pixels // (math.prod(self.size) * at_once), 1)
+        return _for_each_device(max(self.pixels // (math.prod(self.size) * at_once), 1))
 
 
 def lrp_max(
@@ -250,19 +251,13 @@ def _maps_on_crops(
     maps = [np.zeros((0, *lengths), images.dtype)]
     for chunk in _chunks(len(starts), *plan.crops_at_once(site)):
         image = neurons.images[chunk]
-        maps.append(
-            _on_crops(
-                model,
-                images[image[:, None, None], rows[chunk, :, None], columns[chunk, None, :]],
-                neurons.channels[chunk].astype(np.int32),
-                neurons.positions[chunk].astype(np.int32),
-                {name: gates[name][image] for name in cone.gates},
-                site,
-                cone,
-                plan.composite,
-                plan.layers,
-            )
+        crops = (
+            images[image[:, None, None], rows[chunk, :, None], columns[chunk, None, :]],
+            neurons.channels[chunk].astype(np.int32),
+            neurons.positions[chunk].astype(np.int32),
+            {name: gates[name][image] for name in cone.gates},
         )
+        maps.append(_on_crops(model, *put(crops), site, cone, plan.composite, plan.layers))
     return _inside(np.concatenate(maps)[: len(starts)], starts, plan.size)
 
 
@@ -295,16 +290,13 @@ def _maps_in_full(model: Model, plan: Plan, images: np.ndarray, neurons: dict[st
     maps = np.zeros((len(numbers), *plan.size), images.dtype)
     for chunk in _chunks(len(tasks), plan.images_at_once):
         task = tasks[chunk]
-        found = _in_full(
-            model,
+        starts = (
             images[together.images[task[:, 0]]],
             np.where(task < 0, -1, numbers[task]).astype(np.int32),
             together.channels[task].astype(np.int32),
             together.positions[task].astype(np.int32),
-            plan.full,
-            plan.composite,
-            plan.layers,
         )
+        found = _in_full(model, *put(starts), plan.full, plan.composite, plan.layers)
         maps[task[task >= 0]] = np.asarray(found)[task >= 0]
     parts = np.split(maps, np.cumsum(counts)[:-1])
     return {name: Maps(part, np.zeros((len(part), 2), int)) for name, part in zip(neurons, parts, strict=True)}
@@ -317,6 +309,12 @@ def _chunks(count: int, size: int, small: int | None = None) -> Iterator[np.ndar
         at_once = size if small is None or 4 * (count - start) > 3 * size else small
         yield np.minimum(np.arange(start, start + at_once), count - 1)
         start += at_once
+
+
+def _for_each_device(count: int) -> int:
+    """The next multiple of the number of devices of this process."""
+    devices = len(jax.local_devices())
+    return -(-count // devices) * devices
 
 
 _on_crops = Pass(crop_relevance, static_argnames=("site", "cone", "composite", "layers"))
