@@ -349,6 +349,19 @@ def test_the_same_runs_give_the_same_bytes(runs, page, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
 
+def test_notes_end_the_overview(runs, tmp_path):
+    notes = tmp_path / "notes.md"
+    notes.write_text("# Found\n\n**Yes.**\n\n- one <b>\n- two\n\nThe end.\n")
+    done("report", runs["rank"], "--notes", notes, "--out", tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert (
+        "<h3>Found</h3><p><strong>Yes.</strong></p><ul><li>one &lt;b&gt;</li><li>two</li></ul><p>The end.</p>" in text
+    )
+    assert "The end." in Page(tmp_path / "r.html").of("overview")
+    notes.write_bytes(b"\xff\xfe\xff")
+    assert "--notes takes a text file" in refused("report", runs["rank"], "--notes", notes, "--out", tmp_path / "no")
+
+
 def test_several_runs_of_a_kind(runs, tmp_path):
     """Each has its curves; of several LRP-max runs the last is shown, which is said."""
     for name in ("dropout", "lrpmax"):

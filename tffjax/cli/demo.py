@@ -119,8 +119,7 @@ def demo(out: Path, dry_run: bool, overwrite: bool, quiet: bool) -> None:
         return
     try:
         _begin(out, record, overwrite)
-        _run_all(talk, study, out, began)
-        found = write_findings(study, out)
+        found = _run_all(talk, study, out, began)
     except (click.Abort, KeyboardInterrupt):
         raise _interrupted(out) from None
     except InputError as error:
@@ -155,7 +154,8 @@ def steps(study: Embedded, out: Path, k: int | None) -> list[Step]:
     made = [Step(command, arguments[command], out / command) for command in arguments]
     # predict's results are in those of dropout, which a report shows
     shown = [str(step.out) for step in made if step.command != "predict"]
-    return [*made, Step("report", (*shown, "--overwrite"), out / "report.html")]
+    notes = ("--notes", str(out / "findings.md"))
+    return [*made, Step("report", (*shown, *notes, "--overwrite"), out / "report.html")]
 
 
 def found_k(out: Path) -> int | None:
@@ -222,10 +222,13 @@ def _begin(out: Path, record: dict[str, Any], overwrite: bool) -> None:
     (out / runs.MARKER).touch()  # last: until then --overwrite does not touch the folder
 
 
-def _run_all(talk: Talk, study: Embedded, out: Path, began: float) -> None:
+def _run_all(talk: Talk, study: Embedded, out: Path, began: float) -> tuple[Finding, ...]:
     count, anything = len(COMMANDS), False
+    found: tuple[Finding, ...] = ()
     for number in range(count):
         step = steps(study, out, found_k(out))[number]
+        if step.command == "report":
+            found = write_findings(study, out)
         if step.done and not (step.command == "report" and anything):
             talk.say(f"step {number + 1} of {count}: {_done(step)}")
             continue
@@ -233,6 +236,7 @@ def _run_all(talk: Talk, study: Embedded, out: Path, began: float) -> None:
         heading = f"\nstep {number + 1} of {count} ({_clock(began)}): {QUESTIONS[step.command]}"
         talk.say(Text(f"{heading}\n{_typed(step.line())}", style="bold"))
         _call(*step.line(), *(["--quiet"] if talk.results.quiet else []))
+    return found
 
 
 def _call(command: str, *arguments: str) -> None:

@@ -13,9 +13,10 @@ from tffjax.report import read_sources, report_page
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
+@click.option("--notes", type=click.Path(path_type=Path), help="Text of yours (Markdown) for the overview.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 @quiet_option
-def report(runs: tuple[Path, ...], out: Path, overwrite: bool, quiet: bool) -> None:
+def report(runs: tuple[Path, ...], out: Path, notes: Path | None, overwrite: bool, quiet: bool) -> None:
     """Turn run directories of one network into a report: a single HTML file that opens without a server or network.
 
     RUN are finished runs of rank, dropout, find-k, lrpmax and color, any of them, and folders of `tffjax heatmap`. Of
@@ -27,15 +28,20 @@ def report(runs: tuple[Path, ...], out: Path, overwrite: bool, quiet: bool) -> N
     \b
     Example:
       tffjax report rank dropout k patches color --out report.html
+      tffjax report rank dropout --notes findings.md --out report.html
     """
     talk = Talk(quiet)
     if out.is_dir():
         raise InputError(f"{out} is a folder; give the name of a file, such as {out / 'report.html'}")
     if out.exists() and not overwrite:
         raise InputError(f"{out} is there already; choose another name or pass --overwrite")
+    try:
+        text = notes.read_text(encoding="utf-8") if notes else ""
+    except UnicodeDecodeError:
+        raise InputError(f"{notes} is no text in UTF-8; --notes takes a text file") from None
     sources = read_sources(runs)
     with talk.busy("making the report"):
-        page = report_page(sources)
+        page = report_page(sources, text)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(out) as temporary:
         temporary.write_text(page, encoding="utf-8")

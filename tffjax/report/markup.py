@@ -65,6 +65,26 @@ def card(title: str, number: str, sentence: str) -> Html:
     return tag("article", tag("h3", title), tag("p", number, class_="big"), tag("p", sentence), class_="card")
 
 
+def prose(text: str) -> Html:
+    """Markdown of headings, bullets and lines, one paragraph each (bold ones whole); anything else is plain text."""
+    found: list[Html] = []
+    bullets: list[Html] = []
+    for line in [*text.splitlines(), ""]:
+        if line.startswith("- "):
+            bullets.append(tag("li", line[2:]))
+            continue
+        if bullets:
+            found.append(tag("ul", *bullets))
+            bullets = []
+        if line.startswith("#"):
+            found.append(tag("h3", line.lstrip("# ")))
+        elif line.startswith("**") and line.endswith("**"):
+            found.append(tag("p", tag("strong", line.strip("*"))))
+        elif line.strip():
+            found.append(tag("p", line))
+    return join(found)
+
+
 def details(summary: str, *children: object) -> Html:
     """Something that opens."""
     return tag("details", tag("summary", summary), *children)

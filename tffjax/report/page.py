@@ -12,7 +12,7 @@ from tffjax import __version__
 from tffjax.report.color import color_part
 from tffjax.report.dropout import dropout_part, find_k_part
 from tffjax.report.heatmaps import heatmap_part
-from tffjax.report.markup import DASH, Html, Part, details, join, tag
+from tffjax.report.markup import DASH, Html, Part, details, join, prose, tag
 from tffjax.report.patches import patches_part
 from tffjax.report.ranking import omega_by_generator, rank_part
 from tffjax.report.sources import HEATMAP, Source
@@ -32,8 +32,8 @@ SECTIONS = {
 _ONCE = ("lrpmax", "color")  # a channel page has room for one run of each
 
 
-def report_page(sources: Sequence[Source]) -> str:
-    """One self-contained HTML page; the same runs give the same text.
+def report_page(sources: Sequence[Source], notes: str = "") -> str:
+    """One self-contained HTML page; the same runs give the same text. `notes` (Markdown) end its overview.
 
     Runs of one kind follow each other in its section. A channel's page shows the last LRP-max run and the last color
     run.
@@ -56,7 +56,7 @@ def report_page(sources: Sequence[Source]) -> str:
     data["channels"] = keys
     ranks = [source for source in sources if source.command == "rank"]
     data["omega"] = [{"run": source.name, "channels": omega_by_generator(source, keys)} for source in ranks]
-    bodies = _bodies(sources, parts)
+    bodies = _bodies(sources, parts, notes)
     return _assemble(_title(sources), bodies, data, images)
 
 
@@ -77,9 +77,9 @@ def _title(sources: Sequence[Source]) -> str:
     return f"Forensic features of {cards[0]['source'] or cards[0]['architecture']}"
 
 
-def _bodies(sources: Sequence[Source], parts: Sequence[Part]) -> dict[str, Html]:
+def _bodies(sources: Sequence[Source], parts: Sequence[Part], notes: str) -> dict[str, Html]:
     """Id of every section that has something to show -> what."""
-    bodies = {"overview": _overview(sources, parts)}
+    bodies = {"overview": join([_overview(sources, parts), prose(notes)])}
     for section in SECTIONS:
         own = [part.body for part in parts if part.section == section]
         if section == "ranking" and own:
