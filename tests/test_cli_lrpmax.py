@@ -239,7 +239,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
 
 
 @pytest.mark.parametrize(
-    "where", [studies.slow("gather_skipped"), "work_list", studies.slow("read_parts"), "write_results"]
+    "where", [studies.slow("gather_skipped"), "work_list", studies.slow("map_parts"), "write_results"]
 )
 def test_a_run_interrupted_between_passes_goes_on(where, images, ranking, whole_tables, unplotted, tmp_path):
     run = tmp_path / "run"

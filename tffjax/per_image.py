@@ -1,12 +1,14 @@
 """Rows of any number of images in Parquet parts of a fixed length: interrupted or not, the files are the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet
+from jaxtyping import Int
 
 from tffjax.data import Batch
 from tffjax.errors import InputError
@@ -102,3 +104,22 @@ def read_parts(folder: Path) -> pa.Table:
     """The rows of all processes, by the column `index`."""
     tables = [pyarrow.parquet.read_table(path) for path in sorted(folder.glob("part-*.parquet"))]
     return pa.concat_tables(tables).sort_by("index")
+
+
+def map_parts(folder: Path) -> pa.Table:
+    """The rows of all processes, part by part, for rows that are too many for the memory.
+
+    They are copied to one file in the folder, and the table is that file mapped into memory.
+    """
+    path, parts = folder / "all.arrow", sorted(folder.glob("part-*.parquet"))
+    schema = pyarrow.parquet.read_schema(parts[0])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        for part in parts:
+            writer.write_table(pyarrow.parquet.read_table(part))
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def rows_in_order(rows: pa.Table, order: Int[np.ndarray, " n"], length: int = ROWS_PER_PART) -> Iterator[pa.Table]:
+    """The rows in this order, `length` at a time: only so many are ever copied."""
+    for start in range(0, len(order), length):
+        yield pa.concat_tables([rows.slice(i, 1) for i in order[start : start + length].tolist()]).combine_chunks()

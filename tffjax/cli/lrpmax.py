@@ -20,7 +20,7 @@ from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
 from tffjax.lrpmax_rows import SCHEMA, Explainer, Tops, work_list
 from tffjax.models import canonize
-from tffjax.per_image import PartWriter, Rows, read_parts
+from tffjax.per_image import PartWriter, Rows, map_parts
 from tffjax.runs import Run
 
 ROWS_PER_PART = 256
@@ -97,7 +97,7 @@ def lrpmax(context: click.Context, **given: Any) -> None:
             raise InputError(f"none of the {label} images could be read: {next(iter(skipped.values()))}")
         _explain(job, run, explainer, tasks)
         if asked.process.index == 0:
-            rows = read_parts(run.work / "parts")
+            rows = map_parts(run.work / "parts")
             with run.finish({"explained": len(rows), "skipped": len(skipped)}, asked.process.count) as folder:
                 write_results(job, rows, channels, skipped, folder)
             talk.say(f"{len(rows)} neurons explained, {len(skipped)} images skipped; results in {run.path}")

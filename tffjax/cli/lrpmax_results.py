@@ -2,17 +2,20 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
 from PIL import Image
 
 from tffjax.cli.study import Job, write_skipped
 from tffjax.figures import save_figure
 from tffjax.lrpmax_figures import collage, patch_cell, place_cell
-from tffjax.lrpmax_rows import INDEX
+from tffjax.lrpmax_rows import INDEX, SCHEMA
+from tffjax.per_image import rows_in_order
 from tffjax.preprocessing import decode
 from tffjax.rankings import Channel
 from tffjax.tables import write_table
@@ -22,19 +25,23 @@ SHOWN = 4
 
 
 def write_results(job: Job, rows: pa.Table, channels: Sequence[Channel], skipped: dict[int, str], folder: Path) -> None:
-    """Everything but run.json, from the rows of all processes."""
-    order = {channel.key: number for number, channel in enumerate(channels)}
-    number = pa.array([order[key] for key in rows["key"].to_pylist()])
+    """Everything but run.json, from the rows of all processes; maps and patches are never all in memory."""
+    numbers = {channel.key: number for number, channel in enumerate(channels)}
+    number = pa.array([numbers[key] for key in rows["key"].to_pylist()])
     by = [(name, "ascending") for name in ("number", "generator", "rank")]
-    rows = rows.append_column("number", number).sort_by(by)
-    index = rows.select([name for name in INDEX.names if name != "index"])
-    write_table(index, folder / "index.parquet")
-    write_table(index, folder / "index.csv")
-    maps = [name for name in rows.column_names if name.startswith("map")]
-    write_table(rows.select(["key", "generator", "rank", "path", *maps]), folder / "maps.parquet")
+    index = rows.select(INDEX.names).append_column("number", number)
+    order = pyarrow.compute.sort_indices(index, by).to_numpy().astype(np.int64)
+    index = index.take(order)
+    shown = index.select([name for name in INDEX.names if name != "index"])
+    write_table(shown, folder / "index.parquet")
+    write_table(shown, folder / "index.csv")
+    maps = rows.select(["key", "generator", "rank", "path", *(name for name in SCHEMA.names if name.startswith("map"))])
+    with pyarrow.parquet.ParquetWriter(folder / "maps.parquet", maps.schema) as writer:
+        for some in rows_in_order(maps, order):
+            writer.write_table(some)
     write_skipped(job, skipped, folder)
-    cells = _cells(job, rows, folder / "patches")
-    generators = sorted(set(rows["generator"].to_pylist()))
+    cells = _cells(job, index, rows_in_order(rows.select(["patch"]), order), folder / "patches")
+    generators = sorted(set(index["generator"].to_pylist()))
     for kind, what in (("patches", "what each channel looks at"), ("places", "where its patches are")):
         for page, start in enumerate(range(0, len(channels), PAGE), start=1):
             some = channels[start : start + PAGE]
@@ -46,18 +53,20 @@ def write_results(job: Job, rows: pa.Table, channels: Sequence[Channel], skipped
                 save_figure(collage(grid, names, columns, title), folder / f"{kind}_{page}")
 
 
-def _cells(job: Job, rows: pa.Table, folder: Path) -> dict[str, dict[tuple[str, str], list[np.ndarray]]]:
+def _cells(
+    job: Job, index: pa.Table, patches: Iterable[pa.Table], folder: Path
+) -> dict[str, dict[tuple[str, str], list[np.ndarray]]]:
     """Write all patches as PNG files; the pictures of the best ones for the collages."""
     cells: dict[str, dict[tuple[str, str], list[np.ndarray]]] = {"patches": {}, "places": {}}
-    small = rows.select([name for name in rows.column_names if name != "map"])
-    for row in (row for batch in small.to_batches(1024) for row in batch.to_pylist()):
+    pngs = (png for some in patches for png in some["patch"].to_pylist())
+    for row, png in zip(index.to_pylist(), pngs, strict=True):
         place = row["key"], row["generator"]
         name = f"{row['number'] + 1:03d}_{re.sub(r'[^A-Za-z0-9.]+', '_', row['key']).strip('_')}"
         path = folder / name / f"{row['generator'] or 'all'}_{row['rank']:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(row["patch"])
+        path.write_bytes(png)
         if row["rank"] <= SHOWN and row["value"] > 0:
-            patch = np.asarray(Image.open(io.BytesIO(row["patch"])).convert("RGB"))
+            patch = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
             cells["patches"].setdefault(place, []).append(patch_cell(patch))
             image = job.transform(decode(job.files[row["index"]].path))
             box = np.array([row["top"], row["bottom"], row["left"], row["right"]])
