@@ -90,7 +90,7 @@ def heatmap(
         for name, image, found in _heatmaps(talk, groups, {METHODS[method]: explain[method] for method in methods}):
             logits = next(iter(found.values())).logits[0]
             pixels = denormalize(image, model.card.normalization)[0]
-            title = f"{Path(name).name}: {_decision(model, logits, output, negative)}"
+            title = f"{_shown(name)}: {_decision(model, logits, output, negative)}"
             maps = {method: heatmap.heat[0] for method, heatmap in found.items()}
             explained.append(_Explained(name, pixels, logits, maps, title))
             label = _label(len(explained) - 1, name)
@@ -129,6 +129,12 @@ def _heatmaps(
                 found = {method: explain(jnp.asarray(image)) for method, explain in methods.items()}
                 found = {method: Heatmap(*map(np.asarray, heatmap)) for method, heatmap in found.items()}
             yield name, image, found
+
+
+def _shown(name: str) -> str:
+    """The name of the file, after generator and label where folders give them: a fake may be named as its real."""
+    path = Path(name)
+    return "/".join(path.parts[-3:]) if path.parent.name in ("0_real", "1_fake") else path.name
 
 
 def _label(number: int, name: str) -> str:
