@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from demo_data import Photograph
+from demo_data import PHOTOGRAPHS, Photograph
 from demo_decoders import KINDS, TRAINED_ON
 
 _LINKS = {
@@ -19,7 +19,8 @@ From Debian's `mate-backgrounds` 1.26.0 (`mate/`), `plasma-workspace-wallpapers`
 scikit-image 0.26 (`skimage/`). Authors and licenses are those that the packages' copyright files, the wallpapers' own
 metadata and scikit-image's documentation state. The photographs were shrunk, cropped and redrawn. The sample images
 shipped with the detector come only from photographs in the public domain or under CC0; the others were used for
-training, validation and scoring.
+training, validation and scoring, and what was redrawn was redrawn by decoders trained on them. What this project
+made (weights, redrawing) has the license of tffjax; nothing here changes the licenses of the photographs.
 
 {photographs}
 """
@@ -32,11 +33,14 @@ same crops redrawn by a small convolutional autoencoder, whose decoder up-sample
 three other decoders ({unseen}) it has never seen. It exists to show what tffjax does, on any machine and offline.
 **It is no detector of real forgeries**, see the last table.
 
-Photographs are split before they are cropped: {train} crops for training, {validation} for validation, {test} held
-out, 128x128 pixels, each also redrawn. Real and fake have the same history: shrunk, cut, rounded to 8 bits, saved as
-PNG; the fakes pass the autoencoder in between. Gray photographs are left out. In the last part of the training, there
-alone, photographs are blurred and compressed more than fakes: a detector that is trained without this takes an image
-for a fake where fine detail is missing, rather than where there are traces of the decoder.
+Photographs are split before they are cropped: {train} crops of {train_photographs} photographs for training,
+{validation} of {validation_photographs} for validation, {test} of {test_photographs} held out (so few that crops are
+far from independent; one is a star field, one a retina), 128x128 pixels, each also redrawn. Real and fake have the same
+history: shrunk, cut, rounded to 8 bits, saved as PNG; the fakes pass the autoencoder in between. Gray photographs are
+left out. In the last part of the training, there alone, photographs are blurred and compressed more than fakes: a
+detector that is trained without this takes an image for a fake where fine detail is missing, rather than where there
+are traces of the decoder. The detector's kernels are rounded to float16. `images/` has held-out crops of photographs in
+the public domain or under CC0, and what each decoder made of them.
 
 ## Held-out photographs
 
@@ -44,7 +48,7 @@ Accuracies in percent, at 0.5 and at the threshold calibrated on the same images
 
 {held_out}
 
-## What gives the label away without a detector
+{other}## What gives the label away without a detector
 
 Accuracy in percent of a logistic regression on a few numbers of each held-out image, on photographs that it was not
 fitted to; 50 is chance. `decoder grid`, steps between pixels that repeat every 4 pixels, is the decoders' own trace
@@ -64,6 +68,15 @@ CycleGAN, pix2pix and StyleGAN2 with their real counterparts, 256x256 pixels, lo
 """
 
 
+_OTHER = """\
+The same with seed {seed}, that is with other crops, decoders, first weights and batches; how far the two tables are
+apart is how far a run of the script may be from the shipped detector.
+
+{held_out}
+
+"""
+
+
 def credits(photographs: Sequence[Photograph]) -> str:
     """CREDITS.md: every photograph with author, license and use."""
     head = ("photograph", "author", "license", "split")
@@ -71,15 +84,17 @@ def credits(photographs: Sequence[Photograph]) -> str:
     return _CREDITS.format(photographs=_table(head, rows))
 
 
-def model_card(figures: dict[str, Any]) -> str:
-    """MODEL_CARD.md from what `train_demo_detector.py` measured."""
+def model_card(figures: dict[str, Any], other: dict[str, Any] | None = None) -> str:
+    """MODEL_CARD.md from what `train_demo_detector.py` measured, and beside it what it measured with another seed."""
     trivial = figures["trivial"]
     names = list(next(iter(trivial.values())))
     return _MODEL_CARD.format(
         **figures["crops"],
+        **{f"{split}_photographs": sum(photo.split == split for photo in PHOTOGRAPHS) for split in figures["crops"]},
         seen=TRAINED_ON,
         unseen=", ".join(kind for kind in KINDS if kind != TRAINED_ON),
         held_out=_scores(figures["held_out"]),
+        other=_OTHER.format(seed=other["options"]["seed"], held_out=_scores(other["held_out"])) if other else "",
         trivial=_table(
             ("decoder", *names),
             [

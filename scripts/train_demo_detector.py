@@ -24,6 +24,7 @@ import functools
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,6 +93,7 @@ SAVE_EVERY = 200
 
 def main() -> None:
     options = parser().parse_args()
+    other = json.loads(options.other.read_text()) if options.other else None
     work: Path = options.out / "work"
     work.mkdir(parents=True, exist_ok=True)
     folders = [*options.photographs, Path(skimage.__file__).parent]
@@ -113,8 +115,8 @@ def main() -> None:
     write_samples(crops["test"], work, options.out / "images")
     (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     (options.out / "CREDITS.md").write_text(credits(demo_data.PHOTOGRAPHS))
-    (options.out / "MODEL_CARD.md").write_text(model_card(figures))
-    print(model_card(figures))
+    (options.out / "MODEL_CARD.md").write_text(model_card(figures, other))
+    print(model_card(figures, other))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -125,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
         "--real-world", type=Path, nargs="*", help="folders of real generators, to score the detector on"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--other", type=Path, help="figures.json of a run with another seed, for the model card")
     parser.add_argument("--decoder-steps", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=3000, help="of the detector, on plain pairs")
     parser.add_argument("--degraded-steps", type=int, default=800, help="then, on degraded photographs")
@@ -278,6 +281,7 @@ def _forward() -> Callable[..., jax.Array]:
 
 def write_samples(crops: demo_data.Crops, work: Path, out: Path) -> None:
     """Copy `SAMPLES` held-out crops and what was made of them, other crops for every kind."""
+    shutil.rmtree(out, ignore_errors=True)
     free = [i for i, owner in enumerate(crops.photograph) if demo_data.PHOTOGRAPHS[owner].license in FREE]
     for number, kind in enumerate(demo_decoders.KINDS):
         chosen = free[number :: len(demo_decoders.KINDS)]

@@ -54,6 +54,9 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / "weights", variables)
+        committed = temporary / "weights" / "commit_success.txt"
+        if committed.exists():  # Orbax writes the path of this machine into it
+            committed.write_text("Checkpoint commit was successful.\n", encoding="utf-8")
         (temporary / "card.json").write_text(card.to_json(), encoding="utf-8")
         (temporary / "files.json").write_text(json.dumps(_hashes(temporary / "weights"), indent=1), encoding="utf-8")
         replace_folder(temporary, path)

@@ -33,7 +33,7 @@ from tffjax.maxima import maxima
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.patches import patch_boxes
-from tffjax.placement import put
+from tffjax.placement import put, put_model
 from tffjax.rankings import Channel, check_channels, parse_key
 from tffjax.receptive_field import Cone, cones_of
 from tffjax.tracing import Layer, layers_of
@@ -135,7 +135,8 @@ def lrp_max(
         model: network with float32 or float64 weights.
         images: normalized images of the same type.
         channels: of any sites, as channels or as keys such as `layer1.0.conv1.#63(T=64)`.
-        composite: a name (see `tffjax.explain.composite_of`) or a `Composite`.
+        composite: a name (see `tffjax.explain.composite_of`) or a `Composite`, of rules that are linear in the
+            relevance.
 
     Raises:
         InputError: the types do not fit, or there is no such channel or composite.
@@ -231,7 +232,7 @@ def neuron_maps(
     Returns:
         site -> maps in the order of its neurons, with crops that lie inside the image.
     """
-    model, images = canonize(model), np.asarray(images)
+    model, images = put_model(canonize(model), len(jax.local_devices())), np.asarray(images)
     gates = {name: np.asarray(gate) for name, gate in gates.items()}
     on_crops = [site for site in neurons if site in plan.cones]
     found = {site: _maps_on_crops(model, plan, images, neurons[site], gates, site) for site in on_crops}

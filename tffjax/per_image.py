@@ -106,20 +106,19 @@ def read_parts(folder: Path) -> pa.Table:
     return pa.concat_tables(tables).sort_by("index")
 
 
-def map_parts(folder: Path) -> pa.Table:
+def map_parts(folder: Path, schema: pa.Schema) -> pa.Table:
     """The rows of all processes, part by part, for rows that are too many for the memory.
 
     They are copied to one file in the folder, and the table is that file mapped into memory.
     """
-    path, parts = folder / "all.arrow", sorted(folder.glob("part-*.parquet"))
-    schema = pyarrow.parquet.read_schema(parts[0])
+    path = folder / "all.arrow"
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        for part in parts:
-            writer.write_table(pyarrow.parquet.read_table(part))
+        for part in sorted(folder.glob("part-*.parquet")):
+            writer.write_table(pyarrow.parquet.read_table(part, schema=schema))
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
-def rows_in_order(rows: pa.Table, order: Int[np.ndarray, " n"], length: int = ROWS_PER_PART) -> Iterator[pa.Table]:
+def rows_in_order(rows: pa.Table, order: Int[np.ndarray, " n"], length: int = 64) -> Iterator[pa.Table]:
     """The rows in this order, `length` at a time: only so many are ever copied."""
     for start in range(0, len(order), length):
         yield pa.concat_tables([rows.slice(i, 1) for i in order[start : start + length].tolist()]).combine_chunks()

@@ -179,11 +179,11 @@ def write_findings(study: Embedded, out: Path) -> tuple[Finding, ...]:
     k = switched.arguments["ks"][0]
     found = findings(switched.table("draws.csv"), colored.table("tests.csv"), k, study.seen)
     how = (
-        f"k = {k} is the smallest that breaks detection on {study.seen}, found on the same images: that the top "
-        "channels do so there follows from this choice; the questions are whether random ones do too, and whether it "
-        "transfers."
+        f"k = {k} is the smallest for which {searched.results['criterion']}. It was found on the images of "
+        f"{study.seen} that are scored here, so that the top channels do damage there follows from this choice; "
+        "the questions are whether random ones do too, and whether it transfers."
         if searched.results["k"]
-        else f"No k up to {LARGEST_K} breaks detection on {study.seen}, so k = {k} is the paper's."
+        else f"No k up to {LARGEST_K} does enough damage on {study.seen}, so k = {k} is the paper's."
     )
     few = "There are few images of each kind: one found more or less moves an accuracy by some percentage points."
     about = f"{how} Channels were ranked on {study.seen}. {few}"
@@ -214,6 +214,8 @@ def _check(out: Path, record: dict[str, Any], overwrite: bool) -> None:
 def _begin(out: Path, record: dict[str, Any], overwrite: bool) -> None:
     """Make the folder, or find it; `overwrite` empties it."""
     out.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        (out / RECORD).unlink(missing_ok=True)  # first: what is left of a half-emptied folder is not gone on with
     for old in out.iterdir() if overwrite else ():
         if old.name != runs.MARKER:
             shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
@@ -223,16 +225,16 @@ def _begin(out: Path, record: dict[str, Any], overwrite: bool) -> None:
 
 
 def _run_all(talk: Talk, study: Embedded, out: Path, began: float) -> tuple[Finding, ...]:
-    count, anything = len(COMMANDS), False
+    count = len(COMMANDS)
     found: tuple[Finding, ...] = ()
     for number in range(count):
         step = steps(study, out, found_k(out))[number]
         if step.command == "report":
             found = write_findings(study, out)
-        if step.done and not (step.command == "report" and anything):
+        if step.done:
             talk.say(f"step {number + 1} of {count}: {_done(step)}")
             continue
-        anything = True
+        (out / "report.html").unlink(missing_ok=True)  # it is of other results
         heading = f"\nstep {number + 1} of {count} ({_clock(began)}): {QUESTIONS[step.command]}"
         talk.say(Text(f"{heading}\n{_typed(step.line())}", style="bold"))
         _call(*step.line(), *(["--quiet"] if talk.results.quiet else []))

@@ -95,9 +95,9 @@ def lrpmax(context: click.Context, **given: Any) -> None:
         tasks = work_list(tops.merged(asked.process))
         if not tasks:
             raise InputError(f"none of the {label} images could be read: {next(iter(skipped.values()))}")
-        _explain(job, run, explainer, tasks)
+        skipped |= gather_skipped(job, _explain(job, run, explainer, tasks))
         if asked.process.index == 0:
-            rows = map_parts(run.work / "parts")
+            rows = map_parts(run.work / "parts", SCHEMA)
             with run.finish({"explained": len(rows), "skipped": len(skipped)}, asked.process.count) as folder:
                 write_results(job, rows, channels, skipped, folder)
             talk.say(f"{len(rows)} neurons explained, {len(skipped)} images skipped; results in {run.path}")
@@ -119,8 +119,11 @@ def _signs(job: Job, batch: Batch) -> np.ndarray:
     return np.where(fake == (job.model.card.high_means == "fake"), 1, -1).astype(np.int32)
 
 
-def _explain(job: Job, run: Run, explainer: Explainer, tasks: dict[int, Any]) -> None:
-    """The second pass, over the images that have tasks; its rows are in RUN/work/parts."""
+def _explain(job: Job, run: Run, explainer: Explainer, tasks: dict[int, Any]) -> dict[int, str]:
+    """The second pass, over the images that have tasks; its rows are in RUN/work/parts.
+
+    Returns what it skipped, index of an image -> why.
+    """
     sizes = {shape: [tasks[index] for index in indices] for shape, indices in _by_size(job, sorted(tasks)).items()}
     plans = {shape: explainer.plan(shape, some) for shape, some in sizes.items()}
     writer = PartWriter(run.work / "parts", job.asked.process.index, SCHEMA, ROWS_PER_PART)
@@ -128,8 +131,9 @@ def _explain(job: Job, run: Run, explainer: Explainer, tasks: dict[int, Any]) ->
         explainer.rows, tasks=tasks, files=job.files, names=job.names, normalization=job.model.card.normalization
     )
     step = _compiling(job.talk, lambda batch: explainer.explain(batch, plans[batch.images.shape[1:3]], tasks))
-    go_through(_only(job, sorted(tasks)), run, "explaining them", step, Rows(writer, make), stage=1)
+    skipped = go_through(_only(job, sorted(tasks)), run, "explaining them", step, Rows(writer, make), stage=1)
     wait_for_all("rows written", job.asked.process)
+    return skipped
 
 
 def _only(job: Job, indices: Sequence[int]) -> Job:

@@ -13,7 +13,11 @@ from tffjax.report import read_sources, report_page
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN...")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="HTML file to write.")
-@click.option("--notes", type=click.Path(path_type=Path), help="Text of yours (Markdown) for the overview.")
+@click.option(
+    "--notes",
+    type=click.Path(path_type=Path),
+    help="Text of yours for the overview: headings (# ), bullets (- ), a paragraph a line.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there.")
 @quiet_option
 def report(runs: tuple[Path, ...], out: Path, notes: Path | None, overwrite: bool, quiet: bool) -> None:

@@ -76,7 +76,7 @@ def prose(text: str) -> Html:
         if bullets:
             found.append(tag("ul", *bullets))
             bullets = []
-        if line.startswith("#"):
+        if line.lstrip("#").startswith(" ") and line.startswith("#"):
             found.append(tag("h3", line.lstrip("# ")))
         elif line.startswith("**") and line.endswith("**"):
             found.append(tag("p", tag("strong", line.strip("*"))))
