@@ -393,6 +393,15 @@ def test_what_is_deleted_is_made_again_and_the_report_with_it(replaced, whole, t
     assert contents(out).keys() == {"demo.json", ".tffjax"}
 
 
+@pytest.mark.slow
+def test_what_a_killed_overwrite_left_is_not_gone_on_with(replaced, whole, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out)
+    with mock.patch.object(tffjax.cli.demo.shutil, "rmtree", side_effect=KeyboardInterrupt):
+        assert f"go on with: tffjax demo --out {out} --overwrite" in refused("demo", "--out", out, "--overwrite")
+    assert "--overwrite" in refused("demo", "--out", out)
+
+
 # The embedded detector itself
 
 

@@ -262,7 +262,8 @@ def _typed(line: Sequence[str]) -> str:
 
 
 def _interrupted(out: Path) -> InputError:
-    return InputError(f"interrupted; go on with: {shlex.join(['tffjax', 'demo', '--out', str(out)])}")
+    anew = [] if (out / RECORD).is_file() else ["--overwrite"]  # it was interrupted while the folder was emptied
+    return InputError(f"interrupted; go on with: {shlex.join(['tffjax', 'demo', '--out', str(out), *anew])}")
 
 
 def _json(record: dict[str, Any]) -> str:
