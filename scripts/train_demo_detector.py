@@ -43,6 +43,7 @@ from tffjax import checkpoint
 from tffjax.augmentations import Augmentation
 from tffjax.compilation import compiler_options
 from tffjax.data import LABELS, ImageFile, batches, find_images, plan
+from tffjax.files import replace_file
 from tffjax.metrics import score
 from tffjax.models import Model
 from tffjax.predictions import fake_probability, forward
@@ -306,10 +307,8 @@ class Progress:
 
 def save_arrays(path: Path, tree: Any) -> None:
     """Write the leaves of a pytree, whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as stream:
+    with replace_file(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, *map(np.asarray, jax.tree.leaves(tree)))
-    temporary.replace(path)
 
 
 def load_arrays(path: Path, like: Any) -> Any:

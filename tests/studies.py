@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -65,6 +66,20 @@ def make_images(folder: Path, generators=("biggan", "progan"), labels=("0_real",
     names = [f"{generator}/{label}/{i}" for generator in generators for label in labels for i in range(count)]
     for seed, name in enumerate(names):
         save_image(folder / f"{name}.png", seed)
+    return folder
+
+
+def sort_by_decision(folder: Path, unsorted: Path, generators: tuple[str, str], count: int) -> Path:
+    """`count` images of each label and generator, which the decisive network tells apart, and by no tie."""
+    make_images(unsorted, labels=("1_fake",), count=2 * count)
+    names = paths_of(unsorted)
+    logits = np.asarray(network("decisive")(inputs(unsorted, names)))[:, 0]
+    assert len(set(logits)) == 4 * count
+    for place, index in enumerate(np.argsort(logits)):
+        label = ("0_real", "1_fake")[place >= 2 * count]
+        target = folder / generators[place % 2] / label / f"{place:02d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(unsorted / names[index], target)
     return folder
 
 

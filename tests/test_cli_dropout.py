@@ -386,16 +386,8 @@ OTHERS = [key for key in studies.SHUFFLED if key.startswith("head") and key != D
 @pytest.fixture(scope="module")
 def told_apart(tmp_path_factory) -> Path:
     """Images that the decisive network tells apart."""
-    unsorted, folder = tmp_path_factory.mktemp("unsorted"), tmp_path_factory.mktemp("sorted")
-    studies.make_images(unsorted, labels=("1_fake",), count=4)
-    names = studies.paths_of(unsorted)
-    logits = np.asarray(studies.network("decisive")(studies.inputs(unsorted, names)))[:, 0]
-    assert len(set(logits)) == 8
-    for place, index in enumerate(np.argsort(logits)):
-        target = folder / ("biggan", "cyclegan")[place % 2] / ("0_real", "1_fake")[place >= 4] / f"{place}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(unsorted / names[index], target)
-    return folder
+    folder, unsorted = tmp_path_factory.mktemp("sorted"), tmp_path_factory.mktemp("unsorted")
+    return studies.sort_by_decision(folder, unsorted, ("biggan", "cyclegan"), 2)
 
 
 def find_k(told_apart: Path, folder: Path, keys, *options) -> tuple:

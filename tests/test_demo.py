@@ -205,15 +205,7 @@ def test_the_page_of_the_findings():
 def small(tmp_path_factory) -> Embedded:
     """A detector whose logit is one channel, and images of two generators that it tells apart."""
     folder, unsorted = tmp_path_factory.mktemp("embedded"), tmp_path_factory.mktemp("unsorted")
-    studies.make_images(unsorted, labels=("1_fake",), count=8)
-    names = studies.paths_of(unsorted)
-    logits = np.asarray(studies.network("decisive")(studies.inputs(unsorted, names)))[:, 0]
-    for place, index in enumerate(np.argsort(logits)):
-        target = (
-            folder / "images" / ("seen", "unseen")[place % 2] / ("0_real", "1_fake")[place >= 8] / f"{place:02d}.png"
-        )
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(unsorted / names[index], target)
+    studies.sort_by_decision(folder / "images", unsorted, ("seen", "unseen"), 4)
     (folder / "decisive").mkdir()
     (folder / "decisive" / "card.json").write_text(cases.B0_SAME.card().to_json())
     return Embedded(folder / "decisive", folder / "images", "seen")

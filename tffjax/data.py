@@ -6,6 +6,7 @@ Labels are 0 for real and 1 for fake (generated). Batches are NHWC.
 import collections
 import dataclasses
 import functools
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -121,6 +122,18 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> tuple[ImageFile, ...
             below = path.relative_to(root)
             found.setdefault(real / below, _describe(path, base, below.parts[:-1]))
     return tuple(found.values())
+
+
+def relative_names(files: Sequence[ImageFile]) -> tuple[str, ...]:
+    """Paths below the folder that is common to all, which identify images wherever that folder lies."""
+    common = Path(os.path.commonpath([file.path.absolute().parent for file in files]))
+    return tuple(file.path.absolute().relative_to(common).as_posix() for file in files)
+
+
+def fingerprint(files: Sequence[ImageFile], names: Sequence[str]) -> dict[str, Any]:
+    """What tells one list of images from another: how many, and a hash of `relative_names` and sizes in bytes."""
+    listing = "".join(f"{name}\0{file.path.stat().st_size}\n" for name, file in zip(names, files, strict=True))
+    return {"count": len(files), "sha256": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
 
 
 def other_extensions(paths: Iterable[str | os.PathLike[str]]) -> dict[str, int]:

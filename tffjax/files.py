@@ -1,9 +1,14 @@
-"""Writing single files whole or not at all; `tffjax.checkpoint.replace_folder` is the like for folders."""
+"""Names of files; single files written whole or not at all (`tffjax.checkpoint.replace_folder` does so for folders)."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def file_name(name: str) -> str:
+    """The name of something, such as an ablation, as part of a file's name."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from tffjax.maxima import maxima
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.patches import patch_boxes
-from tffjax.placement import put, put_model
+from tffjax.placement import for_each_device, put, put_model
 from tffjax.rankings import Channel, check_channels, parse_key
 from tffjax.receptive_field import Cone, cones_of
 from tffjax.tracing import Layer, layers_of
@@ -109,13 +109,13 @@ class Plan:
     def crops_at_once(self, site: str) -> tuple[int, int]:
         """How many crops of a site make a batch, and how many a small one; the devices share either equally."""
         most = min(max(self.pixels // self.cones[site].field.area, 1), _MOST_CROPS)
-        return _for_each_device(most), _for_each_device(-(-most // _FEW))
+        return for_each_device(most), for_each_device(-(-most // _FEW))
 
     @property
     def images_at_once(self) -> int:
         """How many images make a batch of full passes, which the devices share equally."""
         at_once = 1 if on_cpu() else self.lanes
-        return _for_each_device(max(self.pixels // (math.prod(self.size) * at_once), 1))
+        return for_each_device(max(self.pixels // (math.prod(self.size) * at_once), 1))
 
 
 def lrp_max(
@@ -232,7 +232,7 @@ def neuron_maps(
     Returns:
         site -> maps in the order of its neurons, with crops that lie inside the image.
     """
-    model, images = put_model(canonize(model), len(jax.local_devices())), np.asarray(images)
+    model, images = put_model(canonize(model), for_each_device(1)), np.asarray(images)
     gates = {name: np.asarray(gate) for name, gate in gates.items()}
     on_crops = [site for site in neurons if site in plan.cones]
     found = {site: _maps_on_crops(model, plan, images, neurons[site], gates, site) for site in on_crops}
@@ -310,12 +310,6 @@ def _chunks(count: int, size: int, small: int | None = None) -> Iterator[np.ndar
         at_once = size if small is None or 4 * (count - start) > 3 * size else small
         yield np.minimum(np.arange(start, start + at_once), count - 1)
         start += at_once
-
-
-def _for_each_device(count: int) -> int:
-    """The next multiple of the number of devices of this process."""
-    devices = len(jax.local_devices())
-    return -(-count // devices) * devices
 
 
 _on_crops = Pass(crop_relevance, static_argnames=("site", "cone", "composite", "layers"))

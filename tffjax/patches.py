@@ -1,4 +1,6 @@
-"""Patch boxes: the part of an image that an explanation points at (SPEC 5)."""
+"""Patches: the part of an image that an explanation points at (SPEC 5), and the files that hold them."""
+
+import re
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -40,6 +42,12 @@ def patch_boxes(
         boxes += np.repeat(places, 2, axis=1)
     boxes[~above.any(axis=(1, 2))] = (0, height, 0, width)
     return boxes
+
+
+def patch_file(number: int, key: str, generator: str, rank: int) -> str:
+    """Where below its folder the patch of the `number`th channel (from 1) in its `rank`th image of a generator lies."""
+    channel = re.sub(r"[^A-Za-z0-9.]+", "_", key).strip("_")
+    return f"{number:03d}_{channel}/{generator or 'all'}_{rank:02d}.png"
 
 
 def _extent(marked: np.ndarray) -> np.ndarray:

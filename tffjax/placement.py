@@ -20,6 +20,12 @@ def batch_sharding(batch_size: int) -> NamedSharding | None:
     return NamedSharding(Mesh(devices, ("batch",)), PartitionSpec("batch"))
 
 
+def for_each_device(count: int) -> int:
+    """The next multiple of the number of devices of this process: a batch size that spreads over all of them."""
+    devices = len(jax.local_devices())
+    return -(-count // devices) * devices
+
+
 def put(batch: Any) -> Any:
     """Arrays (n, ...), or a tree of them, placed as `batch_sharding` says for n."""
     return jax.device_put(batch, batch_sharding(len(jax.tree.leaves(batch)[0])))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tffjax.plot_style import BLACK, COLORS, WIDTH
+from tffjax.plot_style import BLACK, COLORS, WIDTH, label_axes
 from tffjax.training_state import Epoch
 
 
@@ -21,23 +21,20 @@ def training_curves(history: Sequence[Epoch]) -> Figure:
     losses.plot(epochs, [row.loss for row in history], color=COLORS[0], label="training (augmented)", **line)
     losses.plot(epochs, [row.validation_loss for row in history], color=COLORS[1], label="validation", **line)
     losses.set_yscale("log")
-    losses.set_ylabel("loss", fontsize=8)
+    label_axes(losses, "", "loss")
     scores.plot(epochs, [100 * row.accuracy for row in history], color=COLORS[0], label="training accuracy", **line)
     scores.plot(
         epochs, [100 * row.validation_accuracy for row in history], color=COLORS[1], label="validation accuracy", **line
     )
     scores.plot(epochs, [100 * row.validation_ap for row in history], color=COLORS[2], label="validation AP", **line)
-    scores.set_ylabel("%", fontsize=8)
+    label_axes(scores, "", "%")
     rates.step(epochs, [row.rate for row in history], where="mid", color=COLORS[0], linewidth=1.2)
     rates.set_yscale("log")
-    rates.set_ylabel("learning rate", fontsize=8)
-    rates.set_xlabel("epoch", fontsize=8)
+    label_axes(rates, "epoch", "learning rate")
     rates.xaxis.set_major_locator(MaxNLocator(integer=True))
     best = max(row.epoch for row in history if row.best)
     for axes in (losses, scores, rates):
         axes.axvline(best, color=BLACK, linestyle="--", linewidth=0.8, label=f"best: epoch {best}")
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
     for axes in (losses, scores):
         axes.legend(fontsize=7, framealpha=1, edgecolor="none")
     return figure

@@ -98,21 +98,34 @@ def ask(context: click.Context, given: dict[str, Any]) -> Asked:
         if weights is None or not data or given["out"] is None:
             raise InputError(f"give WEIGHTS, DATA and --out RUN, or --resume RUN; see tffjax {command} --help")
         return Asked(command, weights, data, arguments, given["out"], resume=False, process=process, **flags)
+    record = record_to_resume(context, given, arguments)
+    kept = record["identity"]["arguments"]
+    weights = weights or Path(record["paths"]["weights"])
+    data = data or tuple(map(Path, record["paths"]["data"]))
+    return Asked(command, weights, data, kept, given["resume"], resume=True, process=process, **flags)
+
+
+def record_to_resume(context: click.Context, given: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The record of the run that --resume names, which this command made with the same `arguments`.
+
+    Raises:
+        InputError: there is none, another command made it, an option on the command line has another value than then,
+            or --out or --overwrite are given.
+    """
     if given["out"] is not None or given["overwrite"]:
         raise InputError("--resume goes on in the run directory it names; leave --out and --overwrite away")
-    record = runs.read_record(given["resume"])
+    path, command = given["resume"], context.command.name
+    record = runs.read_record(path)
     if record["command"] != command:
-        raise InputError(f"{given['resume']} was made by tffjax {record['command']}, not by tffjax {command}")
+        raise InputError(f"{path} was made by tffjax {record['command']}, not by tffjax {command}")
     kept = record["identity"]["arguments"]
     for name, value in arguments.items():
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and kept.get(name) != value:
             raise InputError(
-                f"{given['resume']} was made with {name} = {kept.get(name)}, not {value}; start another run, or leave "
-                "the option away"
+                f"{path} was made with {name} = {kept.get(name)}, not {value}; start another run, or leave the option "
+                "away"
             )
-    weights = weights or Path(record["paths"]["weights"])
-    data = data or tuple(map(Path, record["paths"]["data"]))
-    return Asked(command, weights, data, kept, given["resume"], resume=True, process=process, **flags)
+    return record
 
 
 def _plain(value: Any) -> Any:

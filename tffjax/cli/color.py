@@ -29,6 +29,7 @@ from tffjax.data import LABELS, Batch, Variant
 from tffjax.distributed import wait_for_all
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
+from tffjax.files import file_name
 from tffjax.models import Model
 from tffjax.per_image import PartWriter, Rows, read_parts
 from tffjax.placement import put
@@ -218,7 +219,7 @@ def _write_tests(job: Job, found: _Found, channels: tuple[Channel, ...], folder:
         share = color_statistics.share_table(rows)
         tests.append(rows.add_column(0, "ablation", [[name] * len(rows)]))
         shares.append(share.add_column(0, "ablation", [[name] * len(share)]))
-        save_figure(color_figures.shares(share), folder / f"shares_{_file(name)}")
+        save_figure(color_figures.shares(share), folder / f"shares_{file_name(name)}")
         for group in color_statistics.names_of(generator):
             of_group = generator == group
             chosen = [
@@ -226,8 +227,8 @@ def _write_tests(job: Job, found: _Found, channels: tuple[Channel, ...], folder:
                 for rows_ in color_statistics.extremes(rows, group, min(EXTREMES, len(channels)))
             ]
             figure = color_figures.densities(*chosen, ("original", name), TITLES[name == "grayscale"])
-            save_figure(figure, folder / f"densities_{_file(name)}_{_file(group or 'all')}")
-            write_table(_density_data(chosen), folder / f"densities_{_file(name)}_{_file(group or 'all')}.csv")
+            save_figure(figure, folder / f"densities_{file_name(name)}_{file_name(group or 'all')}")
+            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{file_name(group or 'all')}.csv")
     write_table(pa.concat_tables(tests), folder / "tests.csv")
     write_table(pa.concat_tables(shares), folder / "shares.csv")
     formats = {"ablation": "", "generator": "", "num": "d", "num_channels": "d", "num_conditional": "d"}
@@ -273,8 +274,8 @@ def _write_detector(job: Job, found: _Found, folder: Path) -> None:
         return
     for name, after in zip(found.names[1:], probability[1:], strict=True):
         boxes = color_tables.whisker_table(found.generator[fakes], probability[0, fakes], after[fakes])
-        write_table(boxes, folder / f"whiskers_{_file(name)}.csv")
-        save_figure(color_figures.whiskers(boxes, ("original", name)), folder / f"whiskers_{_file(name)}")
+        write_table(boxes, folder / f"whiskers_{file_name(name)}.csv")
+        save_figure(color_figures.whiskers(boxes, ("original", name)), folder / f"whiskers_{file_name(name)}")
 
 
 def _save_curves(found: _Found, table: pa.Table, columns: dict[str, str], folder: Path) -> None:
@@ -282,7 +283,3 @@ def _save_curves(found: _Found, table: pa.Table, columns: dict[str, str], folder
     for name in dict.fromkeys(name.partition(":")[0] for name in found.names[1:] if ":" in name):
         for column, label in columns.items():
             save_figure(color_figures.curves(table, name, column, label), folder / f"curve_{column}_{name}")
-
-
-def _file(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)

@@ -20,12 +20,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from tffjax.checkpoint import replace_folder
 from tffjax.compilation import compiler_options
 from tffjax.errors import InputError
+from tffjax.runs import MARKER
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 FIRST_TIME = "the first time takes a while, later runs find it in the cache"
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["highest", "high", "default"]),
+    default="highest",
+    show_default=True,
+    help="Of convolutions on GPUs and TPUs: highest is float32, default is TF32 or bfloat16.",
+)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is at the output's place.")
-
-_MARKER = ".tffjax"
 
 
 def start_jax() -> None:
@@ -144,7 +150,7 @@ def check_output(path: Path, overwrite: bool) -> None:
     if path.exists() and any(path.iterdir()):
         if not overwrite:
             raise InputError(f"{path} is not empty; choose another folder or pass --overwrite")
-        if not (path / _MARKER).exists():
+        if not (path / MARKER).exists():
             raise InputError(f"{path} was not written by tffjax, so it is not overwritten; choose another folder")
     around = next(folder for folder in path.parents if folder.exists())
     if not around.is_dir():
@@ -166,7 +172,7 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         temporary.chmod(0o755)
-        (temporary / _MARKER).touch()
+        (temporary / MARKER).touch()
         yield temporary
         replace_folder(temporary, path)
     finally:

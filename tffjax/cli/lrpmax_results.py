@@ -1,7 +1,6 @@
 """What `tffjax lrpmax` writes: tables, patches and collages."""
 
 import io
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tffjax.cli.study import Job, write_skipped
 from tffjax.figures import save_figure
 from tffjax.lrpmax_figures import collage, patch_cell, place_cell
 from tffjax.lrpmax_rows import INDEX, SCHEMA
+from tffjax.patches import patch_file
 from tffjax.per_image import rows_in_order
 from tffjax.preprocessing import decode
 from tffjax.rankings import Channel
@@ -61,8 +61,7 @@ def _cells(
     pngs = (png for some in patches for png in some["patch"].to_pylist())
     for row, png in zip(index.to_pylist(), pngs, strict=True):
         place = row["key"], row["generator"]
-        name = f"{row['number'] + 1:03d}_{re.sub(r'[^A-Za-z0-9.]+', '_', row['key']).strip('_')}"
-        path = folder / name / f"{row['generator'] or 'all'}_{row['rank']:02d}.png"
+        path = folder / patch_file(row["number"] + 1, row["key"], row["generator"], row["rank"])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
         if row["rank"] <= SHOWN and row["value"] > 0:

@@ -13,7 +13,7 @@ from pyarrow.parquet import read_table
 
 from tffjax import checkpoint, ffrs_tables, ranking_figures
 from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk, refuse_unused
+from tffjax.cli.console import Talk, precision_option, refuse_unused
 from tffjax.cli.study import Job, compile_shapes, gather_skipped, go_through, opened, prepare, write_skipped
 from tffjax.composites import COMPOSITES
 from tffjax.data import Batch
@@ -54,13 +54,7 @@ SHOWN = 10
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--per-image", is_flag=True, help="Also write every image's statistic (about 100 KB an image).")
 @click.option("--own-size", is_flag=True, help="Leave images at their own size, without --resize and --crop.")
-@click.option(
-    "--precision",
-    type=click.Choice(["highest", "high", "default"]),
-    default="highest",
-    show_default=True,
-    help="Of convolutions on GPUs and TPUs: highest is float32, default is TF32 or bfloat16.",
-)
+@precision_option
 @click.option(
     "--random-crop", type=int, metavar="SEED", help="Random resized crops as the released code draws them, seeded."
 )

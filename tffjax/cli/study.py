@@ -3,10 +3,8 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +20,18 @@ from tffjax.cli.asked import Asked
 from tffjax.cli.console import Talk, compile_pass
 from tffjax.cli.images import default_batch_size, warn_left_out
 from tffjax.compilation import micro_batch_size
-from tffjax.data import Batch, BatchPlan, ImageFile, Plan, Variant, find_images, label_warning, plan
+from tffjax.data import (
+    Batch,
+    BatchPlan,
+    ImageFile,
+    Plan,
+    Variant,
+    find_images,
+    fingerprint,
+    label_warning,
+    plan,
+    relative_names,
+)
 from tffjax.distributed import gather_bytes, share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
@@ -88,16 +97,13 @@ def prepare(asked: Asked, talk: Talk, **extra: Any) -> Job:
     warn_left_out(talk, asked.data)
     if warning := label_warning(files):
         talk.warn(warning)
-    common = Path(os.path.commonpath([file.path.absolute().parent for file in files]))
-    names = tuple(file.path.absolute().relative_to(common).as_posix() for file in files)
-    listing = "".join(f"{name}\0{file.path.stat().st_size}\n" for name, file in zip(names, files, strict=True))
-    listed = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    names = relative_names(files)
     record = {
         "command": asked.command,
         "tffjax": __version__,
         "identity": {
             "weights": dataclasses.asdict(model.card),
-            "images": {"count": len(files), "sha256": listed},
+            "images": fingerprint(files, names),
             "arguments": arguments,
             "processes": asked.process.count,
             **extra,
@@ -136,10 +142,8 @@ def environment() -> dict[str, Any]:
 def opened(job: Job) -> Iterator[Run]:
     """The run directory, made or found, and locked.
 
-    What interrupts the block is turned into one line that says how to go on.
-
     Raises:
-        InputError: as `tffjax.runs`; interrupted; the disk is full.
+        InputError: as `tffjax.runs` and `resumable`.
     """
     asked = job.asked
     if not asked.resume and asked.process.index:
@@ -151,16 +155,27 @@ def opened(job: Job) -> Iterator[Run]:
     with entered as run:
         if not asked.resume and not asked.process.index:
             wait_for_all("run directory made", asked.process)
-        try:
-            run.log("resumed" if asked.resume else "started", environment=environment())
+        with resumable(run, asked.command, asked.resume):
             yield run
-        except KeyboardInterrupt:
-            raise InputError(f"interrupted; go on with: tffjax {asked.command} --resume {asked.run}") from None
-        except OSError as error:
-            raise InputError(
-                f"{error.filename or asked.run}: {error.strerror or error}; when that is mended, go on with: "
-                f"tffjax {asked.command} --resume {asked.run}"
-            ) from None
+
+
+@contextlib.contextmanager
+def resumable(run: Run, command: str, resumed: bool) -> Iterator[None]:
+    """Log that work on a run begins; what interrupts the block is turned into one line that says how to go on.
+
+    Raises:
+        InputError: interrupted; the disk is full.
+    """
+    again = f"go on with: tffjax {command} --resume {run.path}"
+    try:
+        run.log("resumed" if resumed else "started", environment=environment())
+        yield
+    except KeyboardInterrupt:
+        raise InputError(f"interrupted; {again}") from None
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or run.path}: {error.strerror or error}; when that is mended, {again}"
+        ) from None
 
 
 def compile_shapes(

@@ -2,21 +2,19 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from tffjax import __version__, checkpoint, fit, runs, training
 from tffjax.augmentations import Augmentation
-from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused, start_jax
+from tffjax.cli.asked import record_to_resume
+from tffjax.cli.console import Talk, overwrite_option, precision_option, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import warn_left_out
-from tffjax.cli.study import environment
-from tffjax.data import ImageFile, find_images, plan
+from tffjax.cli.study import environment, resumable
+from tffjax.data import ImageFile, find_images, fingerprint, plan, relative_names
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
 from tffjax.models import Model
@@ -80,13 +78,7 @@ _PROBABILITY = click.FloatRange(0, 1)
 @click.option("--jpeg", type=_PROBABILITY, default=0.5, show_default=True, help="Probability of JPEG, quality 30-100.")
 @click.option("--color-robust", is_flag=True, help="Also make every second training image gray, at random.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
-@click.option(
-    "--precision",
-    type=click.Choice(["highest", "high", "default"]),
-    default="highest",
-    show_default=True,
-    help="Of convolutions on GPUs and TPUs: highest is float32, default is TF32 or bfloat16.",
-)
+@precision_option
 @click.option("--mixed-precision", is_flag=True, help="Activations in bfloat16, weights in float32.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, then stop.")
 @overwrite_option
@@ -159,18 +151,8 @@ def _ask(context: click.Context, given: dict[str, Any]) -> Asked:
         if given["validation"]:
             refuse_unused("with --validation", "validation_share")
         return Asked(given["data"], given["validation"], given["init"], arguments, given["out"], resume=False, **flags)
-    if given["out"] is not None or given["overwrite"]:
-        raise InputError("--resume goes on in the run directory it names; leave --out and --overwrite away")
-    record = runs.read_record(given["resume"])
-    if record["command"] != "train":
-        raise InputError(f"{given['resume']} was made by tffjax {record['command']}, not by tffjax train")
+    record = record_to_resume(context, given, arguments)
     kept, paths = record["identity"]["arguments"], record["paths"]
-    for name, value in arguments.items():
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and kept[name] != value:
-            raise InputError(
-                f"{given['resume']} was made with {name} = {kept[name]}, not {value}; start another run, or leave the "
-                "option away"
-            )
     data = given["data"] or tuple(map(Path, paths["data"]))
     validation = given["validation"] or tuple(map(Path, paths["validation"]))
     init = given["init"] or (Path(paths["weights"]) if paths["weights"] else None)
@@ -217,8 +199,8 @@ def _prepare(
         "tffjax": __version__,
         "identity": {
             "weights": {"sha256": checkpoint.digest(model.variables), **dataclasses.asdict(model.card)},
-            "images": _fingerprint(files),
-            "validation": _fingerprint(validation),
+            "images": fingerprint(files, relative_names(files)),
+            "validation": fingerprint(validation, relative_names(validation)),
             "arguments": arguments,
         },
         "paths": {
@@ -229,15 +211,6 @@ def _prepare(
         "environment": environment(),
     }
     return recipe, images, validation, record
-
-
-def _fingerprint(files: Sequence[ImageFile]) -> dict[str, Any]:
-    """What tells one list of images from another, wherever their folder lies."""
-    common = Path(os.path.commonpath([file.path.absolute().parent for file in files]))
-    listing = "".join(
-        f"{file.path.absolute().relative_to(common).as_posix()}\0{file.path.stat().st_size}\n" for file in files
-    )
-    return {"count": len(files), "sha256": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
 
 
 def _check_sizes(files: Sequence[ImageFile], crop: int) -> None:
@@ -253,22 +226,13 @@ def _check_sizes(files: Sequence[ImageFile], crop: int) -> None:
 
 @contextlib.contextmanager
 def _opened(asked: Asked, record: dict[str, Any]) -> Iterator[Run]:
-    """The run directory, locked; what interrupts the block becomes one line that says how to go on."""
+    """The run directory, made or found, and locked."""
     if asked.resume:
         entered = runs.resume(asked.run, record)
     else:
         entered = runs.start(asked.run, record, overwrite=asked.overwrite)
-    with entered as run:
-        try:
-            run.log("resumed" if asked.resume else "started", environment=environment())
-            yield run
-        except KeyboardInterrupt:
-            raise InputError(f"interrupted; go on with: tffjax train --resume {asked.run}") from None
-        except OSError as error:
-            raise InputError(
-                f"{error.filename or asked.run}: {error.strerror or error}; when that is mended, go on with: "
-                f"tffjax train --resume {asked.run}"
-            ) from None
+    with entered as run, resumable(run, "train", asked.resume):
+        yield run
 
 
 def _train(

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from tffjax.ablations import parse_list
 from tffjax.color_statistics import density_table, names_of
+from tffjax.files import file_name
 from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
 from tffjax.report.sources import Source
 
@@ -34,7 +35,7 @@ def color_part(source: Source) -> Part:
     ]  # fmt: skip
     charts = []
     for name in names:
-        file = f"whiskers_{''.join(c if c.isalnum() or c in '._-' else '-' for c in name)}.csv"
+        file = f"whiskers_{file_name(name)}.csv"
         if source.has(file):
             rows = [_rounded(row) for row in source.table(file).to_pylist()]
             charts.append({"ablation": name, "rows": rows})

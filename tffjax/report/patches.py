@@ -1,8 +1,6 @@
 """Patches of LRP-max: for each channel one picture of all its patches, one of where the best ones are."""
 
 import io
-import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from tffjax.data import find_images
+from tffjax.data import find_images, relative_names
 from tffjax.errors import InputError
 from tffjax.lrpmax_figures import place_cell
+from tffjax.patches import patch_file
 from tffjax.preprocessing import Transform, UnreadableImage, decode
 from tffjax.report.markup import Part, card, join, number, tag
 from tffjax.report.sources import Source
@@ -75,14 +74,8 @@ def patches_part(source: Source) -> Part:
     return Part("channels", words, [_card(source, channels, len(generators))], data, images)
 
 
-def patch_path(source: Source, position: int, key: str, generator: str, rank: int) -> Path:
-    """Where `tffjax lrpmax` puts the patch of a channel, which is the `position`th from 0."""
-    folder = f"{position + 1:03d}_{re.sub(r'[^A-Za-z0-9.]+', '_', key).strip('_')}"
-    return source.path / "patches" / folder / f"{generator or 'all'}_{rank:02d}.png"
-
-
 def _patch(source: Source, position: int, row: dict[str, Any]) -> Image.Image:
-    path = patch_path(source, position, row["key"], row["generator"], row["rank"])
+    path = source.path / "patches" / patch_file(position + 1, row["key"], row["generator"], row["rank"])
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
@@ -126,8 +119,7 @@ def _files(source: Source) -> dict[str, Path]:
         return {}
     if len(files) != source.record["identity"]["images"]["count"]:
         return {}
-    common = Path(os.path.commonpath([file.path.absolute().parent for file in files]))
-    return {file.path.absolute().relative_to(common).as_posix(): file.path for file in files}
+    return dict(zip(relative_names(files), (file.path for file in files), strict=True))
 
 
 def _sheet(pictures: Sequence[Image.Image], cell: int) -> bytes:
