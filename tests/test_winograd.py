@@ -1,5 +1,7 @@
 """Winograd's convolution against XLA's own, and the forward pass of whole networks with it."""
 
+import dataclasses
+
 import cases
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,11 @@ import pytest
 import tolerances
 
 from tffjax.convolution import Geometry, native
+from tffjax.linear import Conv
+from tffjax.ops import Plain
 from tffjax.predictions import forward
-from tffjax.winograd import Winograd, convolve, transform, transformed_kernels
+from tffjax.transpose import conv_transpose
+from tffjax.winograd import convolve, suits, transform
 
 
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((0, 1), (2, 1))])
@@ -31,23 +36,55 @@ def test_one_tile_by_hand():
     np.testing.assert_array_equal(y[0, :, :, 0], [[45, 54], [81, 90]])
 
 
-def test_only_wide_3x3_kernels_are_transformed():
-    resnet = transformed_kernels(cases.RESNET50.random_model())
-    assert set(resnet) == {f"layer{s}.{b}.conv2" for s, n in ((2, 4), (3, 6), (4, 3)) for b in range(n)}
-    assert not transformed_kernels(cases.B0_SAME.random_model())
+def test_the_kernel_transform_is_the_formula(x64):
+    g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 5))
+    expected = np.einsum("ia,abco,jb->ijco", g, kernel, g).reshape(16, 4, 5)
+    np.testing.assert_allclose(transform(jnp.asarray(kernel)), expected, rtol=0, atol=tolerances.F64_IDENTITY)
 
 
-def test_strided_layers_take_the_plain_convolution():
+def test_only_wide_3x3_kernels_of_stride_1_are_transformed():
+    padded = Geometry(padding=((1, 1), (1, 1)))
+    assert suits(jnp.zeros((3, 3, 64, 64)), padded)
+    assert not suits(jnp.zeros((3, 3, 63, 64)), padded)
+    assert not suits(jnp.zeros((1, 1, 64, 64)), padded)
+    assert not suits(jnp.zeros((3, 3, 64, 64)), dataclasses.replace(padded, stride=(2, 2)))
+    assert not suits(jnp.zeros((3, 3, 64, 128)), dataclasses.replace(padded, groups=2))
+
+
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 2), (1, 0))])
+def test_the_transpose_of_a_wide_convolution(padding, x64):
     rng = np.random.default_rng(0)
-    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((1, 8, 8, 4), (3, 3, 4, 4)))
-    geometry = Geometry(stride=(2, 2), padding=((1, 1), (1, 1)))
-    ops = Winograd(kernels={"a": transform(kernel)})
-    np.testing.assert_array_equal(ops.conv(x, kernel, None, geometry, "a"), native(x, kernel, geometry, "highest"))
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 64, 65)))
+    x, geometry = jnp.zeros((1, 6, 7, 64)), Geometry(padding=padding)
+    y, pullback = jax.vjp(lambda x: native(x, kernel, geometry, "highest"), x)
+    s = jnp.asarray(rng.normal(size=y.shape))
+    found = conv_transpose(s, kernel, geometry, x.shape[1:3])
+    np.testing.assert_allclose(found, pullback(s)[0], rtol=0, atol=100 * tolerances.F64_IDENTITY)
+
+
+def test_denominators_are_exactly_zero_where_all_contributions_are():
+    """Half of the inputs are zero where the kernel is not: no noise may stand there."""
+    rng = np.random.default_rng(0)
+    x = rng.random((1, 6, 6, 128)).astype(np.float32)
+    x[..., ::2] = 0
+    kernel = rng.random((3, 3, 128, 64)).astype(np.float32)
+    kernel[:, :, 1::2, :32] = 0
+    linear = Conv(Geometry(padding=((1, 1), (1, 1))))
+    z = np.asarray(linear(jnp.asarray(x), jnp.asarray(kernel)))
+    np.testing.assert_array_equal(z[..., :32], 0)
+    assert (z[..., 32:] > 0).all()
+
+
+class _Native(Plain):
+    def conv(self, x, kernel, bias, geometry, name):
+        y = native(x, kernel, geometry, self.precision)
+        return y if bias is None else y + bias
 
 
 def test_the_forward_pass_of_resnet50_is_the_same():
     with jax.enable_x64(True):
         model = cases.RESNET50.random_model().astype("float64")
         images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 64, 64, 3)))
-        found, expected = forward(model, images), model(images)
+        found, expected = forward(model, images), model(images, _Native())
         np.testing.assert_allclose(found, expected, rtol=tolerances.F64_IDENTITY, atol=0)

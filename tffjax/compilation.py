@@ -1,10 +1,12 @@
 """How whole passes over a batch are compiled.
 
-Two things make a pass faster on a CPU and leave the numbers as they are, but for the last bits:
+Some things make a pass faster on a CPU and leave the numbers as they are, but for the last bits:
 
 - XLA hands convolutions to one of two libraries. The one that it prefers at present takes up to twice as long as the
-  other on narrow 3x3 convolutions, so that one is confined to reductions. A version of XLA that does not know the
-  option goes without.
+  other on narrow 3x3 convolutions, so that one is confined to reductions. Its usual order of operations needs
+  up to half as much memory again as the thriftiest one, all of it fetched anew for every pass. A version of XLA that
+  does not know these options goes without.
+- What depends on weights only is computed once a batch, see `tffjax.hoisting`.
 - A batch is taken a few images at a time. Large temporary arrays are fetched from the system anew for every pass,
   which costs up to a sixth of the time; those of a few images stay with the process, and nearer to the caches.
 """
@@ -17,20 +19,26 @@ import jax
 import jax.numpy as jnp
 
 from tffjax.convolution import on_cpu
+from tffjax.hoisting import hoist
 
-_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+}
 
 
 @functools.cache
 def compiler_options() -> dict[str, Any]:
     """Options for `jax.jit(..., compiler_options=...)` or `.lower(...).compile(...)` of a whole pass."""
-    if not on_cpu():
-        return {}
+    return {name: value for name, value in _OPTIONS.items() if on_cpu() and _is_known({name: value})}
+
+
+def _is_known(option: dict[str, Any]) -> bool:
     try:
-        jax.jit(lambda: 0).lower().compile(compiler_options=_OPTIONS)
-    except (RuntimeError, ValueError):  # an unknown option
-        return {}
-    return _OPTIONS
+        jax.jit(lambda: 0).lower().compile(compiler_options=option)
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def is_tracing(*trees: Any) -> bool:
@@ -75,4 +83,5 @@ def in_micro_batches(function: Callable[[Any], Any], batch: Any, size: int) -> A
     if size >= count:
         return function(batch)
     split = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), batch)
-    return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), jax.lax.map(function, split))
+    turn = hoist(function, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), split))
+    return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), jax.lax.map(turn, split))

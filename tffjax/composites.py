@@ -217,7 +217,7 @@ class LrpOps(ops.Plain):
     def _linear(self, linear: Any, x: jax.Array, kernel: Any, bias: jax.Array | None, name: str) -> jax.Array:
         found = self._rule(name)
         if found is None:
-            y = linear(x, kernel)
+            y = linear.values(x, kernel)
             return y if bias is None else y + bias
         return _explained(linear, found, x, kernel, bias, self.ledgers.get(name))
 
@@ -243,7 +243,7 @@ def account(entered: jax.Array, left: jax.Array, lost: rules.Lost) -> jax.Array:
 def _explained(
     linear: Any, rule: Rule, x: jax.Array, kernel: Any, bias: jax.Array | None, ledger: jax.Array | None
 ) -> jax.Array:
-    y = linear(x, kernel)
+    y = linear.values(x, kernel)
     return y if bias is None else y + bias
 
 

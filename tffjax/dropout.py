@@ -24,7 +24,8 @@ from tffjax.convolution import on_cpu
 from tffjax.errors import InputError
 from tffjax.masks import Setting
 from tffjax.models.model import Model
-from tffjax.predictions import forward, plain_ops
+from tffjax.ops import Plain
+from tffjax.predictions import forward
 from tffjax.rankings import Channel, check_channels
 from tffjax.sites import Site, sites_of
 
@@ -144,7 +145,7 @@ def _apply_masks(
 ) -> Float[Array, "n settings outputs"]:
     starts = np.cumsum([0] + [site.channels for site in sites])
     masked = {site.name: slice(*starts[i : i + 2]) for i, site in enumerate(sites) if i >= first}
-    ops = plain_ops(model)
+    ops = Plain()
 
     def under_all(images: jax.Array) -> jax.Array:
         def under(mask: jax.Array) -> jax.Array:

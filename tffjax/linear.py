@@ -2,7 +2,8 @@
 
 A map knows nothing of biases; its kernel is None where it has none. All are hashable and hold no arrays. Each has
 
-- `map(x, kernel)`;
+- `map(x, kernel)`, exactly zero where all contributions are: the denominators;
+- `map.values(x, kernel)`, the same as fast as possible: the values of the layer;
 - `map.transposes(s, kernels, like)`: for each kernel, the gradient of `sum(s * map(x, kernel))` with respect to an x of
   the shape of `like` (whose batch size may be 1); strided ones of few channels share the work on s;
 - `map.positive(x, kernel)`: the sum of the positive contributions only, `map(x+, w+) + map(x-, w-)`.
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax import convolution
+from tffjax import convolution, winograd
 from tffjax.convolution import Geometry
 from tffjax.pooling import average_pool
 from tffjax.rules import negative, positive
@@ -31,6 +32,10 @@ class Conv:
     def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """The convolution."""
         return convolution.conv(x, kernel, self.geometry, self.precision)
+
+    def values(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """The convolution, zeros up to rounding."""
+        return winograd.conv(x, kernel, self.geometry, self.precision)
 
     def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
         """(n, oh, ow, o) to (n, h, w, i) for each kernel."""
@@ -58,6 +63,8 @@ class Dense:
         """The product with a kernel (i, o)."""
         return jnp.dot(x, kernel, precision=self.precision)
 
+    values = __call__
+
     def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
         """(n, o) to (n, i) for each kernel."""
         return [jnp.dot(s, kernel.T, precision=self.precision) for kernel in kernels]
@@ -76,6 +83,8 @@ class AveragePool:
     def __call__(self, x: jax.Array, kernel: None) -> jax.Array:
         """The averages of x, (n, h, w, c)."""
         return jnp.mean(x, axis=(1, 2)) if self.window is None else average_pool(x, self.window)
+
+    values = __call__
 
     def transposes(self, s: jax.Array, kernels: list[None], like: jax.Array) -> list[jax.Array]:
         """Every input of a window gets an equal share."""

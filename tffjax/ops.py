@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tffjax import convolution
+from tffjax import winograd
 from tffjax.convolution import Geometry
 from tffjax.pooling import average_pool, max_pool
 
@@ -42,7 +42,7 @@ class Plain:
         name: str,
     ) -> Float[Array, "n oh ow o"]:
         """Convolution (cross-correlation) with explicit padding."""
-        y = convolution.conv(x, kernel, geometry, self.precision)
+        y = winograd.conv(x, kernel, geometry, self.precision)
         return y if bias is None else y + bias
 
     def dense(

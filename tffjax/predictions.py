@@ -10,23 +10,14 @@ from scipy.special import expit, softmax
 
 from tffjax.card import Card
 from tffjax.compilation import in_micro_batches, micro_batch_size
-from tffjax.convolution import on_cpu
 from tffjax.data import ImageFile
 from tffjax.metrics import score
 from tffjax.models import Model
-from tffjax.ops import Plain
-from tffjax.winograd import Winograd, transformed_kernels
 
 
 def forward(model: Model, images: Float[Array, "n h w c"], micro_batch: int | None = None) -> Float[Array, "n outputs"]:
     """Logits of a batch, `micro_batch` images at a time; by default as `tffjax.compilation.micro_batch_size` says."""
-    ops = plain_ops(model)
-    return in_micro_batches(lambda part: model(part, ops), images, micro_batch or micro_batch_size(images))
-
-
-def plain_ops(model: Model) -> Plain:
-    """The fastest operations for plain forward passes: on a CPU, wide 3x3 convolutions are Winograd's."""
-    return Winograd(kernels=transformed_kernels(model)) if on_cpu() else Plain()
+    return in_micro_batches(model, images, micro_batch or micro_batch_size(images))
 
 
 def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.ndarray, "n outputs"]) -> pa.Table:

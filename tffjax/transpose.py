@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from tffjax import convolution
+from tffjax import convolution, winograd
 from tffjax.convolution import Geometry, Pair
 
 FEW_CHANNELS = 16
@@ -39,6 +39,9 @@ def _on_cpu(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, pre
     if dense and geometry.stride != (1, 1):
         few = kernel.shape[2] <= FEW_CHANNELS
         return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
+    if winograd.suits(kernel, geometry):
+        reach = _reach(y, kernel.shape[:2], geometry, size)
+        return winograd.conv(y, _swap_channels(kernel[::-1, ::-1], 1), Geometry(padding=reach), precision)
     spread = _spread(y, kernel.shape[:2], geometry, size)
     if convolution.is_depthwise(kernel.shape[2] * geometry.groups, kernel, geometry) and geometry.dilation == (1, 1):
         return convolution.depthwise(spread, kernel[::-1, ::-1], (1, 1))
@@ -84,6 +87,12 @@ def _spread(y: jax.Array, kernel: Pair, geometry: Geometry, size: Pair) -> jax.A
         rows = y.shape[axis + 1] + (y.shape[axis + 1] - 1) * between
         config.append((low, size[axis] + extent - low - rows, between))
     return lax.pad(y, jnp.zeros((), y.dtype), [*config, (0, 0, 0)])
+
+
+def _reach(y: jax.Array, kernel: Pair, geometry: Geometry, size: Pair) -> tuple[Pair, Pair]:
+    """The padding of the output of a convolution of stride 1 with which the reversed kernel fits the input."""
+    lows = [k - 1 - before for k, (before, _) in zip(kernel, geometry.padding, strict=True)]
+    return tuple((low, n + k - 1 - low - o) for low, n, k, o in zip(lows, size, kernel, y.shape[1:3], strict=True))
 
 
 def _phase_by_phase(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, precision: str) -> jax.Array:
