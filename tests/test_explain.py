@@ -467,6 +467,18 @@ def test_shard_map_over_two_devices(net, images, target, x64):
     assert_same(found, relevance(net, images, **options))
 
 
+def test_micro_batches_in_shard_map(net, images, x64):
+    split, everywhere = PartitionSpec("batch"), PartitionSpec()
+    images = jnp.concatenate([images, -images])
+    explained = jax.shard_map(
+        lambda model, images: relevance(model, images, target=1, micro_batch=1).input,
+        mesh=mesh(),
+        in_specs=(everywhere, split),
+        out_specs=split,
+    )
+    assert_same(jax.jit(explained)(net, images), relevance(net, images, target=1).input)
+
+
 @pytest.mark.slow
 def test_the_networks_image_by_image_and_on_two_devices(model):
     images = noise(64, count=2, dtype=jnp.float32)

@@ -83,5 +83,5 @@ def in_micro_batches(function: Callable[[Any], Any], batch: Any, size: int) -> A
     if size >= count:
         return function(batch)
     split = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), batch)
-    turn = hoist(function, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), split))
+    turn = hoist(function, jax.tree.map(lambda a: a[0], split))
     return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), jax.lax.map(turn, split))

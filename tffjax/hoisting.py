@@ -21,7 +21,7 @@ def hoist(function: Callable[[Any], Any], example: Any) -> Callable[[Any], Any]:
 
     Args:
         function: of one tree of arrays; traced once.
-        example: an argument, or `jax.ShapeDtypeStruct`s of its shapes.
+        example: an argument; in `shard_map` it varies over the same axes as those to come.
     """
     closed, shape = jax.make_jaxpr(function, return_shape=True)(example)
     program = closed.jaxpr
