@@ -7,8 +7,8 @@ Some things make a pass faster on a CPU and leave the numbers as they are, but f
   up to half as much memory again as the thriftiest one, all of it fetched anew for every pass. A version of XLA that
   does not know these options goes without.
 - What depends on weights only is computed once a batch, see `tffjax.hoisting`.
-- A batch is taken a few images at a time. Large temporary arrays are fetched from the system anew for every pass,
-  which costs up to a sixth of the time; those of a few images stay with the process, and nearer to the caches.
+- A batch is taken a few images at a time. Temporary arrays are fetched from the system anew for every call, which
+  costs up to a sixth of the time; those of a few images are few, used again by the next, and nearer to the caches.
 """
 
 import functools
