@@ -145,14 +145,13 @@ def _apply_masks(
 ) -> Float[Array, "n settings outputs"]:
     starts = np.cumsum([0] + [site.channels for site in sites])
     masked = {site.name: slice(*starts[i : i + 2]) for i, site in enumerate(sites) if i >= first}
-    ops = Plain()
 
     def under_all(images: jax.Array) -> jax.Array:
         def under(mask: jax.Array) -> jax.Array:
             def tap(site: str, y: jax.Array) -> jax.Array:
                 return jnp.where(mask[masked[site]], 0, y) if site in masked else y
 
-            return model(images, ops, tap)
+            return model(images, Plain(), tap)
 
         return jax.vmap(under, out_axes=1)(masks)
 

@@ -40,8 +40,8 @@ def _on_cpu(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, pre
         few = kernel.shape[2] <= FEW_CHANNELS
         return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
     if winograd.suits(kernel, geometry):
-        reach = _reach(y, kernel.shape[:2], geometry, size)
-        return winograd.conv(y, _swap_channels(kernel[::-1, ::-1], 1), Geometry(padding=reach), precision)
+        transformed = winograd.transform(_swap_channels(kernel[::-1, ::-1], 1))
+        return winograd.convolve(y, transformed, _reach(y, kernel.shape[:2], geometry, size), precision)
     spread = _spread(y, kernel.shape[:2], geometry, size)
     if convolution.is_depthwise(kernel.shape[2] * geometry.groups, kernel, geometry) and geometry.dilation == (1, 1):
         return convolution.depthwise(spread, kernel[::-1, ::-1], (1, 1))
@@ -80,19 +80,20 @@ def weave(phases: list[jax.Array], stride: Pair, size: Pair) -> jax.Array:
 
 def _spread(y: jax.Array, kernel: Pair, geometry: Geometry, size: Pair) -> jax.Array:
     """The output with stride - 1 zeros between rows and columns, padded so that the reversed kernel fits the input."""
-    config = [(0, 0, 0)]
-    for axis, (before, _) in enumerate(geometry.padding):
-        extent = (kernel[axis] - 1) * geometry.dilation[axis]
-        low, between = extent - before, geometry.stride[axis] - 1
-        rows = y.shape[axis + 1] + (y.shape[axis + 1] - 1) * between
-        config.append((low, size[axis] + extent - low - rows, between))
-    return lax.pad(y, jnp.zeros((), y.dtype), [*config, (0, 0, 0)])
+    rows, columns = (
+        (*reach, stride - 1) for reach, stride in zip(_reach(y, kernel, geometry, size), geometry.stride, strict=True)
+    )
+    return lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), rows, columns, (0, 0, 0)])
 
 
 def _reach(y: jax.Array, kernel: Pair, geometry: Geometry, size: Pair) -> tuple[Pair, Pair]:
-    """The padding of the output of a convolution of stride 1 with which the reversed kernel fits the input."""
-    lows = [k - 1 - before for k, (before, _) in zip(kernel, geometry.padding, strict=True)]
-    return tuple((low, n + k - 1 - low - o) for low, n, k, o in zip(lows, size, kernel, y.shape[1:3], strict=True))
+    """The padding of the output, spread by the stride, with which the reversed kernel fits the input."""
+    padding = []
+    for axis, (before, _) in enumerate(geometry.padding):
+        extent = (kernel[axis] - 1) * geometry.dilation[axis]
+        low, rows = extent - before, (y.shape[axis + 1] - 1) * geometry.stride[axis] + 1
+        padding.append((low, size[axis] + extent - low - rows))
+    return tuple(padding)
 
 
 def _phase_by_phase(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, precision: str) -> jax.Array:

@@ -5,7 +5,7 @@
 The sums over input channels become 16 matrix products. Exact in real numbers; in floating point the error is relative
 to the largest value near by, not to the output itself. That is well for the values of a layer and for the transpose,
 but LRP's denominators must not be computed like this: where all contributions are zero they would be rounding noise
-instead of zero.
+instead of zero. (The epsilon rule does divide by the values of the layer; its epsilon is for such noise.)
 """
 
 from collections.abc import Sequence
