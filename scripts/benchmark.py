@@ -29,10 +29,9 @@ import torch
 from conversion import twin, twin_lrp
 from tffjax import convolution
 from tffjax.card import Normalization
-from tffjax.compilation import compiler_options
 from tffjax.explain import relevance
 from tffjax.models import EfficientNetB0, Model, ResNet50, canonize
-from tffjax.predictions import forward
+from tffjax.predictions import logits_of
 
 GFLOP = {"resnet50": 8.2, "efficientnet_b0": 0.78}
 """Multiplications and additions of one forward pass at 224x224, in billions."""
@@ -49,8 +48,6 @@ def contenders(arch: str, batch: int, size: int) -> dict[str, Callable[[], Any]]
     folded_net = twin.canonize(net)
     folded = canonize(model)
 
-    # As `tffjax predict` and `tffjax.relevance` compile their passes.
-    ours = jax.jit(forward, compiler_options=compiler_options())
     native = jax.jit(lambda model, x: model(x))
 
     def run_native() -> None:
@@ -69,7 +66,7 @@ def contenders(arch: str, batch: int, size: int) -> dict[str, Callable[[], Any]]
         torch.autograd.grad(net(x).sum(), x)
 
     runs: dict[str, Callable[[], Any]] = {
-        "forward: tffjax": lambda: ours(model, x).block_until_ready(),
+        "forward: tffjax": lambda: logits_of(model, x).block_until_ready(),
         "forward: tffjax, XLA's own convolutions": run_native,
         "forward: torch": lambda: torch_forward(net, plain_x),
         "forward: torch channels-last": lambda: torch_forward(net.to(memory_format=torch.channels_last), last_x),

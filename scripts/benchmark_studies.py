@@ -27,7 +27,6 @@ from PIL import Image
 from conversion import twin, twin_lrp
 from tffjax.card import Card, Normalization
 from tffjax.color import max_activations
-from tffjax.compilation import compiler_options, micro_batch_size
 from tffjax.data import Batch, find_images, plan
 from tffjax.dropout import masked_logits
 from tffjax.explain import relevance
@@ -38,7 +37,8 @@ from tffjax.lrpmax import plan as plan_neurons
 from tffjax.masks import Setting
 from tffjax.maxima import maxima
 from tffjax.models import Model, canonize
-from tffjax.predictions import forward
+from tffjax.passes import Pass, micro_batch_of
+from tffjax.predictions import logits_of
 from tffjax.preprocessing import Transform
 from tffjax.rankings import PAPER_K, Channel, Ranking, all_channels, read_ranking
 from tffjax.sites import sites_of
@@ -55,8 +55,8 @@ def rank(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rounds
     model = canonize(model)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, SIDE, SIDE, 3)), jnp.float32)
     signs = np.ones(BATCH, np.int32)
-    shares = jax.jit(
-        functools.partial(relevance_shares, micro_batch=micro_batch_size(images)), compiler_options=compiler_options()
+    shares = functools.partial(
+        Pass(relevance_shares, static_argnames=("micro_batch",)), micro_batch=micro_batch_of(model, images)
     )
     x = torch.from_numpy(np.asarray(images)).permute(0, 3, 1, 2).contiguous()
     folded = twin.canonize(net)
@@ -123,7 +123,6 @@ def dropout(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rou
     deep = draw(starts[0])
     images = jnp.asarray(rng.normal(size=(BATCH, SIDE, SIDE, 3)), jnp.float32)
     x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    ours = jax.jit(forward, compiler_options=compiler_options())
     plain, last = x.contiguous(), x.contiguous(memory_format=torch.channels_last)
     hooked = with_hooks(net, anywhere[0].channels)
 
@@ -134,7 +133,7 @@ def dropout(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rou
     runs = {
         "dropout: 16 settings from the first site": lambda: masked_logits(model, images, anywhere),
         f"dropout: 16 settings from {DEEP[arch]}": lambda: masked_logits(model, images, deep),
-        "our plain forward": lambda: ours(model, images).block_until_ready(),
+        "our plain forward": lambda: logits_of(model, images).block_until_ready(),
         "torch forward with masking hooks": lambda: torch_masked(plain, torch.contiguous_format),
         "torch channels-last forward with masking hooks": lambda: torch_masked(last, torch.channels_last),
     }
@@ -214,12 +213,11 @@ def explain_all(
 def color(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rounds: int) -> None:
     """One pass over images and their grayscale versions, for all channels of the list and for one."""
     images = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 2, SIDE, SIDE, 3)), jnp.float32)
-    ours = jax.jit(forward, compiler_options=compiler_options())
     many, one = ranking.channels[: PAPER_K[arch]], ranking.channels[:1]
     runs = {
         f"color: {len(many)} channels": lambda: jax.block_until_ready(max_activations(model, images, many)),
         "color: 1 channel": lambda: jax.block_until_ready(max_activations(model, images, one)),
-        "our plain forward, twice": lambda: [ours(model, images[:, v]).block_until_ready() for v in (0, 1)] and None,
+        "our plain forward, twice": lambda: jax.block_until_ready([logits_of(model, images[:, v]) for v in (0, 1)]),
     }
     report(f"{arch}, batch {BATCH}, {SIDE}x{SIDE}, s an image (RGB and grayscale)", measure(runs, rounds), BATCH)
 

@@ -26,7 +26,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,12 +41,11 @@ from jaxtyping import Float, UInt8
 
 from tffjax import checkpoint
 from tffjax.augmentations import Augmentation
-from tffjax.compilation import compiler_options
 from tffjax.data import LABELS, ImageFile, batches, find_images, plan
 from tffjax.files import replace_file
 from tffjax.metrics import score
 from tffjax.models import Model
-from tffjax.predictions import fake_probability, forward
+from tffjax.predictions import fake_probability, logits_of
 from tffjax.preprocessing import Transform, decode, normalize
 from tffjax.training import Recipe, compile_step, from_scratch, start, trained
 
@@ -258,7 +257,7 @@ def load_images(folder: Path) -> UInt8[np.ndarray, "n h w 3"]:
 def evaluate(model: Model, folders: Sequence[Path]) -> dict[str, Any]:
     """AP, accuracies on real and fake at 0.5 and at the calibrated threshold, and numbers of images, per generator."""
     files = find_images(folders)
-    probability = fake_probability(logits(model, files), model.card)
+    probability = fake_probability(logits_of(model, files), model.card)
     names = np.array([file.generator for file in files])
     label = np.array([file.label for file in files])
     scores = {name: score(probability[names == name], label[names == name]) for name in dict.fromkeys(names.tolist())}
@@ -271,13 +270,8 @@ def logits(model: Model, files: Sequence[ImageFile]) -> Float[np.ndarray, " n"]:
     out = np.zeros(len(files), np.float32)
     for batch in batches(planned, files, Transform(), model.card.normalization, 16):
         rows = batch.indices >= 0
-        out[batch.indices[rows]] = np.asarray(_forward()(model, batch.images))[rows, 0]
+        out[batch.indices[rows]] = np.asarray(logits_of(model, batch.images))[rows, 0]
     return out
-
-
-@functools.cache
-def _forward() -> Callable[..., jax.Array]:
-    return jax.jit(forward, compiler_options=compiler_options())
 
 
 def write_samples(crops: demo_data.Crops, work: Path, out: Path) -> None:

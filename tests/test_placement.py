@@ -18,6 +18,12 @@ def test_a_batch_is_divided_among_the_devices():
     assert len(tree["weights"].devices()) == 2
 
 
+def test_a_model_stays_the_same_arrays_once_it_is_placed(model):
+    placed = put_model(model, 4)
+    again = put_model(placed, 4)
+    assert all(a is b for a, b in zip(jax.tree.leaves(placed), jax.tree.leaves(again), strict=True))
+
+
 def test_a_batch_that_cannot_be_divided_stays_whole():
     assert batch_sharding(3) is None
     assert put(np.ones((3, 2), np.float32)).devices() == {jax.local_devices()[0]}
@@ -33,7 +39,7 @@ def test_logits_do_not_depend_on_the_number_of_devices(model):
 
 def test_a_spread_batch_is_taken_whole():
     images = np.ones((8, 4, 4, 3), np.float32)
-    assert micro_batch_size(images) == 4
-    assert micro_batch_size(put(images)) == 8
-    assert micro_batch_size(jax.ShapeDtypeStruct(images.shape, images.dtype, sharding=batch_sharding(8))) == 8
-    assert micro_batch_size(jax.ShapeDtypeStruct(images.shape, images.dtype)) == 4
+    assert micro_batch_size(images, 5) == 4
+    assert micro_batch_size(put(images), 5) == 8
+    assert micro_batch_size(jax.ShapeDtypeStruct(images.shape, images.dtype, sharding=batch_sharding(8)), 5) == 8
+    assert micro_batch_size(jax.ShapeDtypeStruct(images.shape, images.dtype), 5) == 4

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tffjax.compilation import Pass
 from tffjax.composites import Composite, LrpOps
 from tffjax.convolution import zeros_varying_like
 from tffjax.errors import InputError
@@ -16,6 +15,7 @@ from tffjax.explain import check_types, chosen_output, composite_of, resolve_tar
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.ops import no_tap
+from tffjax.passes import Pass
 from tffjax.tracing import Layer, layers_of
 
 UNEXPLAINED = 1e-4
@@ -116,7 +116,9 @@ def check_model(
         raise InputError(f"{composite.name} is a gradient: it redistributes no relevance that could be accounted for")
     layers = layers_of(model, images)
     index, word = resolve_target(target, layers)
-    ledgers, received = _ledgers(model, images, index, word, composite, layers, precision)
+    ledgers, received = _ledgers(
+        model, images, index, word=word, composite=composite, layers=layers, precision=precision
+    )
     balances = [
         _balance(layer, str(composite.rule_of(layer)), np.asarray(ledgers[layer.name], np.float64))
         for layer in reversed(layers)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tffjax.compilation import Pass, in_micro_batches, micro_batch_size
+from tffjax.compilation import in_micro_batches
 from tffjax.errors import InputError
 from tffjax.models.model import Model
 from tffjax.ops import Plain
+from tffjax.passes import Pass, micro_batch_of
 from tffjax.rankings import Channel, check_channels
 from tffjax.tracing import layers_of
 
@@ -52,7 +53,8 @@ def max_activations(
     wanted = tuple(site for site in sites if any(channel.site == site for channel in channels))
     starts = dict(zip(wanted, np.cumsum([0, *(sites[site] for site in wanted)]).tolist(), strict=False))
     places = np.array([starts[channel.site] + channel.index for channel in channels])
-    logits, maxima = _max_activations(model, flat, places, wanted, precision, micro_batch or micro_batch_size(flat))
+    micro_batch = micro_batch or micro_batch_of(model, flat)
+    logits, maxima = _max_activations(model, flat, places, sites=wanted, precision=precision, micro_batch=micro_batch)
     return tuple(a.reshape(*images.shape[:-3], a.shape[-1]) for a in (logits, maxima))
 
 

@@ -1,4 +1,4 @@
-"""How whole passes over a batch are compiled.
+"""How whole passes over a batch are compiled; `tffjax.passes` does it.
 
 Some things make a pass faster on a CPU and leave the numbers as they are, but for the last bits:
 
@@ -6,7 +6,7 @@ Some things make a pass faster on a CPU and leave the numbers as they are, but f
   other on narrow 3x3 convolutions, so that one is confined to reductions. Its usual order of operations needs
   up to half as much memory again as the thriftiest one, all of it fetched anew for every pass. A version of XLA that
   does not know these options goes without.
-- What depends on weights only is computed once a batch, see `tffjax.hoisting`.
+- What depends on weights only is computed once for a model, or at least once for a batch, see `tffjax.hoisting`.
 - A batch is taken a few images at a time. Temporary arrays are fetched from the system anew for every call, which
   costs up to a sixth of the time; those of a few images are few, used again by the next, and nearer to the caches.
 """
@@ -46,25 +46,7 @@ def is_tracing(*trees: Any) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in (jnp.zeros(()), *jax.tree.leaves(trees)))
 
 
-class Pass:
-    """`jax.jit(function)`, compiled with `compiler_options` where it is called from outside of any transformation.
-
-    JAX takes such options for the outermost function only; inside another `jit`, `vmap` or `lax.map` this is a plain
-    `jit`.
-    """
-
-    def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...]) -> None:
-        self._inner = jax.jit(function, static_argnames=static_argnames)
-        self._outer = functools.cache(
-            lambda: jax.jit(function, static_argnames=static_argnames, compiler_options=compiler_options())
-        )
-
-    def __call__(self, *arguments: Any) -> Any:
-        """Call the function."""
-        return (self._inner if is_tracing(arguments) else self._outer())(*arguments)
-
-
-def micro_batch_size(images: Any, at_most: int = 4) -> int:
+def micro_batch_size(images: Any, at_most: int) -> int:
     """How many images to take at once: on a CPU `at_most`, or the largest divisor of the batch below; elsewhere all.
 
     A batch that is spread over several devices is taken whole: a part of it would lie on one of them. That is seen on

@@ -19,13 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tffjax.compilation import Pass, in_micro_batches, micro_batch_size
+from tffjax.compilation import in_micro_batches, micro_batch_size
 from tffjax.convolution import on_cpu
 from tffjax.errors import InputError
 from tffjax.masks import Setting
 from tffjax.models.model import Model
 from tffjax.ops import Plain
-from tffjax.predictions import forward
+from tffjax.passes import Pass
+from tffjax.predictions import logits_of
 from tffjax.rankings import Channel, check_channels
 from tffjax.sites import Site, sites_of
 
@@ -82,11 +83,11 @@ def masked_logits(
     calls: list[tuple[Sequence[int], jax.Array]] = []
     unmasked = [index for index, setting in enumerate(settings) if not setting.channels]
     if unmasked:
-        logits = _forward(model, images, micro_batch_size(images))
-        calls.append((unmasked, jnp.stack([logits] * len(unmasked), axis=1)))
+        calls.append((unmasked, jnp.stack([logits_of(model, images)] * len(unmasked), axis=1)))
     for part in plan_chunks(model, images, settings, chunk):
         masks = mask_array(sites, [settings[index] for index in part.settings], part.width)
-        calls.append((part.settings, _masked(model, images, masks, sites, part.first, part.micro_batch)))
+        found = _masked(model, images, masks, sites=sites, first=part.first, micro_batch=part.micro_batch)
+        calls.append((part.settings, found))
     order = np.concatenate([columns for columns, _ in calls])
     found = [np.asarray(values)[:, : len(columns)] for columns, values in calls]
     return np.concatenate(found, axis=1)[:, np.argsort(order)]
@@ -159,7 +160,6 @@ def _apply_masks(
 
 
 _masked = Pass(_apply_masks, static_argnames=("sites", "first", "micro_batch"))
-_forward = Pass(forward, static_argnames=("micro_batch",))
 
 
 def _exists(channel: Channel, sites: tuple[Site, ...], number: dict[str, int]) -> bool:

@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tffjax import rules
-from tffjax.compilation import Pass, in_micro_batches, micro_batch_size
+from tffjax.compilation import in_micro_batches
 from tffjax.composites import COMPOSITES, Composite, LrpOps, rule
 from tffjax.convolution import zeros_varying_like
 from tffjax.errors import InputError
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.models.resnet50 import ResNet50
+from tffjax.passes import Pass, micro_batch_of
 from tffjax.sites import probe_maps, probe_sums
 from tffjax.tracing import Layer, layers_of
 
@@ -105,10 +106,22 @@ def relevance(
         word = ""
     else:
         target, word = resolve_target(target, layers)
-    micro_batch = micro_batch or micro_batch_size(images)
+    micro_batch = micro_batch or micro_batch_of(model, images)
     if len(images) % micro_batch:
         raise InputError(f"{len(images)} images cannot be taken {micro_batch} at a time; micro_batch must divide them")
-    found = _relevance(model, images, target, word, sign, composite, layers, sites, tuple(maps), precision, micro_batch)
+    found = _relevance(
+        model,
+        images,
+        target,
+        sign,
+        word=word,
+        composite=composite,
+        layers=layers,
+        sites=sites,
+        maps=tuple(maps),
+        precision=precision,
+        micro_batch=micro_batch,
+    )
     # jit sorts dictionaries by key; sites come in the order of the network, maps in the order asked for
     in_order = {layer.name: found.sites[layer.name] for layer in layers if layer.name in found.sites}
     return found._replace(sites=in_order, maps={site: found.maps[site] for site in maps})
@@ -140,8 +153,8 @@ def _explain_batch(
     model: Model,
     images: jax.Array,
     target: Any,
-    word: str,
     sign: Any,
+    word: str,
     composite: Composite,
     layers: tuple[Layer, ...],
     sites: bool,

@@ -8,26 +8,23 @@ RUN/states/STEP/    the latest state (`tffjax.training_state`), until then
 
 import contextlib
 import dataclasses
-import functools
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pyarrow as pa
 
 from tffjax import checkpoint, training
-from tffjax.compilation import compiler_options, micro_batch_size
 from tffjax.data import ImageFile, plan
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.metrics import score
 from tffjax.models import Model
-from tffjax.placement import batch_sharding, put, put_model
-from tffjax.predictions import fake_probability, forward
+from tffjax.placement import put, put_model
+from tffjax.predictions import fake_probability, logits_of
 from tffjax.preprocessing import Transform
 from tffjax.schedule import Plateau
 from tffjax.streaming import stream
@@ -125,19 +122,15 @@ def _validation(images: TrainingImages, files: Sequence[ImageFile], batch_size: 
     crop, normalization = images.augmentation.crop, images.normalization
     transform = Transform(images.augmentation.load_size, crop)
     work = plan(files, transform, batch_size)
-    example = jax.ShapeDtypeStruct((batch_size, crop, crop, 3), np.float32, sharding=batch_sharding(batch_size))
-    run = jax.jit(
-        functools.partial(forward, micro_batch=micro_batch_size(example)), compiler_options=compiler_options()
-    )
 
     def validate(model: Model) -> Validation:
-        logits, labels = [], []
-        for done in stream(lambda batch: run(model, put(batch.images)), work, files, transform, normalization,
+        found, labels = [], []
+        for done in stream(lambda batch: logits_of(model, put(batch.images)), work, files, transform, normalization,
                            batch_size):  # fmt: skip
             rows = np.flatnonzero(done.batch.weights)
-            logits.append(done.outputs[rows, 0])
+            found.append(done.outputs[rows, 0])
             labels.append([files[index].label for index in done.batch.indices[rows]])
-        return validation_of(np.concatenate(logits), np.concatenate(labels).astype(np.int64), model)
+        return validation_of(np.concatenate(found), np.concatenate(labels).astype(np.int64), model)
 
     return validate
 

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tffjax.compilation import Pass
 from tffjax.composites import GUIDED, Composite
 from tffjax.errors import InputError
 from tffjax.explain import chosen_output, relevance, resolve_target
 from tffjax.models.model import Model
 from tffjax.ops import Plain
+from tffjax.passes import Pass
 from tffjax.tracing import layers_of
 
 CAM_LAYERS = {"ResNet50": "layer4.2.relu3", "EfficientNetB0": "_conv_head"}
@@ -57,7 +57,7 @@ def grad_cam(
     if layer is None:
         raise InputError("say which layer Grad-CAM shall look at; none is known for this network")
     index, word = resolve_target(target, layers_of(model, images))
-    return _grad_cam(model, images, index, word, layer, sign)
+    return _grad_cam(model, images, index, sign, word=word, layer=layer)
 
 
 def guided_grad_cam(
@@ -72,7 +72,7 @@ def guided_grad_cam(
 
 
 def _grad_cam_batch(
-    model: Model, images: jax.Array, index: Int[Array, ""] | None, word: str, layer: str, sign: Any
+    model: Model, images: jax.Array, index: Int[Array, ""] | None, sign: Any, word: str, layer: str
 ) -> jax.Array:
     shape = jax.eval_shape(lambda: _activation(model, images, layer))
     if shape is None:

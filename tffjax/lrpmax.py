@@ -23,7 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from tffjax.compilation import Pass
 from tffjax.composites import Composite
 from tffjax.cone import crop_relevance
 from tffjax.convolution import Pair, on_cpu
@@ -32,6 +31,7 @@ from tffjax.full_pass import full_relevance
 from tffjax.maxima import maxima
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
+from tffjax.passes import Pass
 from tffjax.patches import patch_boxes
 from tffjax.placement import for_each_device, put, put_model
 from tffjax.rankings import Channel, check_channels, parse_key
@@ -258,7 +258,7 @@ def _maps_on_crops(
             neurons.positions[chunk].astype(np.int32),
             {name: gates[name][image] for name in cone.gates},
         )
-        maps.append(_on_crops(model, *put(crops), site, cone, plan.composite, plan.layers))
+        maps.append(_on_crops(model, *put(crops), site=site, cone=cone, composite=plan.composite, layers=plan.layers))
     return _inside(np.concatenate(maps)[: len(starts)], starts, plan.size)
 
 
@@ -297,7 +297,7 @@ def _maps_in_full(model: Model, plan: Plan, images: np.ndarray, neurons: dict[st
             together.channels[task].astype(np.int32),
             together.positions[task].astype(np.int32),
         )
-        found = _in_full(model, *put(starts), plan.full, plan.composite, plan.layers)
+        found = _in_full(model, *put(starts), sites=plan.full, composite=plan.composite, layers=plan.layers)
         maps[task[task >= 0]] = np.asarray(found)[task >= 0]
     parts = np.split(maps, np.cumsum(counts)[:-1])
     return {name: Maps(part, np.zeros((len(part), 2), int)) for name, part in zip(neurons, parts, strict=True)}

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tffjax.compilation import Pass, in_micro_batches, micro_batch_size
+from tffjax.compilation import in_micro_batches
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.ops import Plain
+from tffjax.passes import Pass, micro_batch_of
 from tffjax.receptive_field import is_held
 from tffjax.sites import outputs_at
 
@@ -37,7 +38,7 @@ def maxima(model: Model, images: Float[Any, "n h w 3"], sites: Sequence[str], pr
     The model is canonized first. No map leaves the pass, which ends at the last of the sites. Compiled once for each
     shape of images and list of sites.
     """
-    return _maxima(model, images, tuple(sites), precision, micro_batch_size(images))
+    return _maxima(model, images, sites=tuple(sites), precision=precision, micro_batch=micro_batch_of(model, images))
 
 
 def _maxima_of_batch(

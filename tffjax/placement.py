@@ -34,4 +34,10 @@ def put(batch: Any) -> Any:
 def put_model(model: Any, batch_size: int) -> Any:
     """The model placed for batches of this size: a copy on every device that gets a part, so that no call copies it."""
     sharding = batch_sharding(batch_size)
-    return jax.device_put(model, sharding and NamedSharding(sharding.mesh, PartitionSpec()))
+    if sharding is None:
+        return jax.device_put(model)
+    everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+    # What is placed already stays the very same array, by which `tffjax.compilation` knows it.
+    return jax.tree.map(
+        lambda a: a if getattr(a, "sharding", None) == everywhere else jax.device_put(a, everywhere), model
+    )

@@ -18,8 +18,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tffjax.checkpoint import replace_folder
-from tffjax.compilation import compiler_options
 from tffjax.errors import InputError
+from tffjax.passes import Program
 from tffjax.runs import MARKER
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -129,10 +129,10 @@ class _Rate(TextColumn):
         return super().render(task)
 
 
-def compile_pass(talk: Talk, what: str, function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """`jax.jit(function)`, compiled now for arguments of these shapes while the person is told so."""
+def compile_pass(talk: Talk, what: str, function: Callable[..., Any], model: Any, *arrays: Any) -> Program:
+    """`function(model, *arrays)`, compiled now for arrays of these shapes while the person is told so."""
     with talk.busy(f"compiling {what} ({FIRST_TIME})"):
-        return jax.jit(function).lower(*arguments).compile(compiler_options())
+        return Program(function, model, *arrays).compiled(model, *arrays)
 
 
 def check_output(path: Path, overwrite: bool) -> None:

@@ -19,10 +19,10 @@ from tffjax.cli.console import (
     start_jax,
 )
 from tffjax.cli.images import default_batch_size, image_options, warn_left_out
-from tffjax.compilation import micro_batch_size
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.models import Model
+from tffjax.passes import micro_batch_of
 from tffjax.placement import batch_sharding, put, put_model
 from tffjax.predictions import forward, metrics_table, prediction_table
 from tffjax.preprocessing import Transform
@@ -123,7 +123,7 @@ def _logits(
 
     for shape in work.shapes:
         example = jax.ShapeDtypeStruct((batch_size, *shape, 3), np.float32, sharding=batch_sharding(batch_size))
-        run = functools.partial(forward, micro_batch=micro_batch_size(example))
+        run = functools.partial(forward, micro_batch=micro_batch_of(model, example))
         passes[shape] = compile_pass(talk, f"the forward pass for {shape[0]}x{shape[1]}", run, model, example)
     with talk.progress("scoring", len(files), "images") as advance:
         advance(len(skipped))

@@ -19,7 +19,6 @@ from tffjax import __version__, checkpoint, runs
 from tffjax.cli.asked import Asked
 from tffjax.cli.console import Talk, compile_pass
 from tffjax.cli.images import default_batch_size, warn_left_out
-from tffjax.compilation import micro_batch_size
 from tffjax.data import (
     Batch,
     BatchPlan,
@@ -36,6 +35,7 @@ from tffjax.distributed import gather_bytes, share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
 from tffjax.models import Model
+from tffjax.passes import micro_batch_of
 from tffjax.placement import batch_sharding, put_model
 from tffjax.preprocessing import Transform
 from tffjax.rankings import PAPER_K, Channel, check_channels, read_ranking
@@ -192,7 +192,7 @@ def compile_shapes(
         axes = (1 + variants,) if variants else ()
         images = jax.ShapeDtypeStruct((job.batch_size, *axes, height, width, 3), np.float32, sharding=sharding)
         rows = [jax.ShapeDtypeStruct((job.batch_size,), dtype, sharding=sharding) for dtype in row_types]
-        run = functools.partial(function, micro_batch=micro_batch_size(images))
+        run = functools.partial(function, micro_batch=micro_batch_of(model, images))
         passes[height, width] = compile_pass(job.talk, f"{what} for {height}x{width}", run, model, images, *rows)
     return passes
 
