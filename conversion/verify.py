@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 
 from conversion import twin
-from tffjax.compilation import Pass
 from tffjax.models import Model
+from tffjax.passes import Pass
 from tffjax.sites import site_outputs
 
 TOLERANCES = {
