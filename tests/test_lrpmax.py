@@ -40,7 +40,8 @@ def check_maxima(model, images, sites):
         y = np.asarray(outputs[site])
         n, h, w, c = y.shape
         flat = y.reshape(n, h * w, c)
-        np.testing.assert_allclose(found.values[site], flat.max(axis=1), rtol=tolerances.F64_PROGRAM)
+        atol = tolerances.F64_PROGRAM * np.abs(y).max()
+        np.testing.assert_allclose(found.values[site], flat.max(axis=1), rtol=0, atol=atol)
         expected = np.stack(np.unravel_index(flat.argmax(axis=1), (h, w)), axis=2)
         np.testing.assert_array_equal(found.positions[site], expected)
     return found
