@@ -257,7 +257,7 @@ def load_images(folder: Path) -> UInt8[np.ndarray, "n h w 3"]:
 def evaluate(model: Model, folders: Sequence[Path]) -> dict[str, Any]:
     """AP, accuracies on real and fake at 0.5 and at the calibrated threshold, and numbers of images, per generator."""
     files = find_images(folders)
-    probability = fake_probability(logits_of(model, files), model.card)
+    probability = fake_probability(logits(model, files), model.card)
     names = np.array([file.generator for file in files])
     label = np.array([file.label for file in files])
     scores = {name: score(probability[names == name], label[names == name]) for name in dict.fromkeys(names.tolist())}
