@@ -198,16 +198,16 @@ def explain_all(
     sites = tuple(dict.fromkeys(channel.site for channel in channels))
     indices = {site: [channel.index for channel in channels if channel.site == site] for site in sites}
     how = plan_neurons(model, images.shape[1:3], {site: len(some) for site, some in indices.items()})
-    found = jax.tree.map(np.asarray, maxima(model, jnp.asarray(images), sites))
+    found = jax.tree.map(np.asarray, maxima(model, jnp.asarray(images), indices))
 
     def explain(count: int) -> Any:
         neurons = {}
         for site, some in indices.items():
             image, channel = np.meshgrid(np.arange(count), some, indexing="ij")
-            neurons[site] = Neurons(image.ravel(), channel.ravel(), found.positions[site][:count, some].reshape(-1, 2))
+            neurons[site] = Neurons(image.ravel(), channel.ravel(), found.positions[site][:count].reshape(-1, 2))
         return neuron_maps(model, how, images[:count], neurons, found.gates)
 
-    return explain, lambda count: jax.tree.map(np.asarray, maxima(model, jnp.asarray(images[:count]), sites))
+    return explain, lambda count: jax.tree.map(np.asarray, maxima(model, jnp.asarray(images[:count]), indices))
 
 
 def color(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rounds: int) -> None:

@@ -20,7 +20,7 @@ from tffjax import full_pass, lrpmax
 from tffjax.composites import BETA0, COMPOSITES, GUIDED, rule
 from tffjax.errors import InputError
 from tffjax.explain import Neuron, composite_of, relevance
-from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps, plan, sites_in_full
+from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps, plan, sites_on_windows
 from tffjax.maxima import maxima, no_top, top_images
 from tffjax.models import canonize
 from tffjax.ops import Plain
@@ -34,7 +34,8 @@ from tffjax.sites import outputs_at, site_outputs, sites_of
 
 
 def check_maxima(model, images, sites):
-    found, outputs = maxima(model, images, sites), jax.jit(site_outputs)(canonize(model), images)[1]
+    outputs = jax.jit(site_outputs)(canonize(model), images)[1]
+    found = maxima(model, images, {site: range(outputs[site].shape[-1]) for site in sites})
     assert set(found.values) == set(found.positions) == set(sites)
     for site in sites:
         y = np.asarray(outputs[site])
@@ -52,8 +53,16 @@ def test_maxima_are_the_largest_outputs(x64):
     found = check_maxima(model, noise(18, count=5), ("head", "stem", "project"))
     assert list(found.gates) == ["se.gate"]
     assert found.gates["se.gate"].shape == (5, 1, 1, 6)
-    before = maxima(model, noise(18, count=5), ("depthwise",))
+    before = maxima(model, noise(18, count=5), {"depthwise": [0]})
     assert before.gates == {}  # the pass ends before the gate
+
+
+def test_maxima_of_some_channels_are_in_the_order_asked_for(x64):
+    model, images = small_model(), noise(18, count=5)
+    everything = maxima(model, images, {"stem": range(6), "head": range(8)})
+    some = maxima(model, images, {"head": [5, 0, 5], "stem": [3]})
+    np.testing.assert_array_equal(some.values["head"], everything.values["head"][:, jnp.array([5, 0, 5])])
+    np.testing.assert_array_equal(some.positions["stem"], everything.positions["stem"][:, 3:4])
 
 
 def test_of_equal_values_the_first_in_scan_order_is_taken(x64):
@@ -135,7 +144,7 @@ def test_boxes_of_crops_are_those_of_the_whole_map(data):
     assert tuple(patch_boxes(*maps, size=(height, width))[0]) == expected
 
 
-# Single neurons, in both ways
+# Single neurons, in all three ways
 
 
 def all_neurons(site, images):
@@ -143,12 +152,20 @@ def all_neurons(site, images):
     return Neurons(grid[0], grid[1], grid[2:].T)
 
 
+def gates_of(model, images, sites):
+    return maxima(model, images, {site: [0] for site in sites}).gates
+
+
 def ways(model, size, sites, composite="beta0", **changes):
-    """The plan that explains all sites on crops, and the one that explains all in full."""
+    """The plans that explain all sites on crops, all on windows, and all in full."""
     how = plan(model, size, dict.fromkeys(sites, 1), composite)
-    cones = cones_of(model, *size)
-    on_crops = dataclasses.replace(how, cones={site: cones[site] for site in sites}, full=(), **changes)
-    return on_crops, dataclasses.replace(how, cones={}, full=tuple(sites), lanes=16, **changes)
+    none = dataclasses.replace(how, crops={}, windows={}, at_once={}, full=(), **changes)
+    whole, clipped = ({site: cones_of(model, *size, clip=clip)[site] for site in sites} for clip in (False, True))
+    return (
+        dataclasses.replace(none, crops=whole),
+        dataclasses.replace(none, windows=clipped, at_once=dict.fromkeys(sites, 3)),
+        dataclasses.replace(none, full=tuple(sites), lanes=16),
+    )
 
 
 def assert_equal_maps(ours, theirs):
@@ -157,26 +174,26 @@ def assert_equal_maps(ours, theirs):
     assert np.all(np.abs(ours - theirs) <= tolerances.CROP * largest)
 
 
-def assert_crops_are_full_passes(model, images, neurons, composite="beta0", **changes):
+def assert_all_ways_agree(model, images, neurons, composite="beta0", **changes):
     size, sites = images.shape[1:3], tuple(neurons)
-    on_crops, in_full = ways(model, size, sites, composite, **changes)
-    gates = maxima(model, images, sites).gates
-    crops, full = (neuron_maps(model, how, images, neurons, gates) for how in (on_crops, in_full))
+    plans = ways(model, size, sites, composite, **changes)
+    gates = gates_of(model, images, sites)
+    crops, windows, full = (neuron_maps(model, how, images, neurons, gates) for how in plans)
     for site in sites:
-        maps = crops[site]
-        lengths = [axis.length for axis in on_crops.cones[site].field]
-        assert maps.crops.shape[1:] == tuple(np.minimum(lengths, size))
-        assert_equal_maps(maps.whole(size), full[site].crops)
-        assert np.any(maps.crops)
+        for maps, cones in ((crops[site], plans[0].crops), (windows[site], plans[1].windows)):
+            lengths = [axis.length for axis in cones[site].field]
+            assert maps.crops.shape[1:] == tuple(np.minimum(lengths, size))
+            assert_equal_maps(maps.whole(size), full[site].crops)
+            assert np.any(maps.crops)
     return full
 
 
 @pytest.mark.parametrize("size", [(15, 16), (18, 21)])
 @pytest.mark.parametrize("make", [small_model, same_model])
-def test_all_neurons_on_crops_are_those_of_full_passes(make, size, x64):
+def test_all_neurons_on_crops_and_windows_are_those_of_full_passes(make, size, x64):
     model, images = make(), np.asarray(noise(21)[:, : size[0], : size[1]])
     neurons = {site.name: all_neurons(site, 2) for site in sites_of(model, *size)}
-    full = assert_crops_are_full_passes(model, images, neurons, pixels=2**12)
+    full = assert_all_ways_agree(model, images, neurons, pixels=2**12)
     outputs = jax.jit(site_outputs)(canonize(model), images)[1]
     for site, maps in full.items():
         image, channel, position = neurons[site]
@@ -185,12 +202,12 @@ def test_all_neurons_on_crops_are_those_of_full_passes(make, size, x64):
 
 
 @pytest.mark.parametrize("name", ["beta1", "beta-adaptive", "epsilon-gamma-box", "flat"])
-def test_crops_under_other_rules(name, x64):
+def test_crops_and_windows_under_other_rules(name, x64):
     # the first convolution's rule makes up inputs of its own, which end at the image's borders
     composite = BETA0.replace(first=rule(flat), conv=rule(w2)) if name == "flat" else COMPOSITES[name]
     model, images = small_model(), np.asarray(noise(17))
     neurons = {site.name: all_neurons(site, 2) for site in sites_of(model, 17, 17) if site.name in ("stem", "project")}
-    assert_crops_are_full_passes(model, images, neurons, composite)
+    assert_all_ways_agree(model, images, neurons, composite)
 
 
 @pytest.mark.parametrize("composite", ["beta0", "epsilon", "gradient-x-input", pytest.param(GUIDED, id="guided")])
@@ -228,7 +245,7 @@ def test_a_channel_without_positive_values_has_no_relevance(x64):
 def test_any_number_of_neurons_in_any_order(x64, rng):
     model, images = small_model(), np.asarray(noise(24, count=4))
     sites = {site.name: site for site in sites_of(model, 24, 24)}
-    gates = maxima(model, images, tuple(sites)).gates
+    gates = gates_of(model, images, sites)
     for how in ways(model, (24, 24), ("stem", "project"), pixels=2**11):
         everything = {site: all_neurons(sites[site], 4) for site in ("project", "stem")}
         expected = neuron_maps(model, how, images, everything, gates)
@@ -245,7 +262,7 @@ def test_any_number_of_neurons_in_any_order(x64, rng):
 def test_nothing_is_compiled_for_other_channels_positions_and_counts():
     model, images = small_model(jnp.float32), np.asarray(noise(24, dtype=jnp.float32))
     sites = sites_of(model, 24, 24)
-    gates = maxima(model, images, ("head",)).gates
+    gates = gates_of(model, images, ("head",))
     plans = ways(model, (24, 24), ("stem", "project"), pixels=2**11)
     assert [plans[0].crops_at_once(site) for site in ("stem", "project")] == [(228, 30), (10, 2)]  # even: two devices
 
@@ -258,12 +275,14 @@ def test_nothing_is_compiled_for_other_channels_positions_and_counts():
                 if site.name in ("stem", "project")
             }
             neuron_maps(model, how, images, some, gates)
-        return np.array([len(explain._programs) for explain in (lrpmax._on_crops, lrpmax._in_full)])
+        return np.array(
+            [len(explain._programs) for explain in (lrpmax._on_crops, lrpmax._record, lrpmax._replay, lrpmax._in_full)]
+        )
 
     few = run(0, 1)
     np.testing.assert_array_equal(run(5, 6), few)
     many = run(0, 300)
-    np.testing.assert_array_equal(many - few, [2, 0])  # one more for each site on crops
+    np.testing.assert_array_equal(many - few, [2, 0, 0, 0])  # one more for each site on crops
     np.testing.assert_array_equal(run(5, 131), many)
 
 
@@ -315,34 +334,46 @@ def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng, monkeypa
 
 
 def test_a_site_is_explained_where_that_costs_less():
-    deep = Cone(Window(), (), (), work=50, work_in_full=100)
-    early = deep._replace(work=1, work_in_full=20)
-    assert sites_in_full({"deep": deep}, {"deep": 1}) == ()  # 5 * 50 against 2 * 100 + 100
-    assert sites_in_full({"deep": deep}, {"deep": 2}) == ("deep",)  # 500 against 200 + 200
-    assert sites_in_full({"deep": deep}, {"deep": 0.1}) == ()  # an image without any is not explained
-    both = {"middle": deep._replace(work=30, work_in_full=80), "early": early, "deep": deep, "gate": None}
-    counts = {"middle": 1, "early": 9, "deep": 2}
-    assert sites_in_full(both, counts) == ("middle", "deep")  # 5 * 30 against 100: the pass is made anyway
-    assert sites_in_full(both, {"middle": 1, "early": 9}) == ()  # 150 against 240
-    assert sites_in_full({"deep": deep, "gate": None}, {"gate": 1, "deep": 1}) == ("gate", "deep")
+    deep = Cone(Window(), (), (), work=int(50e9), work_in_full=int(100e9))
+    early = deep._replace(work=int(1e9), work_in_full=int(20e9))
+
+    def on_windows(cones, neurons):
+        return sites_on_windows(cones, cones, neurons)
+
+    assert on_windows({"deep": deep}, {"deep": 1}) == ()  # 5 * 50 against 2 * 100 + 2 * 50
+    assert on_windows({"deep": deep}, {"deep": 2}) == ("deep",)  # 500 against 200 + 200
+    assert on_windows({"deep": deep}, {"deep": 0.1}) == ()  # an image without any is not explained
+    both = {"early": early, "deep": deep, "gate": None}
+    assert on_windows(both, {"deep": 2, "early": 9}) == ("deep", "early")  # the pass is made anyway
+    assert on_windows(both, {"early": 9}) == ()  # 45 against 40 + 18
+    assert on_windows(both, {"gate": 5, "deep": 1}) == ()  # another pass
+    tiny = deep._replace(work=1, work_in_full=100)
+    assert on_windows(both | {"tiny": tiny}, {"deep": 2, "tiny": 1}) == ("deep",)  # not worth handling
+    clipped = {"deep": deep._replace(work=int(20e9))}
+    assert sites_on_windows({"deep": deep}, clipped, {"deep": 1}) == ("deep",)  # 250 against 200 + 40
 
 
 def test_plans_of_the_published_lists(monkeypatch):
     model = cases.RESNET50.random_model()
-    neurons = {"conv1": 9, "layer2.3.conv2": 2, "layer3.5.conv3": 1, "layer4.1.conv2": 14, "layer4.2.conv1": 6}
+    neurons = {"conv1": 9, "layer1.0.conv1": 20, "layer2.3.conv2": 2, "layer4.1.conv2": 14, "layer4.2.conv1": 6}
     how = plan(model, (256, 256), neurons)
-    assert tuple(how.cones) == ("conv1", "layer2.3.conv2")
-    assert how.full == ("layer3.5.conv3", "layer4.1.conv2", "layer4.2.conv1")
-    assert (how.lanes, how.images_at_once) == (32, 2)  # one for each device
+    assert tuple(how.crops) == ("conv1", "layer1.0.conv1")
+    assert how.at_once == {"layer2.3.conv2": 2, "layer4.1.conv2": 7, "layer4.2.conv1": 6}
+    assert tuple(how.windows) == tuple(how.at_once)
+    assert how.full == ()
+    assert how.images_at_once(7) == 2  # one for each device
+    early = {"conv1": 9, "layer1.0.conv1": 20}
+    assert tuple(plan(model, (256, 256), early).crops) == tuple(early)
     monkeypatch.setattr(lrpmax, "on_cpu", lambda: False)
     how = plan(model, (256, 256), neurons)
-    assert (how.lanes, how.images_at_once) == (11, 6)  # 21 neurons in two passes
+    assert (how.at_once["layer4.1.conv2"], how.images_at_once(14)) == (14, 4)
 
 
 def test_where_gates_receive_relevance_neurons_behind_them_are_explained_in_full():
     model, neurons = cases.B0_SAME.random_model(), {"_conv_stem": 1, "_blocks.1._expand_conv": 1}
     assert plan(model, (64, 64), neurons).full == ()
     assert plan(model, (64, 64), neurons, "gradient-x-input").full == ("_blocks.1._expand_conv",)
+    assert tuple(plan(model, (64, 64), neurons, "gradient-x-input").crops) == ("_conv_stem",)
 
 
 @pytest.mark.parametrize(
@@ -383,7 +414,7 @@ def check_sites(model, size, names):
     sites = {site.name: site for site in sites_of(model, size, size)}
     outputs = jax.jit(lambda model, images: outputs_at(model, images, names, Plain()))(model, images)
     neurons = {name: neurons_around(sites[name], np.asarray(y), rng) for name, y in zip(names, outputs, strict=True)}
-    assert_crops_are_full_passes(model, images, neurons)
+    assert_all_ways_agree(model, images, neurons)
 
 
 SOME = [
@@ -406,10 +437,9 @@ def test_crops_of_the_networks(name, size, names, x64):
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_crops_of_every_site(network, x64):
-    """Every site that a plan explains on crops at an odd size."""
+    """Every site, at an odd size."""
     model = network.random_model()
-    names = tuple(site.name for site in sites_of(model, 97, 97))
-    check_sites(model, 97, tuple(plan(model, (97, 97), dict.fromkeys(names, 1)).cones))
+    check_sites(model, 97, tuple(site.name for site in sites_of(model, 97, 97)))
 
 
 def check_golden(golden, model, size, pairs, images):

@@ -1,16 +1,18 @@
 """LRP-max (SPEC 5): explain the strongest neuron of a channel alone, for many channels and images.
 
-There are two ways to explain the neurons of a site, and both give the relevance that a pass of its own over the image
+There are three ways to explain the neurons of a site, and all give the relevance that a pass of its own over the image
 gives:
 
 - on **crops** (`tffjax.cone`): the relevance of a neuron is zero outside its receptive field. One batch of crops across
   images and channels runs forward up to the site and back. Squeeze-excite gates, which look at the whole image, are
   those of a pass over the whole image.
-- in **full** (`tffjax.full_pass`): neurons of one image, at any of several sites, share the forward pass and the
-  denominators of the rules, which depend on activations only; the rest is mapped over their start relevances.
+- on **windows** (`tffjax.replay`): all neurons of one image share the forward pass and the denominators of the rules,
+  which depend on activations only; the backward pass of each is confined to the windows that it depends on.
+- in **full** (`tffjax.full_pass`), where a neuron depends on everything (gates that receive relevance): neurons of one
+  image share the forward pass and the denominators; the rest is mapped over their start relevances.
 
 Which channel and which position is data, never part of a compiled program: there is one program for each site that is
-explained on crops (and one for few crops), and one for all the others.
+explained on crops (and one for few crops) or on windows, and one for all the others.
 """
 
 import dataclasses
@@ -36,13 +38,18 @@ from tffjax.patches import patch_boxes
 from tffjax.placement import for_each_device, put, put_model
 from tffjax.rankings import Channel, check_channels, parse_key
 from tffjax.receptive_field import Cone, cones_of
+from tffjax.replay import record, replay
 from tffjax.tracing import Layer, layers_of
 
 _PIXELS = {True: 2**16, False: 2**22}  # of all crops of a batch, on a CPU and elsewhere: enough to keep it busy
 _MOST_CROPS = 1024
-_CROP = 5  # what a multiply-add of all three parts costs on a crop, where convolutions are narrow; in full it is 3
 _FEW = 8  # so many times smaller are the batches of what does not fill a whole one
-_MOST_LANES = {True: 32, False: 16}  # on a CPU one after the other, where empty ones cost nothing; elsewhere at once
+_MOST_NEURONS = {True: 8, False: 16}  # of an image that are explained on windows at once
+_MOST_LANES = {True: 32, False: 16}  # in full: on a CPU one after the other, where empty ones cost nothing
+
+# Prices in multiply-adds of a pass over whole images, measured on a CPU: of a multiply-add in all three parts of a pass
+# over a crop, where convolutions are narrow; of one in a window; and of handling a neuron on windows.
+_CROP, _WINDOW, _HANDLING = 5, 2, 3e7
 
 
 class LrpMax(NamedTuple):
@@ -90,16 +97,20 @@ class Plan:
 
     Attributes:
         size: of the images.
-        cones: of the sites that are explained on crops.
+        crops: cones of the sites that are explained on crops.
+        windows: clipped cones of the sites that are explained on windows.
+        at_once: how many neurons of an image such a site explains at once.
         full: the sites that are explained in full passes over the image.
         lanes: how many neurons of an image share a full pass.
-        pixels: how many pixels a batch of crops, or of images times the lanes that run at once, may have.
+        pixels: how many pixels a batch of crops, or of images times the neurons that are explained at once, may have.
         composite: the rules.
         layers: of the network.
     """
 
     size: Pair
-    cones: dict[str, Cone]
+    crops: dict[str, Cone]
+    windows: dict[str, Cone]
+    at_once: dict[str, int]
     full: tuple[str, ...]
     lanes: int
     pixels: int
@@ -108,14 +119,12 @@ class Plan:
 
     def crops_at_once(self, site: str) -> tuple[int, int]:
         """How many crops of a site make a batch, and how many a small one; the devices share either equally."""
-        most = min(max(self.pixels // self.cones[site].field.area, 1), _MOST_CROPS)
+        most = min(max(self.pixels // self.crops[site].field.area, 1), _MOST_CROPS)
         return for_each_device(most), for_each_device(-(-most // _FEW))
 
-    @property
-    def images_at_once(self) -> int:
-        """How many images make a batch of full passes, which the devices share equally."""
-        at_once = 1 if on_cpu() else self.lanes
-        return for_each_device(max(self.pixels // (math.prod(self.size) * at_once), 1))
+    def images_at_once(self, neurons: int) -> int:
+        """How many images make a batch when so many neurons of each are explained at once; devices share it equally."""
+        return for_each_device(max(self.pixels // (math.prod(self.size) * neurons), 1))
 
 
 def lrp_max(
@@ -150,17 +159,17 @@ def lrp_max(
         columns.setdefault(channel.site, []).append(column)
     n, h, w = images.shape[:3]
     how = plan(model, (h, w), {site: len(members) for site, members in columns.items()}, composite)
-    found = maxima(model, images, tuple(columns))
+    indices = {site: [channels[column].index for column in members] for site, members in columns.items()}
+    found = maxima(model, images, indices)
     shape, dtype = (n, len(channels)), images.dtype
     result = LrpMax(
         np.zeros(shape, dtype), np.zeros((*shape, 2), int), np.zeros((*shape, h, w), dtype), np.zeros((*shape, 4), int)
     )
     neurons = {}
     for site, members in columns.items():
-        indices = [channels[column].index for column in members]
-        result.values[:, members] = found.values[site][:, indices]
-        result.positions[:, members] = found.positions[site][:, indices]
-        image, channel = np.meshgrid(np.arange(n), indices, indexing="ij")
+        result.values[:, members] = found.values[site]
+        result.positions[:, members] = found.positions[site]
+        image, channel = np.meshgrid(np.arange(n), indices[site], indexing="ij")
         neurons[site] = Neurons(image.ravel(), channel.ravel(), result.positions[:, members].reshape(-1, 2))
     for site, maps in neuron_maps(model, how, images, neurons, found.gates).items():
         here = neurons[site].images, np.tile(columns[site], n)
@@ -180,37 +189,52 @@ def plan(model: Model, size: Pair, neurons: Mapping[str, int | float], composite
     """
     if isinstance(composite, str):
         composite = composite_of(composite, model)
-    cones = cones_of(model, *size, hold_gates=composite.gate == "identity")
-    full = sites_in_full(cones, neurons)
-    on_crops = {site: cones[site] for site in neurons if site not in full}
+    hold_gates = composite.gate == "identity"
+    cones, clipped = (cones_of(model, *size, hold_gates, clip) for clip in (False, True))
+    wide = sites_on_windows(cones, clipped, neurons)
+    full = tuple(site for site in neurons if not cones[site])
     lanes = _MOST_LANES[on_cpu()]
     if not on_cpu():
-        in_full = max(math.ceil(sum(neurons[site] for site in full)), 1)
-        lanes = math.ceil(in_full / math.ceil(in_full / lanes))  # equal chunks: few lanes stay empty
+        lanes = _even_parts(sum(neurons[site] for site in full), lanes)
     image = jax.ShapeDtypeStruct((1, *size, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
-    return Plan(size, on_crops, full, lanes, _PIXELS[on_cpu()], composite, layers_of(model, image))
+    return Plan(
+        size=size,
+        crops={site: cones[site] for site in neurons if site not in (*wide, *full)},
+        windows={site: clipped[site] for site in wide},
+        at_once={site: _even_parts(neurons[site], _MOST_NEURONS[on_cpu()]) for site in wide},
+        full=full,
+        lanes=lanes,
+        pixels=_PIXELS[on_cpu()],
+        composite=composite,
+        layers=layers_of(model, image),
+    )
 
 
-def sites_in_full(cones: Mapping[str, Cone | None], neurons: Mapping[str, int | float]) -> tuple[str, ...]:
-    """The sites that cost less in full passes than on crops, in the order of `neurons`.
+def _even_parts(count: int | float, most: int) -> int:
+    """The size of equal parts of `count`, of which none is larger than `most` by much."""
+    return max(round(count / max(math.ceil(count / most), 1)), 1)
 
-    A pass has three parts that cost about the same: forward, denominators, backward. A crop has them all; in a full
-    pass only the backward part, from the last of the sites on, is a neuron's own. So the sites with the largest cones
-    are taken together as long as that saves work.
+
+def sites_on_windows(
+    cones: Mapping[str, Cone | None], clipped: Mapping[str, Cone | None], neurons: Mapping[str, int | float]
+) -> tuple[str, ...]:
+    """The sites that cost less on windows than on crops, in the order of `neurons`; those without a cone are neither.
+
+    A pass has three parts that cost about the same: forward, denominators, backward. A crop has them all; on windows
+    only the backward part is a neuron's own, the others are shared by all of an image and run up to the last of the
+    sites. So the sites with the largest cones are taken together as long as that saves work.
     """
-    whole = {site: cone.work_in_full for site, cone in cones.items() if cone}
-    seeing_all = [site for site in neurons if not cones[site]]
-    order = sorted(neurons.keys() - seeing_all, key=lambda site: (cones[site].work / whole[site], site))
+    order = sorted((site for site in neurons if cones[site]), key=lambda site: (cones[site].work, site))
 
     def cost(crops: int) -> int | float:
-        full = seeing_all + order[crops:]
-        count = sum(neurons[site] for site in full)
-        one_part = max(whole.values() if seeing_all else [whole[site] for site in full], default=0)
-        chance = min(count, 1)  # that an image has any of them
-        return (2 * chance + count) * one_part + sum(_CROP * neurons[site] * cones[site].work for site in order[:crops])
+        wide = order[crops:]
+        shared = max((cones[site].work_in_full for site in wide), default=0)
+        chance = min(sum(neurons[site] for site in wide), 1)  # that an image has any of them
+        own = sum(neurons[site] * (_WINDOW * clipped[site].work + _HANDLING) for site in wide)
+        return 2 * chance * shared + own + sum(_CROP * neurons[site] * cones[site].work for site in order[:crops])
 
-    full = {*seeing_all, *order[min(range(len(order) + 1), key=cost) :]}
-    return tuple(site for site in neurons if site in full)
+    wide = order[min(range(len(order) + 1), key=cost) :]
+    return tuple(site for site in neurons if site in wide)
 
 
 def neuron_maps(
@@ -234,8 +258,10 @@ def neuron_maps(
     """
     model, images = put_model(canonize(model), for_each_device(1)), np.asarray(images)
     gates = {name: np.asarray(gate) for name, gate in gates.items()}
-    on_crops = [site for site in neurons if site in plan.cones]
-    found = {site: _maps_on_crops(model, plan, images, neurons[site], gates, site) for site in on_crops}
+    found = {
+        site: _maps_on_crops(model, plan, images, neurons[site], gates, site) for site in plan.crops if site in neurons
+    }
+    found |= _maps_on_windows(model, plan, images, {site: neurons[site] for site in plan.windows if site in neurons})
     found |= _maps_in_full(model, plan, images, {site: neurons[site] for site in plan.full if site in neurons})
     return {site: found[site] for site in neurons}
 
@@ -243,8 +269,8 @@ def neuron_maps(
 def _maps_on_crops(
     model: Model, plan: Plan, images: np.ndarray, neurons: Neurons, gates: dict[str, np.ndarray], site: str
 ) -> Maps:
-    cone = plan.cones[site]
-    starts = neurons.positions * [axis.stride for axis in cone.field] + [axis.low for axis in cone.field]
+    cone = plan.crops[site]
+    starts = _starts(cone, neurons.positions)
     lengths = [axis.length for axis in cone.field]
     rows, columns = (
         np.clip(starts[:, axis, None] + np.arange(lengths[axis]), 0, plan.size[axis] - 1) for axis in (0, 1)
@@ -260,6 +286,36 @@ def _maps_on_crops(
         )
         maps.append(_on_crops(model, *put(crops), site=site, cone=cone, composite=plan.composite, layers=plan.layers))
     return _inside(np.concatenate(maps)[: len(starts)], starts, plan.size)
+
+
+def _maps_on_windows(model: Model, plan: Plan, images: np.ndarray, neurons: dict[str, Neurons]) -> dict[str, Maps]:
+    maps = {
+        site: np.zeros((len(some.images), *(axis.length for axis in plan.windows[site].field)), images.dtype)
+        for site, some in neurons.items()
+    }
+    present = np.unique(np.concatenate([np.zeros(0, int), *(some.images for some in neurons.values())]))
+    for chunk in _chunks(len(present), plan.images_at_once(max(plan.at_once.values(), default=1))):
+        fixed = {"composite": plan.composite, "layers": plan.layers}
+        recorded = _record(model, put(images[present[chunk]]), sites=tuple(plan.windows), **fixed)
+        for site, (image, channels, positions) in neurons.items():
+            members = [np.flatnonzero(image == one) for one in present[chunk]]
+            members[len(set(chunk)) :] = [members[0][:0]] * (len(chunk) - len(set(chunk)))  # the last image repeated
+            at_once = plan.at_once[site]
+            for first in range(0, max(map(len, members)), at_once):
+                some = [own[first : first + at_once] for own in members]
+                task = np.stack([np.pad(own, (0, at_once - len(own)), constant_values=-1) for own in some])
+                lanes = put((np.where(task < 0, -1, channels[task]).astype(np.int32), positions[task].astype(np.int32)))
+                found = _replay(model, recorded, *lanes, site=site, cone=plan.windows[site], **fixed)
+                maps[site][task[task >= 0]] = np.asarray(found)[task >= 0]
+    return {
+        site: _inside(maps[site], _starts(plan.windows[site], some.positions), plan.size)
+        for site, some in neurons.items()
+    }
+
+
+def _starts(cone: Cone, positions: np.ndarray) -> np.ndarray:
+    """Row and column of the image in which the receptive fields of neurons begin."""
+    return positions * [axis.stride for axis in cone.field] + [axis.low for axis in cone.field]
 
 
 def _inside(crops: np.ndarray, starts: np.ndarray, size: Pair) -> Maps:
@@ -289,7 +345,7 @@ def _maps_in_full(model: Model, plan: Plan, images: np.ndarray, neurons: dict[st
         ]
     )
     maps = np.zeros((len(numbers), *plan.size), images.dtype)
-    for chunk in _chunks(len(tasks), plan.images_at_once):
+    for chunk in _chunks(len(tasks), plan.images_at_once(1 if on_cpu() else plan.lanes)):
         task = tasks[chunk]
         starts = (
             images[together.images[task[:, 0]]],
@@ -313,4 +369,6 @@ def _chunks(count: int, size: int, small: int | None = None) -> Iterator[np.ndar
 
 
 _on_crops = Pass(crop_relevance, static_argnames=("site", "cone", "composite", "layers"))
+_record = Pass(record, static_argnames=("sites", "composite", "layers"))
+_replay = Pass(replay, static_argnames=("site", "cone", "composite", "layers"))
 _in_full = Pass(full_relevance, static_argnames=("sites", "composite", "layers"))

@@ -123,23 +123,28 @@ class Explainer:
         """`model` is canonized; images are scored by the channel's share of relevance, or by its maximum."""
         self._model, self._channels, self._by_relevance = model, tuple(channels), by_relevance
         self._composite: Composite = composite_of(composite, model)
-        self._sites = tuple(dict.fromkeys(channel.site for channel in channels))
+        self._columns: dict[str, list[int]] = {}
+        for column, channel in enumerate(channels):
+            self._columns.setdefault(channel.site, []).append(column)
+        self._indices = {
+            site: [channels[column].index for column in columns] for site, columns in self._columns.items()
+        }
         number = {channel: index for index, channel in enumerate(all_channels(model))}
         self._numbers = [number[channel] for channel in channels]
 
     def search(self, batch: Batch, signs: Int[np.ndarray, " n"]) -> Found:
         """Scores and positions of the maxima of a batch."""
         images = put(batch.images)
-        found = maxima(self._model, images, self._sites)
-        positions = np.stack([np.asarray(found.positions[c.site])[:, c.index] for c in self._channels], axis=1)
+        found = maxima(self._model, images, self._indices)
+        positions = self._in_order(found.positions)
         if not self._by_relevance:
-            return Found(self._values(found.values), positions)
+            return Found(self._in_order(found.values), positions)
         shares = relevance_shares(self._model, images, put(signs), self._composite).shares
         return Found(np.asarray(shares)[:, self._numbers], positions)
 
     def plan(self, shape: tuple[int, int], tasks: Sequence[list[Task]]) -> Plan:
         """How neurons are explained in images of one size, from the tasks of all of them."""
-        counts = dict.fromkeys(self._sites, 0)
+        counts = dict.fromkeys(self._columns, 0)
         for task in (task for one in tasks for task in one):
             counts[self._channels[task.channel].site] += 1
         wanted = {site: count / len(tasks) for site, count in counts.items() if count}
@@ -147,10 +152,11 @@ class Explainer:
 
     def explain(self, batch: Batch, how: Plan, tasks: dict[int, list[Task]]) -> dict[str, tuple[Maps, Any, Any]]:
         """Maps, patch boxes and activations of all tasks of a batch, by site, in the order of `_by_site`."""
-        found = maxima(self._model, put(batch.images), self._sites)
-        neurons = {}
-        for site, work in self._by_site(batch, tasks).items():
-            rows, wanted = zip(*work, strict=True)
+        found = maxima(self._model, put(batch.images), self._indices)
+        values = self._in_order(found.values)
+        neurons, work = {}, self._by_site(batch, tasks)
+        for site, here in work.items():
+            rows, wanted = zip(*here, strict=True)
             channels = [self._channels[task.channel].index for task in wanted]
             neurons[site] = Neurons(np.array(rows), np.array(channels), np.array([task.position for task in wanted]))
         explained = neuron_maps(self._model, how, batch.images, neurons, found.gates)
@@ -158,7 +164,7 @@ class Explainer:
             site: (
                 maps,
                 patch_boxes(maps.crops, maps.places, how.size),
-                np.asarray(found.values[site])[neurons[site].images, neurons[site].channels],
+                np.array([values[row, task.channel] for row, task in work[site]]),
             )
             for site, maps in explained.items()
         }
@@ -203,8 +209,10 @@ class Explainer:
                 )
         return pa.Table.from_pylist(rows, SCHEMA)
 
-    def _values(self, values: dict[str, Any]) -> np.ndarray:
-        return np.stack([np.asarray(values[channel.site])[:, channel.index] for channel in self._channels], axis=1)
+    def _in_order(self, by_site: dict[str, Any]) -> np.ndarray:
+        """What there is of each channel, (n, k, ...) by site, in the order of the channels."""
+        columns = np.argsort(np.concatenate([*self._columns.values()]))
+        return np.concatenate([np.asarray(by_site[site]) for site in self._columns], axis=1)[:, columns]
 
     def _by_site(self, batch: Batch, tasks: dict[int, list[Task]]) -> dict[str, list[tuple[int, Task]]]:
         """Site -> (row of the batch, task), of the rows that hold images."""

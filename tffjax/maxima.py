@@ -1,7 +1,7 @@
-"""Where channels are most active: the largest value of every channel, and the images where it is largest."""
+"""Where channels are most active: the largest value of a channel, and the images where it is largest."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,36 +19,46 @@ from tffjax.sites import outputs_at
 
 
 class Maxima(NamedTuple):
-    """The strongest neuron of every channel, per site, and the squeeze-excite gates of the same pass.
+    """The strongest neuron of some channels, per site, and the squeeze-excite gates of the same pass.
 
     Attributes:
-        values: site -> (n, c), the largest output of the folded convolution; it may be negative.
-        positions: site -> (n, c, 2), its row and column, the first in scan order on ties.
+        values: site -> (n, k), the largest output of the folded convolution; it may be negative.
+        positions: site -> (n, k, 2), its row and column, the first in scan order on ties.
         gates: name of a gate -> (n, 1, 1, c), of the gates before the last site.
     """
 
-    values: dict[str, Float[Any, "n c"]]
-    positions: dict[str, Int[Any, "n c 2"]]
+    values: dict[str, Float[Any, "n k"]]
+    positions: dict[str, Int[Any, "n k 2"]]
     gates: dict[str, Float[Any, "n 1 1 c"]]
 
 
-def maxima(model: Model, images: Float[Any, "n h w 3"], sites: Sequence[str], precision: str = "highest") -> Maxima:
-    """Value and position of the maximum of all channels of some sites (SPEC 5), in one forward pass.
+def maxima(
+    model: Model, images: Float[Any, "n h w 3"], channels: Mapping[str, Sequence[int]], precision: str = "highest"
+) -> Maxima:
+    """Value and position of the maximum of some channels of some sites (SPEC 5), in one forward pass.
 
     The model is canonized first. No map leaves the pass, which ends at the last of the sites. Compiled once for each
-    shape of images and list of sites.
+    shape of images and number of channels of each site.
     """
-    return _maxima(model, images, sites=tuple(sites), precision=precision, micro_batch=micro_batch_of(model, images))
+    indices = {site: np.asarray(some, np.int32) for site, some in channels.items()}
+    micro_batch = micro_batch_of(model, images)
+    return _maxima(model, images, indices, sites=tuple(channels), precision=precision, micro_batch=micro_batch)
 
 
 def _maxima_of_batch(
-    model: Model, images: jax.Array, sites: tuple[str, ...], precision: str, micro_batch: int
+    model: Model,
+    images: jax.Array,
+    channels: dict[str, jax.Array],
+    sites: tuple[str, ...],
+    precision: str,
+    micro_batch: int,
 ) -> Maxima:
     model = canonize(model)
 
     def find(images: jax.Array) -> Maxima:
         ops = _RecordGates(precision)
-        found = {site: _maximum(y) for site, y in zip(sites, outputs_at(model, images, sites, ops), strict=True)}
+        outputs = zip(sites, outputs_at(model, images, sites, ops), strict=True)
+        found = {site: _maximum(y[..., channels[site]]) for site, y in outputs}
         values, positions = ({site: pair[i] for site, pair in found.items()} for i in (0, 1))
         return Maxima(values, positions, ops.gates)
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from tffjax.convolution import Geometry, Pair, on_cpu, pad
 from tffjax.transpose import phase, weave
@@ -53,14 +53,21 @@ def _forward(window: Pair, geometry: Geometry, x: jax.Array) -> tuple[jax.Array,
 
 
 def _backward(window: Pair, geometry: Geometry, x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    (_, oh, ow, _), (sv, sh), size = gradient.shape, geometry.stride, x.shape[1:3]
-    winner = _winner(x, window, geometry, (oh, ow))
+    winner = winners(x, window, geometry, gradient.shape[1:3])
+    return (to_winners(gradient, winner, window, geometry, x.shape[1:3]),)
+
+
+def to_winners(
+    gradient: Float[Array, "n oh ow c"], winner: Int[Array, "#n oh ow c"], window: Pair, geometry: Geometry, size: Pair
+) -> Float[Array, "n h w c"]:
+    """The gradient of a maximum pool with respect to its input of height and width `size`."""
+    (n, oh, ow, c), (sv, sh) = gradient.shape, geometry.stride
     rows = [phase(r, sv, geometry.padding[0][0], window[0], size[0], oh) for r in range(sv)]
     columns = [phase(r, sh, geometry.padding[1][0], window[1], size[1], ow) for r in range(sh)]
     parts = []
     for taps_v, pad_v, count_v in rows:
         for taps_h, pad_h, count_h in columns:
-            part = jnp.zeros((x.shape[0], count_v, count_h, x.shape[3]), gradient.dtype)
+            part = jnp.zeros((n, count_v, count_h, c), gradient.dtype)
             spread, won_by = lax.optimization_barrier(
                 (pad(gradient, (pad_v, pad_h)), pad(winner, (pad_v, pad_h), -1.0))
             )
@@ -69,10 +76,10 @@ def _backward(window: Pair, geometry: Geometry, x: jax.Array, gradient: jax.Arra
                     here = (slice(None), slice(i, i + count_v), slice(j, j + count_h))
                     part = part + jnp.where(won_by[here] == a * window[1] + b, spread[here], 0)
             parts.append(part)
-    return (weave(parts, geometry.stride, size),)
+    return weave(parts, geometry.stride, size)
 
 
-def _winner(x: jax.Array, window: Pair, geometry: Geometry, out: Pair) -> jax.Array:
+def winners(x: Float[Array, "n h w c"], window: Pair, geometry: Geometry, out: Pair) -> Int[Array, "n oh ow c"]:
     """Index of the first tap, in scan order, that holds the maximum of its window.
 
     The maximum is found anew, by comparing taps: the pool's own may have been computed from an x that was fused with
