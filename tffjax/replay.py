@@ -4,6 +4,9 @@ The forward pass and the denominators of the rules depend on activations only: `
 What is a neuron's own is the rest of the backward pass, and of every layer it touches only the window that the neuron
 depends on (`tffjax.receptive_field`): `replay` reads that window of what was recorded, wherever the neuron is. Where
 the windows cover a layer, they are the layer.
+
+What a rule gives its map's transpose, S, is a multiple of the relevance that it got, element by element. So what is
+recorded is S at relevance 1: the denominators with all that belongs to them, divided already.
 """
 
 import dataclasses
@@ -35,7 +38,7 @@ class Recorded:
     Attributes:
         images: what was passed.
         outputs: of the sites.
-        arrays: inputs of layers, denominators, winners of maximum pools.
+        arrays: inputs of layers, what their rules make of relevance 1, winners of maximum pools.
         places: layer -> which of the arrays are its own.
     """
 
@@ -125,7 +128,8 @@ class _RecordingOps(LrpOps):
         return y
 
     def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
-        self.keep(name, a, b)
+        rule, one = self._rule(name), jnp.ones_like(a)
+        self.keep(name, *(rule(a, b, one)[:2] if rule else ()))
         return a + b
 
     def relu(self, x: jax.Array, name: str) -> jax.Array:
@@ -151,31 +155,28 @@ class _RecordingOps(LrpOps):
         if found is None:
             self.keep(name)
             return y
-        recorder = _Recorder(linear, len(x))
-        found(recorder, x, kernel, bias, y, jnp.zeros_like(y))
-        self.keep(name, x, *recorder.results)
+        recorder = _Recorder(linear)
+        found(recorder, x, kernel, bias, y, jnp.ones_like(y))
+        self.keep(name, x, *recorder.shares)
         return y
 
 
 class _Recorder:
-    """A linear map that keeps what it computes, for every image, and needs no transposes."""
+    """A linear map that keeps what it is to transpose."""
 
-    def __init__(self, linear: Any, count: int) -> None:
-        self.linear, self.count = linear, count
-        self.results: list[jax.Array] = []
+    def __init__(self, linear: Any) -> None:
+        self.linear = linear
+        self.shares: list[jax.Array] = []
 
     def __call__(self, x: jax.Array, kernel: Any) -> jax.Array:
-        return self._keep(self.linear(x, kernel))
+        return self.linear(x, kernel)
 
     def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return self._keep(self.linear.positive(x, kernel))
+        return self.linear.positive(x, kernel)
 
     def transposes(self, s: jax.Array, kernels: list[Any], like: jax.Array) -> list[jax.Array]:
+        self.shares.append(s)
         return [jnp.zeros_like(like)] * len(kernels)
-
-    def _keep(self, y: jax.Array) -> jax.Array:
-        self.results.append(jnp.broadcast_to(y, (self.count, *y.shape[1:])))
-        return y
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,8 +220,7 @@ class _ReplayingOps(LrpOps):
     def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
         if name not in self.parts:
             return a
-        inputs = self._windows(name)
-        return _summed(self._rule(name), self._read(name, a), self._read(name, b, 1), *inputs)
+        return _summed(self._read(name, a), self._read(name, b, 1), *self._windows(name))
 
     def relu(self, x: jax.Array, name: str) -> jax.Array:
         return super().relu(self._recalled(name, x), name)
@@ -245,10 +245,10 @@ class _ReplayingOps(LrpOps):
         inside = self._inside(part)
         if rule is None:
             return linear.values(x if inside is None else jnp.where(inside, x, 0), kernel)
-        recorded, *results = self.recorded.of(name)
+        recorded, *shares = self.recorded.of(name)
         recorded = _window(recorded, part.read, self.positions)
-        results = [_window(result, part.output, self.positions) for result in results]
-        return _replayed(linear, rule, x, recorded, tuple(results), inside, kernel, bias)
+        shares = tuple(_window(share, part.output, self.positions) for share in shares)
+        return _replayed(linear, rule, x, recorded, shares, inside, kernel, bias)
 
     def _windows(self, name: str) -> list[jax.Array]:
         return [_window(array, self.parts[name].read, self.positions) for array in self.recorded.of(name)]
@@ -336,28 +336,31 @@ _taken.defvjp(_taken_forward, _taken_backward)
 
 
 class _Replayed:
-    """A linear map whose results are known; `inside` says where its input ends."""
+    """A linear map of images that end where `inside` says, which knows how relevance is to be shared out."""
 
-    def __init__(self, linear: Any, results: tuple[jax.Array, ...], inside: jax.Array | None) -> None:
-        self.linear, self.inside = linear, inside
-        self.results = iter(results)
+    def __init__(self, linear: Any, shares: tuple[jax.Array, ...], inside: jax.Array | None, relevance: jax.Array):
+        self.linear, self.inside, self.relevance = linear, inside, relevance
+        self.shares = iter(shares)
 
     def __call__(self, x: jax.Array, kernel: Any) -> jax.Array:
-        return next(self.results)
+        return self.linear(self._ended(x), kernel)  # a denominator, which XLA drops
 
-    positive = __call__
+    def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return self.linear.positive(self._ended(x), kernel)
 
     def transposes(self, s: jax.Array, kernels: list[Any], like: jax.Array) -> list[jax.Array]:
-        found = self.linear.transposes(s, kernels, like)
-        return found if self.inside is None else [jnp.where(self.inside, x, 0) for x in found]
+        found = self.linear.transposes(self.relevance * next(self.shares), kernels, like)
+        return [self._ended(x) for x in found]
+
+    def _ended(self, x: jax.Array) -> jax.Array:
+        return x if self.inside is None else jnp.where(self.inside, x, 0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _replayed(
-    linear: Any, rule: Rule, x: Any, recorded: Any, results: Any, inside: Any, kernel: Any, bias: Any
+    linear: Any, rule: Rule, x: Any, recorded: Any, shares: Any, inside: Any, kernel: Any, bias: Any
 ) -> jax.Array:
-    shape = jax.eval_shape(linear, x, kernel).shape
-    return jnp.zeros(shape, x.dtype)
+    return jnp.zeros(jax.eval_shape(linear, x, kernel).shape, x.dtype)
 
 
 def _forward(linear: Any, rule: Rule, x: Any, *rest: Any) -> tuple[Any, Any]:
@@ -365,28 +368,28 @@ def _forward(linear: Any, rule: Rule, x: Any, *rest: Any) -> tuple[Any, Any]:
 
 
 def _backward(linear: Any, rule: Rule, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
-    recorded, results, inside, kernel, bias = residuals
-    y = linear.values(recorded if inside is None else jnp.where(inside, recorded, 0), kernel)
-    y = y if bias is None else y + bias  # dropped by XLA unless the rule reads it
-    received, _ = rule(_Replayed(linear, results, inside), recorded, kernel, bias, y, relevance)
+    recorded, shares, inside, kernel, bias = residuals
+    # What a rule computes from the output is in the shares.
+    replayed = _Replayed(linear, shares, inside, relevance)
+    received, _ = rule(replayed, recorded, kernel, bias, jnp.zeros_like(relevance), relevance)
     return received, None, None, None, None, None
 
 
 _replayed.defvjp(_forward, _backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(rule: Rule | None, a: jax.Array, b: jax.Array, recorded_a: jax.Array, recorded_b: jax.Array) -> jax.Array:
+@jax.custom_vjp
+def _summed(a: jax.Array, b: jax.Array, *shares: jax.Array) -> jax.Array:
+    """A residual sum with the share of relevance 1 that goes to each part; none is the gradient."""
     return a + b
 
 
-def _summed_forward(rule: Rule | None, a: jax.Array, b: jax.Array, *recorded: jax.Array) -> tuple[jax.Array, Any]:
-    return a + b, recorded
+def _summed_forward(a: jax.Array, b: jax.Array, *shares: jax.Array) -> tuple[jax.Array, Any]:
+    return a + b, shares
 
 
-def _summed_backward(rule: Rule | None, recorded: Any, relevance: jax.Array) -> tuple[Any, ...]:
-    to_a, to_b = (relevance, relevance) if rule is None else rule(*recorded, relevance)[:2]
-    return to_a, to_b, None, None
+def _summed_backward(shares: Any, relevance: jax.Array) -> tuple[Any, ...]:
+    return *(relevance * share for share in shares or (1, 1)), *(None for _ in shares)
 
 
 _summed.defvjp(_summed_forward, _summed_backward)
