@@ -33,7 +33,7 @@ from tffjax.explain import relevance
 from tffjax.ffrs import Design, relevance_shares
 from tffjax.ffrs_sums import FFRSSums
 from tffjax.lrpmax import Neurons, neuron_maps
-from tffjax.lrpmax import plan as plan_neurons
+from tffjax.lrpmax_plan import plan as plan_neurons
 from tffjax.masks import Setting
 from tffjax.maxima import maxima
 from tffjax.models import Model, canonize
@@ -46,6 +46,7 @@ from tffjax.streaming import stream
 
 BATCH = 16
 SIDE = 224
+MANY = 10**6  # images: the price of compiling does not count
 DEEP = {"resnet50": "layer4", "efficientnet_b0": "_blocks.12"}
 
 
@@ -197,7 +198,7 @@ def explain_all(
     """What explains these channels in the first images, their positions known, and the search for them."""
     sites = tuple(dict.fromkeys(channel.site for channel in channels))
     indices = {site: [channel.index for channel in channels if channel.site == site] for site in sites}
-    how = plan_neurons(model, images.shape[1:3], {site: len(some) for site, some in indices.items()})
+    how = plan_neurons(model, images.shape[1:3], {site: len(some) for site, some in indices.items()}, MANY)
     found = jax.tree.map(np.asarray, maxima(model, jnp.asarray(images), indices))
 
     def explain(count: int) -> Any:

@@ -16,11 +16,12 @@ from test_composites import noise, small_model
 from test_explain import relative_l2, released, with_float32_epsilons
 from test_receptive_field import same_model
 
-from tffjax import full_pass, lrpmax
+from tffjax import full_pass, lrpmax, lrpmax_plan
 from tffjax.composites import BETA0, COMPOSITES, GUIDED, rule
 from tffjax.errors import InputError
 from tffjax.explain import Neuron, composite_of, relevance
-from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps, plan, sites_on_windows
+from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps
+from tffjax.lrpmax_plan import plan, ways
 from tffjax.maxima import maxima, no_top, top_images
 from tffjax.models import canonize
 from tffjax.ops import Plain
@@ -29,6 +30,9 @@ from tffjax.rankings import Channel
 from tffjax.receptive_field import Cone, Window, cones_of
 from tffjax.rules import flat, w2
 from tffjax.sites import outputs_at, site_outputs, sites_of
+
+MANY = 10**6
+"""So many images that the price of compiling does not count."""
 
 # The strongest neuron of every channel
 
@@ -156,9 +160,9 @@ def gates_of(model, images, sites):
     return maxima(model, images, {site: [0] for site in sites}).gates
 
 
-def ways(model, size, sites, composite="beta0", **changes):
+def every_way(model, size, sites, composite="beta0", **changes):
     """The plans that explain all sites on crops, all on windows, and all in full."""
-    how = plan(model, size, dict.fromkeys(sites, 1), composite)
+    how = plan(model, size, dict.fromkeys(sites, 1), MANY, composite)
     none = dataclasses.replace(how, crops={}, windows={}, at_once={}, full=(), **changes)
     whole, clipped = ({site: cones_of(model, *size, clip=clip)[site] for site in sites} for clip in (False, True))
     return (
@@ -176,7 +180,7 @@ def assert_equal_maps(ours, theirs):
 
 def assert_all_ways_agree(model, images, neurons, composite="beta0", **changes):
     size, sites = images.shape[1:3], tuple(neurons)
-    plans = ways(model, size, sites, composite, **changes)
+    plans = every_way(model, size, sites, composite, **changes)
     gates = gates_of(model, images, sites)
     crops, windows, full = (neuron_maps(model, how, images, neurons, gates) for how in plans)
     for site in sites:
@@ -246,7 +250,7 @@ def test_any_number_of_neurons_in_any_order(x64, rng):
     model, images = small_model(), np.asarray(noise(24, count=4))
     sites = {site.name: site for site in sites_of(model, 24, 24)}
     gates = gates_of(model, images, sites)
-    for how in ways(model, (24, 24), ("stem", "project"), pixels=2**11):
+    for how in every_way(model, (24, 24), ("stem", "project"), pixels=2**11):
         everything = {site: all_neurons(sites[site], 4) for site in ("project", "stem")}
         expected = neuron_maps(model, how, images, everything, gates)
         for count in (0, 1, 37):
@@ -263,7 +267,7 @@ def test_nothing_is_compiled_for_other_channels_positions_and_counts():
     model, images = small_model(jnp.float32), np.asarray(noise(24, dtype=jnp.float32))
     sites = sites_of(model, 24, 24)
     gates = gates_of(model, images, ("head",))
-    plans = ways(model, (24, 24), ("stem", "project"), pixels=2**11)
+    plans = every_way(model, (24, 24), ("stem", "project"), pixels=2**11)
     assert [plans[0].crops_at_once(site) for site in ("stem", "project")] == [(228, 30), (10, 2)]  # even: two devices
 
     def run(seed, count):
@@ -289,7 +293,7 @@ def test_nothing_is_compiled_for_other_channels_positions_and_counts():
 def test_neurons_of_an_image_share_forward_pass_and_denominators():
     model = canonize(cases.RESNET50.random_model())
     sites = ("layer3.0.conv1", "layer4.0.conv3")
-    how = plan(model, (64, 64), dict.fromkeys(sites, 1))
+    how = plan(model, (64, 64), dict.fromkeys(sites, 1), MANY)
     arguments = (
         jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32),
         *(jax.ShapeDtypeStruct((1, 9, *more), jnp.int32) for more in ((), (), (2,))),
@@ -314,7 +318,7 @@ def test_neurons_of_an_image_share_forward_pass_and_denominators():
 def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng, monkeypatch):
     model, images = canonize(small_model()), noise(24)
     sites = {site.name: site for site in sites_of(model, 24, 24)}
-    how = plan(model, (24, 24), {"stem": 1, "head": 1})
+    how = plan(model, (24, 24), {"stem": 1, "head": 1}, MANY)
     neurons = [all_neurons(sites[name], 1) for name in ("stem", "head")]
     picked = [rng.integers(0, len(some.images), (2, 3)) for some in neurons]
     channels, positions = (
@@ -336,44 +340,53 @@ def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng, monkeypa
 def test_a_site_is_explained_where_that_costs_less():
     deep = Cone(Window(), (), (), work=int(50e9), work_in_full=int(100e9))
     early = deep._replace(work=int(1e9), work_in_full=int(20e9))
+    cones = {"early": early, "deep": deep, "gate": None}
 
-    def on_windows(cones, neurons):
-        return sites_on_windows(cones, cones, neurons)
+    def on_windows(neurons, cones=cones, clipped=None):
+        crops, windows = ways(cones, clipped or cones, neurons, MANY)
+        assert crops == tuple(site for site in neurons if cones[site] and site not in windows)
+        return windows
 
-    assert on_windows({"deep": deep}, {"deep": 1}) == ()  # 5 * 50 against 2 * 100 + 2 * 50
-    assert on_windows({"deep": deep}, {"deep": 2}) == ("deep",)  # 500 against 200 + 200
-    assert on_windows({"deep": deep}, {"deep": 0.1}) == ()  # an image without any is not explained
-    both = {"early": early, "deep": deep, "gate": None}
-    assert on_windows(both, {"deep": 2, "early": 9}) == ("deep", "early")  # the pass is made anyway
-    assert on_windows(both, {"early": 9}) == ()  # 45 against 40 + 18
-    assert on_windows(both, {"gate": 5, "deep": 1}) == ()  # another pass
-    tiny = deep._replace(work=1, work_in_full=100)
-    assert on_windows(both | {"tiny": tiny}, {"deep": 2, "tiny": 1}) == ("deep",)  # not worth handling
-    clipped = {"deep": deep._replace(work=int(20e9))}
-    assert sites_on_windows({"deep": deep}, clipped, {"deep": 1}) == ("deep",)  # 250 against 200 + 40
+    assert on_windows({"deep": 1}) == ()  # 5 * 50 against 2 * 100 + 1.2 * 50
+    assert on_windows({"deep": 2}) == ("deep",)  # 500 against 200 + 120
+    assert on_windows({"deep": 0.1}) == ()  # an image without any is not explained
+    assert on_windows({"deep": 2, "early": 9}) == ("deep", "early")  # the pass is made anyway
+    assert on_windows({"early": 9}) == ()  # 45 against 40 + 11
+    assert on_windows({"gate": 5, "deep": 1}) == ()  # another pass
+    tiny = {"tiny": deep._replace(work=1, work_in_full=100)}
+    assert on_windows({"deep": 2, "tiny": 1}, cones | tiny) == ("deep",)  # not worth handling
+    assert on_windows({"deep": 1}, clipped={"deep": deep._replace(work=int(20e9))}) == ("deep",)  # 250 against 224
+
+
+def test_a_few_neurons_are_not_worth_a_program_for_each_site():
+    model = cases.RESNET50.random_model()
+    deep = {"layer3.5.conv3": 1, "layer4.1.conv2": 14, "layer4.2.conv1": 6}
+    assert tuple(plan(model, (256, 256), deep, MANY).windows) == tuple(deep)
+    few = plan(model, (256, 256), deep | {"conv1": 9}, 2)
+    assert (tuple(few.crops), few.full) == (("conv1",), tuple(deep))
 
 
 def test_plans_of_the_published_lists(monkeypatch):
     model = cases.RESNET50.random_model()
     neurons = {"conv1": 9, "layer1.0.conv1": 20, "layer2.3.conv2": 2, "layer4.1.conv2": 14, "layer4.2.conv1": 6}
-    how = plan(model, (256, 256), neurons)
+    how = plan(model, (256, 256), neurons, MANY)
     assert tuple(how.crops) == ("conv1", "layer1.0.conv1")
     assert how.at_once == {"layer2.3.conv2": 2, "layer4.1.conv2": 7, "layer4.2.conv1": 6}
     assert tuple(how.windows) == tuple(how.at_once)
     assert how.full == ()
     assert how.images_at_once(7) == 2  # one for each device
     early = {"conv1": 9, "layer1.0.conv1": 20}
-    assert tuple(plan(model, (256, 256), early).crops) == tuple(early)
-    monkeypatch.setattr(lrpmax, "on_cpu", lambda: False)
-    how = plan(model, (256, 256), neurons)
+    assert tuple(plan(model, (256, 256), early, MANY).crops) == tuple(early)
+    monkeypatch.setattr(lrpmax_plan, "on_cpu", lambda: False)
+    how = plan(model, (256, 256), neurons, MANY)
     assert (how.at_once["layer4.1.conv2"], how.images_at_once(14)) == (14, 4)
 
 
 def test_where_gates_receive_relevance_neurons_behind_them_are_explained_in_full():
     model, neurons = cases.B0_SAME.random_model(), {"_conv_stem": 1, "_blocks.1._expand_conv": 1}
-    assert plan(model, (64, 64), neurons).full == ()
-    assert plan(model, (64, 64), neurons, "gradient-x-input").full == ("_blocks.1._expand_conv",)
-    assert tuple(plan(model, (64, 64), neurons, "gradient-x-input").crops) == ("_conv_stem",)
+    assert plan(model, (64, 64), neurons, MANY).full == ()
+    how = plan(model, (64, 64), neurons, MANY, "gradient-x-input")
+    assert (tuple(how.crops), how.full) == (("_conv_stem",), ("_blocks.1._expand_conv",))
 
 
 @pytest.mark.parametrize(

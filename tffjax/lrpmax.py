@@ -1,35 +1,20 @@
 """LRP-max (SPEC 5): explain the strongest neuron of a channel alone, for many channels and images.
 
-There are three ways to explain the neurons of a site, and all give the relevance that a pass of its own over the image
-gives:
-
-- on **crops** (`tffjax.cone`): the relevance of a neuron is zero outside its receptive field. One batch of crops across
-  images and channels runs forward up to the site and back. Squeeze-excite gates, which look at the whole image, are
-  those of a pass over the whole image.
-- on **windows** (`tffjax.replay`): all neurons of one image share the forward pass and the denominators of the rules,
-  which depend on activations only; the backward pass of each is confined to the windows that it depends on.
-- in **full** (`tffjax.full_pass`), where a neuron depends on everything (gates that receive relevance): neurons of one
-  image share the forward pass and the denominators; the rest is mapped over their start relevances.
-
-Which channel and which position is data, never part of a compiled program: there is one program for each site that is
-explained on crops (and one for few crops) or on windows, and one for all the others.
+How a site's neurons are explained is planned first (`tffjax.lrpmax_plan`).
 """
 
-import dataclasses
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from tffjax.composites import Composite
 from tffjax.cone import crop_relevance
 from tffjax.convolution import Pair, on_cpu
-from tffjax.explain import check_types, composite_of
+from tffjax.explain import check_types
 from tffjax.full_pass import full_relevance
+from tffjax.lrpmax_plan import Plan, plan
 from tffjax.maxima import maxima
 from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
@@ -37,19 +22,8 @@ from tffjax.passes import Pass
 from tffjax.patches import patch_boxes
 from tffjax.placement import for_each_device, put, put_model
 from tffjax.rankings import Channel, check_channels, parse_key
-from tffjax.receptive_field import Cone, cones_of
+from tffjax.receptive_field import Cone
 from tffjax.replay import record, replay
-from tffjax.tracing import Layer, layers_of
-
-_PIXELS = {True: 2**16, False: 2**22}  # of all crops of a batch, on a CPU and elsewhere: enough to keep it busy
-_MOST_CROPS = 1024
-_FEW = 8  # so many times smaller are the batches of what does not fill a whole one
-_MOST_NEURONS = {True: 8, False: 16}  # of an image that are explained on windows at once
-_MOST_LANES = {True: 32, False: 16}  # in full: on a CPU one after the other, where empty ones cost nothing
-
-# Prices in multiply-adds of a pass over whole images, measured on a CPU: of a multiply-add in all three parts of a pass
-# over a crop, where convolutions are narrow; of one in a window; and of handling a neuron on windows.
-_CROP, _WINDOW, _HANDLING = 5, 2, 3e7
 
 
 class LrpMax(NamedTuple):
@@ -91,42 +65,6 @@ class Maps(NamedTuple):
         return maps
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How the neurons of some sites are explained, for images of one size.
-
-    Attributes:
-        size: of the images.
-        crops: cones of the sites that are explained on crops.
-        windows: clipped cones of the sites that are explained on windows.
-        at_once: how many neurons of an image such a site explains at once.
-        full: the sites that are explained in full passes over the image.
-        lanes: how many neurons of an image share a full pass.
-        pixels: how many pixels a batch of crops, or of images times the neurons that are explained at once, may have.
-        composite: the rules.
-        layers: of the network.
-    """
-
-    size: Pair
-    crops: dict[str, Cone]
-    windows: dict[str, Cone]
-    at_once: dict[str, int]
-    full: tuple[str, ...]
-    lanes: int
-    pixels: int
-    composite: Composite
-    layers: tuple[Layer, ...]
-
-    def crops_at_once(self, site: str) -> tuple[int, int]:
-        """How many crops of a site make a batch, and how many a small one; the devices share either equally."""
-        most = min(max(self.pixels // self.crops[site].field.area, 1), _MOST_CROPS)
-        return for_each_device(most), for_each_device(-(-most // _FEW))
-
-    def images_at_once(self, neurons: int) -> int:
-        """How many images make a batch when so many neurons of each are explained at once; devices share it equally."""
-        return for_each_device(max(self.pixels // (math.prod(self.size) * neurons), 1))
-
-
 def lrp_max(
     model: Model,
     images: Float[Any, "n h w 3"],
@@ -158,7 +96,7 @@ def lrp_max(
     for column, channel in enumerate(channels):
         columns.setdefault(channel.site, []).append(column)
     n, h, w = images.shape[:3]
-    how = plan(model, (h, w), {site: len(members) for site, members in columns.items()}, composite)
+    how = plan(model, (h, w), {site: len(members) for site, members in columns.items()}, n, composite)
     indices = {site: [channels[column].index for column in members] for site, members in columns.items()}
     found = maxima(model, images, indices)
     shape, dtype = (n, len(channels)), images.dtype
@@ -176,65 +114,6 @@ def lrp_max(
         result.maps[here] = maps.whole((h, w))
         result.boxes[here] = patch_boxes(maps.crops, maps.places, (h, w))
     return result
-
-
-def plan(model: Model, size: Pair, neurons: Mapping[str, int | float], composite: str | Composite = "beta0") -> Plan:
-    """Choose for every site how its neurons are explained.
-
-    Args:
-        model: the network.
-        size: height and width of the images.
-        neurons: site -> how many of its neurons are explained in an image, on average over the images that have any.
-        composite: the rules. Where gates receive relevance, sites behind a gate see the whole image.
-    """
-    if isinstance(composite, str):
-        composite = composite_of(composite, model)
-    hold_gates = composite.gate == "identity"
-    cones, clipped = (cones_of(model, *size, hold_gates, clip) for clip in (False, True))
-    wide = sites_on_windows(cones, clipped, neurons)
-    full = tuple(site for site in neurons if not cones[site])
-    lanes = _MOST_LANES[on_cpu()]
-    if not on_cpu():
-        lanes = _even_parts(sum(neurons[site] for site in full), lanes)
-    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
-    return Plan(
-        size=size,
-        crops={site: cones[site] for site in neurons if site not in (*wide, *full)},
-        windows={site: clipped[site] for site in wide},
-        at_once={site: _even_parts(neurons[site], _MOST_NEURONS[on_cpu()]) for site in wide},
-        full=full,
-        lanes=lanes,
-        pixels=_PIXELS[on_cpu()],
-        composite=composite,
-        layers=layers_of(model, image),
-    )
-
-
-def _even_parts(count: int | float, most: int) -> int:
-    """The size of equal parts of `count`, of which none is larger than `most` by much."""
-    return max(round(count / max(math.ceil(count / most), 1)), 1)
-
-
-def sites_on_windows(
-    cones: Mapping[str, Cone | None], clipped: Mapping[str, Cone | None], neurons: Mapping[str, int | float]
-) -> tuple[str, ...]:
-    """The sites that cost less on windows than on crops, in the order of `neurons`; those without a cone are neither.
-
-    A pass has three parts that cost about the same: forward, denominators, backward. A crop has them all; on windows
-    only the backward part is a neuron's own, the others are shared by all of an image and run up to the last of the
-    sites. So the sites with the largest cones are taken together as long as that saves work.
-    """
-    order = sorted((site for site in neurons if cones[site]), key=lambda site: (cones[site].work, site))
-
-    def cost(crops: int) -> int | float:
-        wide = order[crops:]
-        shared = max((cones[site].work_in_full for site in wide), default=0)
-        chance = min(sum(neurons[site] for site in wide), 1)  # that an image has any of them
-        own = sum(neurons[site] * (_WINDOW * clipped[site].work + _HANDLING) for site in wide)
-        return 2 * chance * shared + own + sum(_CROP * neurons[site] * cones[site].work for site in order[:crops])
-
-    wide = order[min(range(len(order) + 1), key=cost) :]
-    return tuple(site for site in neurons if site in wide)
 
 
 def neuron_maps(

@@ -16,7 +16,8 @@ from tffjax.distributed import Process, gather_arrays
 from tffjax.errors import InputError
 from tffjax.explain import composite_of
 from tffjax.ffrs import relevance_shares
-from tffjax.lrpmax import Maps, Neurons, Plan, neuron_maps, plan
+from tffjax.lrpmax import Maps, Neurons, neuron_maps
+from tffjax.lrpmax_plan import Plan, plan
 from tffjax.maxima import Top, maxima, no_top, top_images
 from tffjax.models.model import Model
 from tffjax.patches import patch_boxes
@@ -148,7 +149,7 @@ class Explainer:
         for task in (task for one in tasks for task in one):
             counts[self._channels[task.channel].site] += 1
         wanted = {site: count / len(tasks) for site, count in counts.items() if count}
-        return plan(self._model, shape, wanted, self._composite)
+        return plan(self._model, shape, wanted, len(tasks), self._composite)
 
     def explain(self, batch: Batch, how: Plan, tasks: dict[int, list[Task]]) -> dict[str, tuple[Maps, Any, Any]]:
         """Maps, patch boxes and activations of all tasks of a batch, by site, in the order of `_by_site`."""
