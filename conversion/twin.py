@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from conversion import checkpoint, names
+from conversion.variables import to_flax
 
 Padding = Literal["same", "symmetric"]
 
@@ -189,16 +190,16 @@ def load_twin(path: str | PathLike[str]) -> Twin:
     """Read a PyTorch checkpoint into its twin, float32, eval mode.
 
     Raises:
-        InputError: as `checkpoint.read_state_dict` and `checkpoint.to_flax`.
+        InputError: as `checkpoint.read_state_dict` and `variables.to_flax`.
     """
-    variables, facts = checkpoint.to_flax(checkpoint.read_state_dict(path))
+    variables, facts = to_flax(checkpoint.read_state_dict(path))
     return twin_from_variables(variables, facts.architecture, facts.padding, facts.epsilon)
 
 
 def twin_from_variables(
     variables: Mapping[str, Any], architecture: names.Architecture, padding: Padding, epsilon: float
 ) -> Twin:
-    """Build the twin, float32, eval mode, from Flax variables as `checkpoint.to_flax` returns them.
+    """Build the twin, float32, eval mode, from Flax variables as `variables.to_flax` returns them.
 
     `padding` and `epsilon` are EfficientNet's convention; ResNet-50 has only one and takes no notice of them.
     """

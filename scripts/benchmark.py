@@ -30,8 +30,8 @@ from conversion import twin, twin_lrp
 from tffjax import convolution
 from tffjax.card import Normalization
 from tffjax.explain import relevance
+from tffjax.logits import logits_of
 from tffjax.models import EfficientNetB0, Model, ResNet50, canonize
-from tffjax.predictions import logits_of
 
 GFLOP = {"resnet50": 8.2, "efficientnet_b0": 0.78}
 """Multiplications and additions of one forward pass at 224x224, in billions."""

@@ -32,13 +32,13 @@ from tffjax.dropout import masked_logits
 from tffjax.explain import relevance
 from tffjax.ffrs import Design, relevance_shares
 from tffjax.ffrs_sums import FFRSSums
+from tffjax.logits import logits_of
 from tffjax.lrpmax import Neurons, neuron_maps
 from tffjax.lrpmax_plan import plan as plan_neurons
 from tffjax.masks import Setting
 from tffjax.maxima import maxima
 from tffjax.models import Model, canonize
 from tffjax.passes import Pass, micro_batch_of
-from tffjax.predictions import logits_of
 from tffjax.preprocessing import Transform
 from tffjax.rankings import PAPER_K, Channel, Ranking, all_channels, read_ranking
 from tffjax.sites import sites_of

@@ -43,9 +43,10 @@ from tffjax import checkpoint
 from tffjax.augmentations import Augmentation
 from tffjax.data import LABELS, ImageFile, batches, find_images, plan
 from tffjax.files import replace_file
+from tffjax.logits import logits_of
 from tffjax.metrics import score
 from tffjax.models import Model
-from tffjax.predictions import fake_probability, logits_of
+from tffjax.predictions import fake_probability
 from tffjax.preprocessing import Transform, decode, normalize
 from tffjax.training import Recipe, compile_step, from_scratch, start, trained
 

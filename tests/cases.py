@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from conversion import checkpoint as torch_checkpoint
+from conversion.variables import to_flax
 from tffjax.card import Card, Normalization
 from tffjax.models import Model, module_of
 from tffjax.preprocessing import center_crop, normalize
@@ -98,7 +98,7 @@ def _golden_model(golden: Golden) -> Model:
     with np.load(folder / f"calib_{golden.folder}_{golden.seed}.npz") as calibration:
         state_dict = make_weights.build(golden.folder, golden.seed, dict(calibration))
         assert make_weights.digest(state_dict) == calibration["sha256"].item()
-    variables, facts = torch_checkpoint.to_flax(state_dict)
+    variables, facts = to_flax(state_dict)
     card = Card(facts.architecture, facts.num_outputs, facts.padding, facts.epsilon)
     return Model(module_of(card), jax.tree.map(jnp.asarray, variables), card)
 

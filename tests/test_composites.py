@@ -236,7 +236,7 @@ def test_forward_values_are_those_of_plain_operations_bit_for_bit(composite):
 
         return jax.jit(outputs)(images)
 
-    jax.tree.map(np.testing.assert_array_equal, run(LrpOps("highest", composite, layers)), run(Plain()))
+    jax.tree.map(np.testing.assert_array_equal, run(LrpOps("float32", composite, layers)), run(Plain()))
 
 
 # What the backward pass computes
@@ -245,7 +245,7 @@ def test_forward_values_are_those_of_plain_operations_bit_for_bit(composite):
 def explained(model, images, composite):
     """Explained outputs as a function of variables and images."""
     layers = layers_of(model, images)
-    ops = LrpOps("highest", composite, layers)
+    ops = LrpOps("float32", composite, layers)
     return lambda variables, images: dataclasses.replace(model, variables=variables)(images, ops)[:, 0]
 
 
@@ -342,7 +342,7 @@ def test_relevance_of_a_small_network_is_conserved(composite, x64):
     @jax.jit
     def account(images, ledgers):
         def value(images, ledgers):
-            return model(images, LrpOps("highest", COMPOSITES[composite], layers, ledgers))[:, 1]
+            return model(images, LrpOps("float32", COMPOSITES[composite], layers, ledgers))[:, 1]
 
         value, pullback = jax.vjp(value, images, ledgers)
         return pullback(jnp.ones_like(value))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from conversion import checkpoint, names, twin
+from conversion.variables import to_flax
 from tffjax.errors import InputError
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
@@ -76,7 +77,7 @@ def test_real_checkpoints_convert_and_return_bit_for_bit(file):
     if not path.exists():
         pytest.skip(f"{path} is not here")
     state_dict = checkpoint.read_state_dict(path)
-    variables, facts = checkpoint.to_flax(state_dict)
+    variables, facts = to_flax(state_dict)
     assert facts == REAL[file]
     assert list(state_dict) == list(names.tensor_shapes(facts.architecture, facts.convention, facts.num_outputs))
     for key, tensor in checkpoint.to_torch(variables, facts.architecture, facts.convention).items():
@@ -88,7 +89,7 @@ def test_real_checkpoints_convert_and_return_bit_for_bit(file):
 @pytest.mark.parametrize(("architecture", "convention"), LAYOUTS)
 def test_round_trip_is_bit_exact_and_loads_strictly(architecture, convention):
     state_dict = random_state_dict(architecture, convention, num_outputs=3)
-    variables, facts = checkpoint.to_flax(state_dict)
+    variables, facts = to_flax(state_dict)
     assert facts.num_outputs == 3
     back = checkpoint.to_torch(variables, architecture, convention)
     assert list(back) == list(state_dict)
@@ -103,7 +104,7 @@ def test_round_trip_is_bit_exact_and_loads_strictly(architecture, convention):
 
 
 def test_variables_are_laid_out_for_flax(b0):
-    variables, _ = checkpoint.to_flax(b0)
+    variables, _ = to_flax(b0)
     params, stats = variables["params"], variables["batch_stats"]
     stem = params["_conv_stem"]["kernel"]
     assert stem.shape == (3, 3, 3, 32)
@@ -120,9 +121,9 @@ def test_variables_are_laid_out_for_flax(b0):
 
 def test_both_b0_conventions_give_the_same_variables(b0):
     renamed = dict(zip(names.tensor_shapes("efficientnet_b0", "torchvision", 1), b0.values(), strict=True))
-    variables, facts = checkpoint.to_flax(renamed)
+    variables, facts = to_flax(renamed)
     assert facts[1:4] == ("symmetric", 1e-5, "torchvision")
-    expected, _ = checkpoint.to_flax(b0)
+    expected, _ = to_flax(b0)
     for collection, layers in expected.items():
         assert list(variables[collection]) == list(layers)
         for layer, arrays in layers.items():
@@ -236,7 +237,7 @@ def test_a_sparse_tensor_is_refused(saved):
 
 def test_an_unknown_network_is_refused():
     with pytest.raises(InputError, match=r"not the weights of a supported network .* the keys begin a\.weight"):
-        checkpoint.to_flax({"a.weight": np.zeros(3, np.float32)})
+        to_flax({"a.weight": np.zeros(3, np.float32)})
 
 
 def test_faults_are_listed_in_full(b0):
@@ -248,7 +249,7 @@ def test_faults_are_listed_in_full(b0):
     faulty["_bn1.weight"] = np.where(np.arange(1280) < 3, np.nan, np.float32(1)).astype(np.float32)
     faulty["_bn1.bias"] = np.full(1280, np.inf, np.float32)
     with pytest.raises(InputError) as refusal:
-        checkpoint.to_flax(faulty)
+        to_flax(faulty)
     assert str(refusal.value).splitlines() == [
         "this efficientnet_b0 checkpoint (efficientnet_pytorch key names) cannot be converted",
         "  missing keys (2): _conv_stem.weight, _fc.bias",
@@ -262,12 +263,12 @@ def test_faults_are_listed_in_full(b0):
 def test_a_missing_last_layer_is_reported_and_not_a_crash(b0):
     headless = {key: array for key, array in b0.items() if not key.startswith("_fc.")}
     with pytest.raises(InputError, match=r"missing keys \(2\): _fc\.weight, _fc\.bias"):
-        checkpoint.to_flax(headless)
+        to_flax(headless)
 
 
 def test_counters_may_be_missing(b0):
     old = {key: array for key, array in b0.items() if not key.endswith("num_batches_tracked")}
-    variables, facts = checkpoint.to_flax(old)
+    variables, facts = to_flax(old)
     assert facts.num_outputs == 1
     assert list(checkpoint.to_torch(variables, facts.architecture, facts.convention)) == list(b0)
 

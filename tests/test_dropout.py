@@ -29,6 +29,7 @@ from tffjax.dropout_tables import (
 )
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
+from tffjax.logits import forward
 from tffjax.masks import (
     BASELINE,
     Setting,
@@ -45,7 +46,6 @@ from tffjax.models import Dense, Model, canonize
 from tffjax.models.conv_bn import conv_bn
 from tffjax.ops import Plain, no_tap
 from tffjax.placement import put, put_model
-from tffjax.predictions import forward
 from tffjax.rankings import Channel, Ranking, all_channels, parse_key
 from tffjax.sites import sites_of
 

@@ -6,8 +6,8 @@ import numpy as np
 import tolerances
 
 from tffjax.compilation import micro_batch_size
+from tffjax.logits import forward
 from tffjax.placement import batch_sharding, put, put_model
-from tffjax.predictions import forward
 
 
 def test_a_batch_is_divided_among_the_devices():

@@ -19,8 +19,9 @@ from command import done, refused, save_image
 from PIL import Image
 from torch.nn import functional as F
 
-from conversion.checkpoint import read_state_dict, to_flax
+from conversion.checkpoint import read_state_dict
 from conversion.twin import twin_from_variables
+from conversion.variables import to_flax
 from tffjax import checkpoint, fit, training
 from tffjax.augmentations import Augmentation
 from tffjax.card import Normalization
@@ -94,9 +95,9 @@ CONVOLUTIONS = {  # input (n, h, w, c), kernel, geometry
 def test_gradients_of_convolutions_are_xlas_own(case, x64, rng):
     shape, kernel_shape, geometry = case
     x, kernel = jnp.asarray(rng.standard_normal(shape)), jnp.asarray(rng.standard_normal(kernel_shape))
-    y, transpose = jax.vjp(lambda x, kernel: native(x, kernel, geometry, "highest"), x, kernel)
+    y, transpose = jax.vjp(lambda x, kernel: native(x, kernel, geometry, "float32"), x, kernel)
     gradient = jnp.asarray(rng.standard_normal(y.shape))
-    ours, our_transpose = jax.vjp(lambda x, kernel: trainable_conv(x, kernel, geometry, "highest"), x, kernel)
+    ours, our_transpose = jax.vjp(lambda x, kernel: trainable_conv(x, kernel, geometry, "float32"), x, kernel)
     for found, wanted in zip((ours, *our_transpose(gradient)), (y, *transpose(gradient)), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerances.F64_CONVOLUTION * float(abs(wanted).max()))
     to_kernel = kernel_gradient(x, gradient, 0 * kernel, geometry)  # its values do not matter
@@ -302,15 +303,15 @@ def test_mixed_precision_changes_the_gradient_by_bfloat16_rounding_only():
     model = small_model()
     images, labels = (jnp.asarray(array, jnp.float32) for array in small_batch(count=16))
 
-    def gradient(half: bool):
+    def gradient(precision: str):
         def loss(params):
-            return training.training_pass(with_params(model, params), Training(half=half), images, labels)
+            return training.training_pass(with_params(model, params), Training(precision), images, labels)
 
         gradients, (logits, statistics) = jax.jit(jax.grad(loss, has_aux=True))(model.variables["params"])
         assert {leaf.dtype for leaf in jax.tree.leaves((gradients, logits, statistics))} == {jnp.dtype("float32")}
         return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradients)])
 
-    half, full = gradient(True), gradient(False)
+    half, full = gradient("bfloat16"), gradient("float32")
     assert (half != full).any()
     assert np.linalg.norm(half - full) < tolerances.BFLOAT16_GRADIENT * np.linalg.norm(full)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from conversion import checkpoint, names, twin, twin_lrp
+from conversion import names, twin, twin_lrp
+from conversion.variables import to_flax
 from tffjax.errors import InputError
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"
@@ -41,7 +42,7 @@ def network(request) -> tuple[str, twin.Twin]:
     make_weights = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make_weights)
     weights = make_weights.build(request.param, NETWORKS[request.param], calibration)
-    variables, facts = checkpoint.to_flax(weights)
+    variables, facts = to_flax(weights)
     return request.param, twin.twin_from_variables(variables, facts.architecture, facts.padding, facts.epsilon).double()
 
 

@@ -11,8 +11,8 @@ import tolerances
 
 from tffjax.convolution import Geometry, native
 from tffjax.linear import Conv
+from tffjax.logits import forward
 from tffjax.ops import Plain
-from tffjax.predictions import forward
 from tffjax.transpose import conv_transpose
 from tffjax.winograd import convolve, suits, transform
 
@@ -23,7 +23,7 @@ def test_equals_the_convolution(size, padding):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x, kernel = jnp.asarray(rng.normal(size=(2, *size, 3))), jnp.asarray(rng.normal(size=(3, 3, 3, 5)))
-        expected = native(x, kernel, Geometry(padding=padding), "highest")
+        expected = native(x, kernel, Geometry(padding=padding), "float32")
         found = convolve(x, transform(kernel), padding)
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.F64_IDENTITY)
@@ -57,7 +57,7 @@ def test_the_transpose_of_a_wide_convolution(padding, x64):
     rng = np.random.default_rng(0)
     kernel = jnp.asarray(rng.normal(size=(3, 3, 64, 65)))
     x, geometry = jnp.zeros((1, 6, 7, 64)), Geometry(padding=padding)
-    y, pullback = jax.vjp(lambda x: native(x, kernel, geometry, "highest"), x)
+    y, pullback = jax.vjp(lambda x: native(x, kernel, geometry, "float32"), x)
     s = jnp.asarray(rng.normal(size=y.shape))
     found = conv_transpose(s, kernel, geometry, x.shape[1:3])
     np.testing.assert_allclose(found, pullback(s)[0], rtol=0, atol=100 * tolerances.F64_IDENTITY)

@@ -98,7 +98,7 @@ def check_model(
     *,
     target: int | str = "top",
     composite: str | Composite = "beta0",
-    precision: str = "highest",
+    precision: str = "float32",
 ) -> Check:
     """Explain a few images and account for the relevance at every layer.
 
@@ -110,6 +110,7 @@ def check_model(
         InputError: as `tffjax.relevance`, or for `gradient-x-input`, which redistributes nothing.
     """
     check_types(model, images)
+    check_precision(precision)
     if isinstance(composite, str):
         composite = composite_of(composite, model)
     if composite.times_input:

@@ -20,7 +20,7 @@ def max_activations(
     model: Model,
     images: Float[Array, "*batch h w 3"],
     channels: tuple[Channel, ...],
-    precision: str = "highest",
+    precision: str = "float32",
     micro_batch: int | None = None,
 ) -> tuple[Float[Array, "*batch outputs"], Float[Array, "*batch k"]]:
     """Logits, and the maximal activation of every channel: max over (h, w) of the convolution's output (SPEC 7).
@@ -34,7 +34,7 @@ def max_activations(
         model: as trained, batch norms not folded.
         images: normalized images with any axes before (h, w, 3), such as (n, v, h, w, 3) for v variants of n images.
         channels: at least one, in any order.
-        precision: of convolutions and dots.
+        precision: of convolutions and dots, see `tffjax.precision`.
         micro_batch: how many images (counting variants) to take at once, a divisor of their number.
 
     Returns:

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax.convolution import on_cpu
+from tffjax.convolution import chosen, on_cpu
 from tffjax.hoisting import hoist
 
 _OPTIONS = {
@@ -27,9 +27,13 @@ _OPTIONS = {
 }
 
 
-@functools.cache
 def compiler_options() -> dict[str, Any]:
     """Options for `jax.jit(..., compiler_options=...)` or `.lower(...).compile(...)` of a whole pass."""
+    return _known_options() if chosen("compiler_options") else {}
+
+
+@functools.cache
+def _known_options() -> dict[str, Any]:
     return {name: value for name, value in _OPTIONS.items() if on_cpu() and _is_known({name: value})}
 
 
@@ -54,7 +58,7 @@ def micro_batch_size(images: Any, at_most: int) -> int:
     """
     sharding = None if isinstance(images, jax.core.Tracer) else getattr(images, "sharding", None)
     spread = sharding is not None and len(sharding.device_set) > 1
-    if not on_cpu() or spread or not len(images):
+    if not chosen("micro_batches") or spread or not len(images):
         return max(len(images), 1)
     return next(size for size in range(at_most, 0, -1) if len(images) % size == 0)
 

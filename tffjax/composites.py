@@ -217,8 +217,7 @@ class LrpOps(ops.Plain):
     def _linear(self, linear: Any, x: jax.Array, kernel: Any, bias: jax.Array | None, name: str) -> jax.Array:
         found = self._rule(name)
         if found is None:
-            y = linear.values(x, kernel)
-            return y if bias is None else y + bias
+            return ops.biased(linear.values(x, kernel), bias)
         return _explained(linear, found, x, kernel, bias, self.ledgers.get(name))
 
     def _activation(self, y: jax.Array, x: jax.Array, name: str, function: Callable[..., jax.Array]) -> jax.Array:
@@ -243,8 +242,7 @@ def account(entered: jax.Array, left: jax.Array, lost: rules.Lost) -> jax.Array:
 def _explained(
     linear: Any, rule: Rule, x: jax.Array, kernel: Any, bias: jax.Array | None, ledger: jax.Array | None
 ) -> jax.Array:
-    y = linear.values(x, kernel)
-    return y if bias is None else y + bias
+    return ops.biased(linear.values(x, kernel), bias)
 
 
 def _explained_forward(linear: Any, rule: Rule, x: Any, kernel: Any, bias: Any, ledger: Any) -> tuple[Any, Any]:
@@ -255,7 +253,7 @@ def _explained_forward(linear: Any, rule: Rule, x: Any, kernel: Any, bias: Any, 
 def _explained_backward(linear: Any, rule: Rule, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
     x, kernel, bias, y, ledger = residuals
     received, lost = rule(linear, x, kernel, bias, y, relevance)
-    return received, None, None, None if ledger is None else account(relevance, received, lost)
+    return received.astype(x.dtype), None, None, None if ledger is None else account(relevance, received, lost)
 
 
 _explained.defvjp(_explained_forward, _explained_backward)
@@ -273,7 +271,8 @@ def _sum_forward(rule: Rule, a: jax.Array, b: jax.Array, ledger: jax.Array | Non
 def _sum_backward(rule: Rule, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
     a, b, ledger = residuals
     to_a, to_b, lost = rule(a, b, relevance)
-    return to_a, to_b, None if ledger is None else account(relevance, to_a + to_b, lost)
+    ledger = None if ledger is None else account(relevance, to_a + to_b, lost)
+    return to_a.astype(a.dtype), to_b.astype(b.dtype), ledger
 
 
 _sum.defvjp(_sum_forward, _sum_backward)

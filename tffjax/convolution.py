@@ -2,16 +2,20 @@
 
 XLA's CPU backend is slow on depthwise and strided convolutions (a depthwise 3x3 takes up to 60 times what it must), so
 on a CPU these are written as exact equivalents: shifted multiply-adds for depthwise, a dot for 1x1. Other backends get
-the native convolution everywhere. The choice is made when a function is traced, from JAX's default backend.
+the native convolution everywhere. The choice is made when a function is traced, from JAX's default backend, unless
+`switched` says otherwise.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from tffjax.precision import factor, lax_precision, widened
 
 Pair = tuple[int, int]
 
@@ -49,24 +53,25 @@ def conv(
     x: Float[Array, "n h w i"],
     kernel: Float[Array, "kh kw i_per_group o"],
     geometry: Geometry,
-    precision: str = "highest",
+    precision: str = "float32",
     contribution: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Float[Array, "n oh ow o"]:
-    """The linear map of a convolution (cross-correlation, no bias).
+    """The linear map of a convolution (cross-correlation, no bias); bfloat16 where `precision` says so.
 
     `contribution`, for convolutions `by_shifts` only, is applied to every single product x * w before they are summed.
     """
-    if by_shifts(x, kernel, geometry):
+    x, kernel = factor(x, precision), factor(kernel, precision)
+    if by_shifts(x.shape[-1], kernel, geometry):
         return depthwise(pad(x, geometry.padding), kernel, geometry.stride, contribution)
-    if on_cpu() and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
+    if chosen("pointwise") and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
         sv, sh = geometry.stride
         return dot(pad(x, geometry.padding)[:, ::sv, ::sh], kernel[0, 0], precision)
     return native(x, kernel, geometry, precision)
 
 
-def by_shifts(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
+def by_shifts(channels: int, kernel: jax.Array, geometry: Geometry) -> bool:
     """Whether `conv` computes this convolution as shifted multiply-adds."""
-    return on_cpu() and geometry.dilation == (1, 1) and is_depthwise(x.shape[-1], kernel, geometry)
+    return chosen("depthwise") and geometry.dilation == (1, 1) and is_depthwise(channels, kernel, geometry)
 
 
 def zeros_varying_like(like: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -78,6 +83,32 @@ def zeros_varying_like(like: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 def on_cpu() -> bool:
     """Whether functions traced now will run on a CPU."""
     return jax.default_backend() == "cpu"
+
+
+CHOICES = ("pointwise", "depthwise", "phases", "winograd", "max_pool", "micro_batches", "compiler_options")
+"""What is done in another way on CPUs."""
+
+_switched: dict[str, bool] = {}
+
+
+def chosen(choice: str) -> bool:
+    """Whether functions traced now do one of the `CHOICES` in the way of CPUs."""
+    return _switched.get(choice, on_cpu())
+
+
+@contextlib.contextmanager
+def switched(**choices: bool) -> Iterator[None]:
+    """Make some of the `CHOICES` by hand, for functions traced inside: to time both ways on a device.
+
+    Functions that were traced before keep their ways.
+    """
+    before = dict(_switched)
+    _switched.update(choices)
+    try:
+        yield
+    finally:
+        _switched.clear()
+        _switched.update(before)
 
 
 def is_depthwise(channels: int, kernel: jax.Array, geometry: Geometry) -> bool:
@@ -95,7 +126,7 @@ def native(x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: str) 
         rhs_dilation=geometry.dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=geometry.groups,
-        precision=precision,
+        precision=lax_precision(precision),
     )
 
 
@@ -108,7 +139,7 @@ def pad(x: jax.Array, padding: tuple[Pair, Pair], value: float = 0) -> jax.Array
 
 def dot(x: jax.Array, matrix: jax.Array, precision: str) -> jax.Array:
     """A 1x1 convolution as a matrix product."""
-    return jnp.einsum("nhwi,io->nhwo", x, matrix, precision=precision)
+    return jnp.einsum("nhwi,io->nhwo", x, matrix, precision=lax_precision(precision))
 
 
 def depthwise(
@@ -120,10 +151,10 @@ def depthwise(
     (n, h, w, c), (kh, kw) = padded.shape, kernel.shape[:2]
     (sv, sh) = stride
     oh, ow = (h - kh) // sv + 1, (w - kw) // sh + 1
-    y = jnp.zeros((n, oh, ow, c), padded.dtype)
+    y = jnp.zeros((n, oh, ow, c), widened(padded).dtype)
     for i in range(kh):
         for j in range(kw):
             limit = (n, i + (oh - 1) * sv + 1, j + (ow - 1) * sh + 1, c)
-            product = lax.slice(padded, (0, i, j, 0), limit, (1, sv, sh, 1)) * kernel[i, j, 0]
+            product = widened(lax.slice(padded, (0, i, j, 0), limit, (1, sv, sh, 1))) * widened(kernel[i, j, 0])
             y = y + (product if contribution is None else contribution(product))
-    return y
+    return y.astype(padded.dtype)

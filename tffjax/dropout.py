@@ -22,11 +22,11 @@ from jaxtyping import Array, Bool, Float
 from tffjax.compilation import in_micro_batches, micro_batch_size
 from tffjax.convolution import on_cpu
 from tffjax.errors import InputError
+from tffjax.logits import logits_of
 from tffjax.masks import Setting
 from tffjax.models.model import Model
 from tffjax.ops import Plain
 from tffjax.passes import Pass
-from tffjax.predictions import logits_of
 from tffjax.rankings import Channel, check_channels
 from tffjax.sites import Site, sites_of
 
@@ -64,7 +64,7 @@ def masked_logits(
 ) -> Float[np.ndarray, "n settings outputs"]:
     """Logits of a batch under every setting.
 
-    A setting that masks nothing goes through `tffjax.predictions.forward`: it equals `tffjax predict` bit for bit. The
+    A setting that masks nothing goes through `tffjax.logits.forward`: it equals `tffjax predict` bit for bit. The
     others depend in their last bits on what else is computed with them.
 
     Args:

@@ -18,6 +18,7 @@ from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.models.resnet50 import ResNet50
 from tffjax.passes import Pass, micro_batch_of
+from tffjax.precision import check_precision
 from tffjax.sites import probe_maps, probe_sums
 from tffjax.tracing import Layer, layers_of
 
@@ -65,7 +66,7 @@ def relevance(
     sign: int = 1,
     sites: bool = False,
     maps: tuple[str, ...] = (),
-    precision: str = "highest",
+    precision: str = "float32",
     micro_batch: int | None = None,
 ) -> Relevance:
     """Explain a network's output by layer-wise relevance propagation.
@@ -83,14 +84,15 @@ def relevance(
         sign: 1 explains the output, -1 its negative.
         sites: also return the sums of every site.
         maps: also return the relevance maps of these sites.
-        precision: of convolutions and dots; `highest` is float32.
+        precision: of convolutions and dots, see `tffjax.precision`.
         micro_batch: how many images to take at once, a divisor of their number; the result does not depend on it. By
             default all, but four on a CPU, where that is faster.
 
     Raises:
-        InputError: the dtypes differ or are not float32/float64, there is no such composite, site or output.
+        InputError: the dtypes differ or are not float32/float64, there is no such composite, site, output or precision.
     """
     check_types(model, images)
+    check_precision(precision)
     layers = layers_of(model, images)
     shapes = {layer.name: layer.shape for layer in layers if layer.is_site}
     for site in (*maps, *((target.site,) if isinstance(target, Neuron) else ())):
@@ -215,7 +217,7 @@ def _one_pass(
         return chosen_output(logits, target, word), logits
 
     value, pullback, logits = jax.vjp(explained, images, probes, has_aux=True)
-    received, (sums, full) = pullback(jnp.zeros_like(value) + sign)
+    received, (sums, full) = pullback(jnp.zeros_like(value) + sign.astype(value.dtype))
     return Relevance(logits, received * images if composite.times_input else received, sums, full)
 
 

@@ -43,7 +43,7 @@ def relevance_shares(
     images: Float[Array, "n h w c"],
     signs: Int[Array, " n"],
     composite: str | Composite = "beta0",
-    precision: str = "highest",
+    precision: str = "float32",
     micro_batch: int | None = None,
 ) -> Shares:
     """Relevance shares of every channel for one-output networks; `signs` is 1 to explain f, -1 to explain -f.

@@ -21,10 +21,11 @@ from tffjax import checkpoint, training
 from tffjax.data import ImageFile, plan
 from tffjax.errors import InputError
 from tffjax.files import replace_file
+from tffjax.logits import logits_of
 from tffjax.metrics import score
 from tffjax.models import Model
 from tffjax.placement import put, put_model
-from tffjax.predictions import fake_probability, logits_of
+from tffjax.predictions import fake_probability
 from tffjax.preprocessing import Transform
 from tffjax.schedule import Plateau
 from tffjax.streaming import stream

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from tffjax import convolution
 from tffjax.convolution import Geometry
+from tffjax.precision import lax_precision
 from tffjax.transpose import conv_transpose
 
 
@@ -44,16 +45,16 @@ def kernel_gradient(
     gradient: Float[Array, "n oh ow o"],
     kernel: Float[Array, "kh kw i_per_group o"],
     geometry: Geometry,
-    precision: str = "highest",
+    precision: str = "float32",
 ) -> Float[Array, "kh kw i_per_group o"]:
     """The gradient of `sum(gradient * conv(x, kernel))` with respect to the kernel (whose values do not matter)."""
-    if convolution.by_shifts(x, kernel, geometry):
+    if convolution.by_shifts(x.shape[-1], kernel, geometry):
         return _depthwise(convolution.pad(x, geometry.padding), gradient, kernel, geometry)
-    if convolution.on_cpu() and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
+    if convolution.chosen("pointwise") and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
         sv, sh = geometry.stride
         rows = convolution.pad(x, geometry.padding)[:, ::sv, ::sh].reshape(-1, x.shape[-1])
         columns = gradient.reshape(-1, gradient.shape[-1])
-        return jnp.dot(rows.T, columns, precision=precision)[None, None]
+        return jnp.dot(rows.T, columns, precision=lax_precision(precision))[None, None]
     (to_kernel,) = jax.linear_transpose(lambda k: convolution.native(x, k, geometry, precision), kernel)(gradient)
     return to_kernel
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from tffjax import convolution, winograd
 from tffjax.convolution import Geometry
 from tffjax.pooling import average_pool
+from tffjax.precision import lax_precision, widened
 from tffjax.rules import negative, positive
 from tffjax.transpose import FEW_CHANNELS, conv_transpose
 
@@ -27,7 +28,7 @@ class Conv:
     """Convolution, (n, h, w, i) to (n, oh, ow, o), kernel HWIO."""
 
     geometry: Geometry
-    precision: str = "highest"
+    precision: str = "float32"
 
     def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """The convolution."""
@@ -48,7 +49,7 @@ class Conv:
 
     def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """Sum of the positive contributions."""
-        if convolution.by_shifts(x, kernel, self.geometry):
+        if convolution.by_shifts(x.shape[-1], kernel, self.geometry):
             return convolution.conv(x, kernel, self.geometry, self.precision, contribution=positive)
         return _positive(self, x, kernel)
 
@@ -57,17 +58,17 @@ class Conv:
 class Dense:
     """Matrix product, (n, i) to (n, o)."""
 
-    precision: str = "highest"
+    precision: str = "float32"
 
     def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """The product with a kernel (i, o)."""
-        return jnp.dot(x, kernel, precision=self.precision)
+        return jnp.dot(x, kernel, precision=_of_dense(self.precision))
 
     values = __call__
 
     def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
         """(n, o) to (n, i) for each kernel."""
-        return [jnp.dot(s, kernel.T, precision=self.precision) for kernel in kernels]
+        return [jnp.dot(s, kernel.T, precision=_of_dense(self.precision)) for kernel in kernels]
 
     def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """Sum of the positive contributions."""
@@ -82,7 +83,7 @@ class AveragePool:
 
     def __call__(self, x: jax.Array, kernel: None) -> jax.Array:
         """The averages of x, (n, h, w, c)."""
-        return jnp.mean(x, axis=(1, 2)) if self.window is None else average_pool(x, self.window)
+        return jnp.mean(widened(x), axis=(1, 2)) if self.window is None else average_pool(x, self.window)
 
     values = __call__
 
@@ -96,5 +97,10 @@ class AveragePool:
         return [x] * len(kernels)
 
 
+def _of_dense(precision: str) -> jax.lax.Precision:
+    """Dense layers stay float32 where convolutions are bfloat16: they cost next to nothing."""
+    return lax_precision("float32" if precision == "bfloat16" else precision)
+
+
 def _positive(linear: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return linear(positive(x), positive(kernel)) + linear(negative(x), negative(kernel))
+    return widened(linear(positive(x), positive(kernel))) + widened(linear(negative(x), negative(kernel)))

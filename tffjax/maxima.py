@@ -33,7 +33,7 @@ class Maxima(NamedTuple):
 
 
 def maxima(
-    model: Model, images: Float[Any, "n h w 3"], channels: Mapping[str, Sequence[int]], precision: str = "highest"
+    model: Model, images: Float[Any, "n h w 3"], channels: Mapping[str, Sequence[int]], precision: str = "float32"
 ) -> Maxima:
     """Value and position of the maximum of some channels of some sites (SPEC 5), in one forward pass.
 

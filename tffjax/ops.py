@@ -17,7 +17,9 @@ from jaxtyping import Array, Float
 
 from tffjax import winograd
 from tffjax.convolution import Geometry
+from tffjax.linear import Dense
 from tffjax.pooling import average_pool, max_pool
+from tffjax.precision import widened
 
 Tap = Callable[[str, jax.Array], jax.Array]
 
@@ -27,11 +29,16 @@ def no_tap(site: str, y: jax.Array) -> jax.Array:
     return y
 
 
+def biased(y: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """y + bias, in the type of y."""
+    return y if bias is None else (widened(y) + bias).astype(y.dtype)
+
+
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """Inference. `precision` is that of every convolution and dot: "highest" is float32, JAX's default TF32 on GPUs."""
+    """Inference. `precision` is that of convolutions and dots, see `tffjax.precision`."""
 
-    precision: str = "highest"
+    precision: str = "float32"
 
     def conv(
         self,
@@ -42,15 +49,13 @@ class Plain:
         name: str,
     ) -> Float[Array, "n oh ow o"]:
         """Convolution (cross-correlation) with explicit padding."""
-        y = winograd.conv(x, kernel, geometry, self.precision)
-        return y if bias is None else y + bias
+        return biased(winograd.conv(x, kernel, geometry, self.precision), bias)
 
     def dense(
         self, x: Float[Array, "n i"], kernel: Float[Array, "i o"], bias: Float[Array, " o"] | None, name: str
     ) -> Float[Array, "n o"]:
         """Fully connected layer x W + b."""
-        y = jnp.dot(x, kernel, precision=self.precision)
-        return y if bias is None else y + bias
+        return biased(Dense(self.precision)(x, kernel), bias)
 
     def batch_norm(
         self,
@@ -63,11 +68,12 @@ class Plain:
         name: str,
     ) -> Float[Array, "n h w c"]:
         """Inference-time batch normalization (y - mean) * scale / sqrt(var + epsilon) + bias."""
-        return (y - mean) * (scale / jnp.sqrt(var + epsilon)) + bias
+        normalized = (widened(y) - mean) * (scale / jnp.sqrt(var + epsilon)) + bias
+        return normalized.astype(y.dtype)
 
     def mean_pool(self, x: Float[Array, "n h w c"], name: str) -> Float[Array, "n c"]:
-        """Global average pool."""
-        return jnp.mean(x, axis=(1, 2))
+        """Global average pool; of bfloat16 numbers it is float32, as is all that follows."""
+        return jnp.mean(widened(x), axis=(1, 2))
 
     def average_pool(self, x: Float[Array, "n h w c"], window: tuple[int, int], name: str) -> Float[Array, "n oh ow c"]:
         """Average over non-overlapping windows; rows and columns that do not fill a window are dropped."""
@@ -89,11 +95,11 @@ class Plain:
 
     def silu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
         """x * sigmoid(x)."""
-        return x * jax.nn.sigmoid(x)
+        return (widened(x) * jax.nn.sigmoid(widened(x))).astype(x.dtype)
 
     def sigmoid(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
         """1 / (1 + exp(-x))."""
-        return jax.nn.sigmoid(x)
+        return jax.nn.sigmoid(widened(x)).astype(x.dtype)
 
     def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n #h #w c"], name: str) -> Float[Array, "n h w c"]:
         """Squeeze-excite product x * gate."""

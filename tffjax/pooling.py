@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from tffjax.convolution import Geometry, Pair, on_cpu, pad
+from tffjax.convolution import Geometry, Pair, chosen, pad
+from tffjax.precision import widened
 from tffjax.transpose import phase, weave
 
 
@@ -21,12 +22,13 @@ def average_pool(x: Float[Array, "n h w c"], window: Pair) -> Float[Array, "n oh
     n, h, w, c = x.shape
     (wv, wh) = window
     cropped = x[:, : h // wv * wv, : w // wh * wh]
-    return cropped.reshape(n, h // wv, wv, w // wh, wh, c).mean(axis=(2, 4))
+    mean = widened(cropped).reshape(n, h // wv, wv, w // wh, wh, c).mean(axis=(2, 4))
+    return mean.astype(x.dtype)
 
 
 def max_pool(x: Float[Array, "n h w c"], window: Pair, geometry: Geometry) -> Float[Array, "n oh ow c"]:
     """Maximum over windows; padding never wins. Its gradient goes to the first maximum in scan order."""
-    if on_cpu() and geometry.dilation == (1, 1):
+    if chosen("max_pool") and geometry.dilation == (1, 1):
         return _max_pool_on_cpu(window, geometry, x)
     return _reduce_window(x, window, geometry)
 

@@ -1,33 +1,16 @@
-"""What a network says about images: logits, probabilities, and per-generator metrics."""
+"""Tables of what a network says about images: logits, probabilities, and metrics of each generator."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy.special import expit, softmax
 
 from tffjax.card import Card
-from tffjax.compilation import in_micro_batches
 from tffjax.data import ImageFile
 from tffjax.metrics import score
-from tffjax.models import Model
-from tffjax.passes import Pass, micro_batch_of
-
-
-def forward(model: Model, images: Float[Array, "n h w c"], micro_batch: int | None = None) -> Float[Array, "n outputs"]:
-    """Logits of a batch, `micro_batch` images at a time; by default as `tffjax.passes.micro_batch_of` says."""
-    return in_micro_batches(model, images, micro_batch or micro_batch_of(model, images))
-
-
-def logits_of(model: Model, images: Float[Any, "n h w c"]) -> Float[Array, "n outputs"]:
-    """`forward`, compiled once for each shape; the images are on one device or spread over several."""
-    return _forward(model, images, micro_batch=micro_batch_of(model, images))
-
-
-_forward = Pass(forward, static_argnames=("micro_batch",))
 
 
 def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.ndarray, "n outputs"]) -> pa.Table:

@@ -9,7 +9,8 @@ so input i gets from output j the share x'_i w'_ij / z_j. A rule takes
     (linear, x, kernel, bias, output, relevance)
 
 the layer's linear map (`tffjax.linear`), its input, parameters and output (bias included) and the relevance at the
-output, and returns the relevance at the input and what got lost on the way (`Lost`). x+ = max(x, 0), x- = min(x, 0).
+output (of which some may be bfloat16), and returns the relevance at the input and what got lost on the way (`Lost`).
+x+ = max(x, 0), x- = min(x, 0).
 
 Sources: Bach et al. 2015 (epsilon, alpha-beta); Montavon et al. 2017 and 2019 (z+, zB, w2, flat, gamma);
 Chandrasegaran et al. 2022 for the constants. The bias takes part in the denominators of `epsilon` and `gamma` only: it
@@ -20,6 +21,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from tffjax.precision import widened
 
 AT_ZERO = 1e-12
 EPSILON = 1e-6
@@ -55,13 +58,13 @@ class Lost(NamedTuple):
 
 def nothing_lost(relevance: jax.Array) -> Lost:
     """The `Lost` of a layer that hands everything on."""
-    zero = jnp.zeros(relevance.shape[0], relevance.dtype)
+    zero = jnp.zeros(relevance.shape[0], widened(relevance).dtype)
     return Lost(zero, zero, zero)
 
 
 def per_image(relevance: jax.Array) -> jax.Array:
     """Sum over all axes but the first."""
-    return jnp.sum(relevance, axis=tuple(range(1, relevance.ndim)))
+    return jnp.sum(widened(relevance), axis=tuple(range(1, relevance.ndim)))
 
 
 def redistribute(
@@ -85,12 +88,13 @@ def redistribute(
     """
     z = output
     if z is None:
-        z = sum(linear(x, kernel) for x, kernel in parts)
+        z = sum(widened(linear(x, kernel)) for x, kernel in parts)
         z = z if bias is None else z + bias
+    relevance, z = widened(relevance), widened(z)
     denominator = stabilizer(z)
     s = relevance / denominator
     shares = linear.transposes(s, [kernel for _, kernel in parts], parts[0][0])
-    received = sum(x * share for (x, _), share in zip(parts, shares, strict=True))
+    received = sum(widened(x) * widened(share) for (x, _), share in zip(parts, shares, strict=True))
     # Unless somebody asks for them, XLA drops these sums.
     zero = z == 0
     return received, Lost(
@@ -181,7 +185,8 @@ def beta_adaptive(
     Z- = map(x-, w+) + map(x+, w-), the sum of the negative contributions, without bias; y has the bias.
     """
     parts = _negative_parts(x, kernel, nonnegative)
-    z = sum(linear(x, kernel) for x, kernel in parts)
+    z = sum(widened(linear(x, kernel)) for x, kernel in parts)
+    output, relevance = widened(output), widened(relevance)
     active = output > 0
     factor = jnp.where(active, jnp.minimum(-z / jnp.where(active, output, 1), beta_max), 0)
     for_it, lost = _positive_share(linear, x, kernel, relevance * (1 + factor), nonnegative)
@@ -265,6 +270,7 @@ def sum_epsilon(
     a: jax.Array, b: jax.Array, relevance: jax.Array, *, epsilon: float = EPSILON
 ) -> tuple[jax.Array, jax.Array, Lost]:
     """Epsilon rule of a residual sum z = a + b: S = R / (z + epsilon * sign(z)), R_a = a * S, R_b = b * S."""
+    a, b, relevance = widened(a), widened(b), widened(relevance)
     z = a + b
     denominator = Stabilizer(epsilon, epsilon)(z)
     s = relevance / denominator
@@ -294,7 +300,7 @@ def _negative_parts(x: jax.Array, kernel: jax.Array, nonnegative: bool) -> tuple
 def _bound(bound: float | tuple[float, ...], x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The bound of the input channel that each entry of a kernel (..., inputs of a group, outputs) meets."""
     channels, per_group, outputs = x.shape[-1], *kernel.shape[-2:]
-    values = jnp.broadcast_to(jnp.asarray(bound, x.dtype), (channels,)).reshape(-1, per_group)
+    values = jnp.broadcast_to(jnp.asarray(bound, kernel.dtype), (channels,)).reshape(-1, per_group)
     return jnp.repeat(values, outputs // len(values), axis=0).T
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from tffjax.models.model import Model
 from tffjax.ops import Plain
+from tffjax.precision import widened
 from tffjax.tracing import layers_of
 
 
@@ -91,12 +92,13 @@ def probe_maps(y: jax.Array, probe: jax.Array | None, times_output: bool = False
 
 
 def _sign_sums(relevance: jax.Array) -> jax.Array:
+    relevance = widened(relevance)
     parts = (jnp.maximum(relevance, 0), jnp.maximum(-relevance, 0))
     return jnp.stack([part.sum(axis=(1, 2)) for part in parts], axis=1)
 
 
 def _unchanged(relevance: jax.Array) -> jax.Array:
-    return relevance
+    return widened(relevance)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

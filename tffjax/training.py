@@ -18,6 +18,7 @@ from tffjax.compilation import compiler_options
 from tffjax.errors import InputError
 from tffjax.models import Model, module_of
 from tffjax.placement import batch_sharding
+from tffjax.precision import Precision, check_precision
 from tffjax.training_ops import Training
 
 ARCHITECTURES = {"resnet50": ("symmetric", 1e-5), "efficientnet_b0": ("same", 1e-3)}
@@ -42,8 +43,7 @@ class Recipe:
         patience: epochs without a rise of validation accuracy that lower the rate.
         dropout: of the pooled features, before the head.
         seed: of the order of the images, the augmentations and the dropout.
-        precision: of convolutions and dots, `highest` is float32.
-        half: bfloat16 activations (mixed precision).
+        precision: of convolutions and dots, see `tffjax.precision`; weights and batch statistics are always float32.
     """
 
     epochs: int = 100
@@ -52,11 +52,11 @@ class Recipe:
     patience: int = 5
     dropout: float = 0.0
     seed: int = 0
-    precision: Literal["highest", "high", "default"] = "highest"
-    half: bool = False
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
+        check_precision(self.precision)
         if self.epochs < 1 or self.patience < 1 or self.batch_size < 2:
             raise InputError("training needs at least 1 epoch, a patience of 1 and 2 images a batch")
         if self.rate <= 0 or not 0 <= self.dropout < 1 or self.seed < 0:
@@ -187,7 +187,6 @@ def train_step(
         momentum=batch_norm_momentum(model.card),
         dropout=recipe.dropout,
         key=jax.random.fold_in(jax.random.key(recipe.seed), state.step),
-        half=recipe.half,
     )
 
     def loss_of(params: Any) -> Any:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from tffjax.convolution import Geometry
 from tffjax.kernel_gradient import trainable_conv
 from tffjax.ops import Plain
+from tffjax.precision import factor, widened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,21 +24,19 @@ class Training(Plain):
     """Operations for one training pass. Make a new one for every trace: it keeps what the batch norms saw.
 
     Dense layers get their input through dropout (both networks have one, the head, behind the pooled features).
-    With `half`, convolutions and the activations between them are bfloat16; weights, batch statistics, the pooled
-    features and the head stay float32.
+    With precision `bfloat16`, convolutions and the activations between them are bfloat16; weights, batch statistics,
+    the pooled features and the head stay float32.
 
     Attributes:
         momentum: share of the old running statistics that each step keeps: 0.9 where PyTorch's `momentum` is 0.1.
         dropout: probability with which an input of a dense layer is zeroed; the others are scaled by 1/(1 - dropout).
         key: of the dropout.
-        half: activations in bfloat16.
         statistics: by name of the batch norm, its new running `mean` and `var`; filled by the pass.
     """
 
     momentum: float = 0.9
     dropout: float = 0.0
     key: Any = None
-    half: bool = False
     statistics: dict[str, dict[str, jax.Array]] = dataclasses.field(default_factory=dict)
 
     def conv(
@@ -48,9 +47,8 @@ class Training(Plain):
         geometry: Geometry,
         name: str,
     ) -> Float[Array, "n oh ow o"]:
-        """Convolution, of bfloat16 numbers with `half`."""
-        if self.half:
-            x, kernel = x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)
+        """Convolution."""
+        x, kernel = factor(x, self.precision), factor(kernel, self.precision)
         y = trainable_conv(x, kernel, geometry, self.precision)
         return y if bias is None else y + bias.astype(y.dtype)
 
@@ -87,8 +85,8 @@ class Training(Plain):
         return normalized.astype(y.dtype)
 
     def mean_pool(self, x: Float[Array, "n h w c"], name: str) -> Float[Array, "n c"]:
-        """Global average pool; float32 with `half`."""
-        return jnp.mean(lax.optimization_barrier(x.astype(jnp.float32) if self.half else x), axis=(1, 2))
+        """Global average pool; of bfloat16 numbers it is float32."""
+        return jnp.mean(lax.optimization_barrier(widened(x)), axis=(1, 2))
 
     def relu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
         """max(x, 0), whose gradient at 0 is 0 as in PyTorch."""

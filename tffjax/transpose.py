@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from tffjax import convolution, winograd
 from tffjax.convolution import Geometry, Pair
+from tffjax.precision import factor
 
 FEW_CHANNELS = 16
 """Up to so many input channels, all phases are computed as the channels of one convolution: narrow ones are slow."""
@@ -21,34 +22,30 @@ def conv_transpose(
     kernel: Float[Array, "kh kw i_per_group o"],
     geometry: Geometry,
     size: Pair,
-    precision: str = "highest",
+    precision: str = "float32",
 ) -> Float[Array, "n h w i"]:
     """The transpose of `conv` with respect to its input, for an input of height and width `size`."""
+    y, kernel = factor(y, precision), factor(kernel, precision)
+    dense = geometry.groups == 1 and geometry.dilation == (1, 1)
+    if dense and kernel.shape[:2] == (1, 1) and convolution.chosen("pointwise"):
+        x = convolution.dot(y, kernel[0, 0].T, precision)
+        return _spread(x, (1, 1), geometry, size)
+    if dense and geometry.stride != (1, 1) and convolution.chosen("phases"):
+        few = kernel.shape[2] <= FEW_CHANNELS
+        return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
+    if precision != "bfloat16" and winograd.suits(kernel, geometry):
+        transformed = winograd.transform(_swap_channels(kernel[::-1, ::-1], 1))
+        return winograd.convolve(y, transformed, _reach(y, kernel.shape[:2], geometry, size), precision)
+    if convolution.by_shifts(kernel.shape[2] * geometry.groups, kernel, geometry):
+        return convolution.depthwise(_spread(y, kernel.shape[:2], geometry, size), kernel[::-1, ::-1], (1, 1))
     if convolution.on_cpu():
-        return _on_cpu(y, kernel, geometry, size, precision)
+        # XLA's own transpose of grouped and dilated convolutions aborts the process for some shapes (jaxlib 0.10).
+        flipped = _swap_channels(kernel[::-1, ::-1], geometry.groups)
+        stride_one = Geometry(dilation=geometry.dilation, groups=geometry.groups)
+        return convolution.native(_spread(y, kernel.shape[:2], geometry, size), flipped, stride_one, precision)
     zeros = convolution.zeros_varying_like(y, (y.shape[0], *size, kernel.shape[2] * geometry.groups))
     (x,) = jax.linear_transpose(lambda x: convolution.native(x, kernel, geometry, precision), zeros)(y)
     return x
-
-
-def _on_cpu(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, precision: str) -> jax.Array:
-    dense = geometry.groups == 1 and geometry.dilation == (1, 1)
-    if dense and kernel.shape[:2] == (1, 1):
-        x = convolution.dot(y, kernel[0, 0].T, precision)
-        return _spread(x, (1, 1), geometry, size)
-    if dense and geometry.stride != (1, 1):
-        few = kernel.shape[2] <= FEW_CHANNELS
-        return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
-    if winograd.suits(kernel, geometry):
-        transformed = winograd.transform(_swap_channels(kernel[::-1, ::-1], 1))
-        return winograd.convolve(y, transformed, _reach(y, kernel.shape[:2], geometry, size), precision)
-    spread = _spread(y, kernel.shape[:2], geometry, size)
-    if convolution.is_depthwise(kernel.shape[2] * geometry.groups, kernel, geometry) and geometry.dilation == (1, 1):
-        return convolution.depthwise(spread, kernel[::-1, ::-1], (1, 1))
-    # XLA's own transpose of grouped and dilated convolutions aborts the process for some shapes (jaxlib 0.10).
-    flipped = _swap_channels(kernel[::-1, ::-1], geometry.groups)
-    stride_one = Geometry(dilation=geometry.dilation, groups=geometry.groups)
-    return convolution.native(spread, flipped, stride_one, precision)
 
 
 def phase(residue: int, stride: int, before: int, kernel: int, size: int, out: int) -> tuple[slice, Pair, int]:

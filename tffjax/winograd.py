@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from tffjax import convolution
 from tffjax.convolution import Geometry, Pair, pad
+from tffjax.precision import lax_precision
 
 MIN_CHANNELS = 64
 """With fewer input or output channels the transforms cost more than the multiplications that they save."""
@@ -25,10 +26,10 @@ def conv(
     x: Float[Array, "n h w i"],
     kernel: Float[Array, "kh kw i_per_group o"],
     geometry: Geometry,
-    precision: str = "highest",
+    precision: str = "float32",
 ) -> Float[Array, "n oh ow o"]:
     """`tffjax.convolution.conv`; on a CPU, wide 3x3 convolutions are Winograd's."""
-    if suits(kernel, geometry):
+    if precision != "bfloat16" and suits(kernel, geometry):
         return convolve(x, transform(kernel), geometry.padding, precision)
     return convolution.conv(x, kernel, geometry, precision)
 
@@ -36,7 +37,7 @@ def conv(
 def suits(kernel: jax.Array, geometry: Geometry) -> bool:
     """Whether `conv` computes this convolution from its transformed kernel."""
     wide = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= MIN_CHANNELS
-    return wide and geometry == Geometry(padding=geometry.padding) and convolution.on_cpu()
+    return wide and geometry == Geometry(padding=geometry.padding) and convolution.chosen("winograd")
 
 
 def transform(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "16 i o"]:
@@ -46,7 +47,7 @@ def transform(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "16 i o"]:
 
 
 def convolve(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "16 i o"], padding: tuple[Pair, Pair], precision: str = "highest"
+    x: Float[Array, "n h w i"], kernel: Float[Array, "16 i o"], padding: tuple[Pair, Pair], precision: str = "float32"
 ) -> Float[Array, "n oh ow o"]:
     """A 3x3 convolution with stride 1 from a transformed kernel."""
     (n, h, w, c), (before_h, after_h), (before_w, after_w) = x.shape, *padding
@@ -56,8 +57,9 @@ def convolve(
     tiles = [[x[:, i : i + 2 * rows : 2, j : j + 2 * columns : 2] for j in range(4)] for i in range(4)]
     tiles = _both_ways(_input_transform, tiles)
     # XLA is slower on one batched product than on 16 of them.
+    exact = lax_precision(precision)
     products = [
-        [jnp.dot(tile.reshape(-1, c), kernel[4 * i + j], precision=precision) for j, tile in enumerate(row)]
+        [jnp.dot(tile.reshape(-1, c), kernel[4 * i + j], precision=exact) for j, tile in enumerate(row)]
         for i, row in enumerate(tiles)
     ]
     outputs = _both_ways(_output_transform, products)

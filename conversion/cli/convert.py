@@ -88,9 +88,10 @@ def read_torch(source: Path, normalization: str = "imagenet", high_means: str = 
     import jax.numpy as jnp
 
     from conversion import checkpoint
+    from conversion.variables import to_flax
     from tffjax.models import Model, module_of
 
-    variables, facts = checkpoint.to_flax(checkpoint.read_state_dict(source))
+    variables, facts = to_flax(checkpoint.read_state_dict(source))
     card = Card(
         facts.architecture,
         facts.num_outputs,

@@ -20,16 +20,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from tffjax.checkpoint import replace_folder
 from tffjax.errors import InputError
 from tffjax.passes import Program
+from tffjax.precision import PRECISIONS
 from tffjax.runs import MARKER
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 FIRST_TIME = "the first time takes a while, later runs find it in the cache"
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["highest", "high", "default"]),
-    default="highest",
+    type=click.Choice(PRECISIONS),
+    default="float32",
     show_default=True,
-    help="Of convolutions on GPUs and TPUs: highest is float32, default is TF32 or bfloat16.",
+    help="Of convolutions and dots. tensorfloat32: of NVIDIA GPUs, faster, 10 bits of mantissa. bfloat16: 7 bits, and "
+    "arrays are stored so; sums stay float32.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is at the output's place.")
 

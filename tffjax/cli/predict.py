@@ -21,10 +21,11 @@ from tffjax.cli.console import (
 from tffjax.cli.images import default_batch_size, image_options, warn_left_out
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
+from tffjax.logits import forward
 from tffjax.models import Model
 from tffjax.passes import micro_batch_of
 from tffjax.placement import batch_sharding, put, put_model
-from tffjax.predictions import forward, metrics_table, prediction_table
+from tffjax.predictions import metrics_table, prediction_table
 from tffjax.preprocessing import Transform
 from tffjax.tables import screen_table, write_table
 

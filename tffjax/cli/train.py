@@ -79,7 +79,6 @@ _PROBABILITY = click.FloatRange(0, 1)
 @click.option("--color-robust", is_flag=True, help="Also make every second training image gray, at random.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @precision_option
-@click.option("--mixed-precision", is_flag=True, help="Activations in bfloat16, weights in float32.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, then stop.")
 @overwrite_option
 @quiet_option
@@ -174,7 +173,7 @@ def _prepare(
     if arguments["dropout"] is None:
         arguments["dropout"] = 0.2 if model.card.architecture == "efficientnet_b0" else 0.0
     names = ("epochs", "batch_size", "rate", "patience", "dropout", "seed", "precision")
-    recipe = Recipe(**{name: arguments[name] for name in names}, half=arguments["mixed_precision"])
+    recipe = Recipe(**{name: arguments[name] for name in names})
     augmentation = Augmentation(
         load_size=arguments["load_size"] or None,
         crop=arguments["crop"],
