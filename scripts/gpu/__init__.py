@@ -1,0 +1,1 @@
+"""The programs of `scripts/gpu_visit.py`."""

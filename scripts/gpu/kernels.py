@@ -1,0 +1,133 @@
+"""Part 6: XLA's own way of an operation against the one that tffjax takes on CPUs, and what compiling costs."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpu import networks
+from gpu.checks import model_to_time
+from gpu.work import Rows, Setup
+from tffjax import convolution
+from tffjax.convolution import CHOICES, Geometry
+from tffjax.ffrs import relevance_shares
+from tffjax.linear import Conv
+from tffjax.passes import Program
+from tffjax.pooling import max_pool
+
+BATCH = 64
+
+
+def depthwise(setup: Setup) -> Rows:
+    """Depthwise convolutions of EfficientNet-B0: height, channels, kernel, stride."""
+    shapes = ((112, 32, 3, 1), (112, 96, 3, 2), (28, 240, 5, 1), (14, 672, 5, 1))
+    for height, channels, size, stride in ((8, 8, 3, 1),) if setup.quick else shapes:
+        geometry = _geometry(size, stride, channels)
+        yield from _compare_conv(setup, height, channels, channels, size, geometry, ("depthwise",))
+
+
+def transposes(setup: Setup) -> Rows:
+    """Transposes of strided convolutions, the stem among them, and the gradient of the maximum pool."""
+    shapes = ((56, 128, 128, 3, 2), (224, 3, 64, 7, 2), (56, 256, 512, 1, 2))
+    for height, inputs, outputs, size, stride in ((8, 4, 8, 3, 2),) if setup.quick else shapes:
+        yield from _compare_conv(setup, height, inputs, outputs, size, _geometry(size, stride), ("phases", "pointwise"))
+    height, channels, batch = (8, 4, 2) if setup.quick else (112, 64, BATCH)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(batch, height, height, channels)), jnp.float32)
+    geometry = Geometry((2, 2), ((1, 1), (1, 1)))
+    gradient = jax.grad(lambda x: (max_pool(x, (3, 3), geometry) ** 2).sum())
+    yield (
+        "kernels",
+        _both_ways(setup, f"maximum pool, gradient, {height} px, {channels} channels", gradient, (x,), "max_pool"),
+    )
+
+
+def dense(setup: Setup) -> Rows:
+    """3x3 and 1x1 convolutions, forward and transposed."""
+    shapes = ((56, 64, 64, 3), (14, 256, 256, 3), (56, 64, 256, 1), (14, 1024, 256, 1))
+    for height, inputs, outputs, size in ((8, 64, 64, 3),) if setup.quick else shapes:
+        choice = "winograd" if size == 3 else "pointwise"
+        yield from _compare_conv(setup, height, inputs, outputs, size, _geometry(size, 1), (choice,))
+
+
+def _compare_conv(
+    setup: Setup, height: int, inputs: int, outputs: int, size: int, geometry: Geometry, choices: tuple[str, ...]
+) -> Rows:
+    rng, batch = np.random.default_rng(0), 2 if setup.quick else BATCH
+    kernel = jnp.asarray(rng.normal(size=(size, size, inputs // geometry.groups, outputs)), jnp.float32)
+    x = jnp.asarray(rng.normal(size=(batch, height, height, inputs)), jnp.float32)
+    for chosen in ("float32",) if setup.quick else ("float32", "bfloat16"):
+        conv = Conv(geometry, chosen)
+        s = jax.jit(conv)(x, kernel)
+        what = (
+            f"{size}x{size}, {inputs} to {outputs}, {height} px, stride {geometry.stride[0]}, {geometry.groups} groups"
+        )
+        yield (
+            "kernels",
+            _both_ways(setup, f"{what}, {chosen}", lambda x, k, conv=conv: conv.values(x, k), (x, kernel), *choices),
+        )
+
+        def transpose(s: jax.Array, kernel: jax.Array, conv: Conv = conv) -> jax.Array:
+            return conv.transposes(s, [kernel], x)[0]
+
+        yield "kernels", _both_ways(setup, f"transpose of {what}, {chosen}", transpose, (s, kernel), *choices)
+
+
+def _both_ways(
+    setup: Setup, what: str, function: Callable[..., Any], arguments: tuple[Any, ...], *choices: str
+) -> dict[str, Any]:
+    times = {}
+    for way, on in (("XLA's own, ms", False), ("as on CPUs, ms", True)):
+        with convolution.switched(**dict.fromkeys(choices, on)):
+            run = jax.jit(lambda *arguments: function(*arguments))
+            times[way] = 1e3 * setup.seconds(run, *arguments, wait=jax.block_until_ready)
+    return {"operation": f"{what}, batch {len(arguments[0])}", **times}
+
+
+def whole_pass(setup: Setup, name: str, batch: int) -> Rows:
+    """LRP of a whole network in the ways of CPUs: all of them, and one at a time."""
+    model, (size, batch) = model_to_time(setup, name), (32, 4) if setup.quick else (224, batch)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
+    for choices in ((), ("depthwise",), ("pointwise",), ("phases",), ("max_pool",))[: 2 if setup.quick else None]:
+        with convolution.switched(**dict.fromkeys(CHOICES, False) | dict.fromkeys(choices, True)):
+            jax.clear_caches()
+            run = jax.jit(lambda model, x: relevance_shares(model, x, jnp.ones(len(x), jnp.int32)))
+            each = setup.seconds(run, model, images, wait=jax.block_until_ready)
+        title = f"LRP of {networks.NETWORKS[name].title}, in the way of CPUs: {', '.join(choices) or 'nothing'}"
+        yield "kernels", {"operation": f"{title}, batch {batch}, float32", "ms": 1e3 * each}
+    jax.clear_caches()
+
+
+def compiling(setup: Setup, name: str) -> Rows:
+    """Prepared weights or not; autotuning levels; compiling anew and from the cache."""
+    model, size = model_to_time(setup, name), 32 if setup.quick else 224
+    title = networks.NETWORKS[name].title
+    wait = functools.partial(setup.seconds, wait=jax.block_until_ready)
+
+    def shares(model: Any, x: jax.Array) -> Any:
+        return relevance_shares(model, x, jnp.ones(len(x), jnp.int32))
+
+    for batch in (2,) if setup.quick else (16, 128):
+        images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
+        plain = jax.jit(shares)
+        row = {"operation": f"LRP of {title}, batch {batch}, float32", "plain, ms": 1e3 * wait(plain, model, images)}
+        yield "compiling", row | {"weights prepared, ms": 1e3 * wait(Program(shares, model, images), model, images)}
+    lowered = jax.jit(shares).lower(model, images)
+    levels = (("2", {}),) if jax.default_backend() != "gpu" else (
+        ("default", {}), ("0", {"xla_gpu_autotune_level": 0}), ("2", {"xla_gpu_autotune_level": 2}),
+    )  # fmt: skip
+    before = jax.config.jax_enable_compilation_cache
+    for level, options in levels:
+        jax.config.update("jax_enable_compilation_cache", False)
+        start = time.perf_counter()
+        compiled = lowered.compile(compiler_options=options)
+        row = {"operation": f"autotuning level {level}, batch {batch}", "compiling, s": time.perf_counter() - start}
+        jax.config.update("jax_enable_compilation_cache", before)
+        yield "compiling", row | {"plain, ms": 1e3 * wait(compiled, model, images)}
+
+
+def _geometry(size: int, stride: int, groups: int = 1) -> Geometry:
+    return Geometry((stride, stride), ((size // 2, size // 2),) * 2, groups=groups)

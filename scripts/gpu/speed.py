@@ -1,0 +1,266 @@
+"""Parts 4 and 5: how fast the passes are, and how fast they could be."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import gzip
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gpu import networks
+from gpu.checks import model_to_time, precisions_here
+from gpu.work import Rows, Setup
+from tffjax.compiled import products
+from tffjax.ffrs import relevance_shares
+from tffjax.models import Model
+from tffjax.ops import Plain
+from tffjax.precision import lax_precision
+from tffjax.tracing import layers_of
+
+SIDE = 224
+OTHER_BATCHES = (32, 64, 256, 512)
+
+
+def floor(setup: Setup) -> Rows:
+    """Rates of matrix products (TFLOP/s) and of a copy (GB/s, read and written)."""
+    n = 256 if setup.quick else 8192
+    rng = np.random.default_rng(0)
+    for chosen in precisions_here():
+        dtype = jnp.bfloat16 if chosen == "bfloat16" else jnp.float32
+        a, b = (jnp.asarray(rng.normal(size=(n, n)), dtype) for _ in range(2))
+        dot = jax.jit(functools.partial(jnp.dot, precision=lax_precision(chosen)))
+        yield (
+            "floor",
+            {
+                "what": f"products, {chosen}",
+                "rate": 2 * n**3 / setup.seconds(dot, a, b, wait=jax.block_until_ready) / 1e12,
+                "unit": "TFLOP/s",
+                "how": f"{n} x {n} x {n}",
+            },
+        )
+    x = jnp.asarray(rng.normal(size=2**20 if setup.quick else 2**29), jnp.float32)
+    yield (
+        "floor",
+        {
+            "what": "copy",
+            "rate": 2 * x.nbytes / setup.seconds(jax.jit(lambda x: x + 1), x, wait=jax.block_until_ready) / 1e9,
+            "unit": "GB/s",
+            "how": f"x + 1 of {x.nbytes / 2**30:.3g} GiB",
+        },
+    )
+
+
+class Variant(NamedTuple):
+    """A pass to time: what it is called, its function of (model, images), precision, and work for one image."""
+
+    what: str
+    function: Callable[..., Any]
+    precision: str
+    gflop: float
+    gigabytes: float
+
+
+def passes(setup: Setup, name: str, batch: int, formats: tuple[str, ...]) -> Rows:
+    """LRP with the sums of all sites, and the forward pass."""
+    model, size, batch = model_to_time(setup, name), *((32, 4) if setup.quick else (SIDE, batch))
+    formats = [chosen for chosen in formats if chosen in precisions_here()]
+    wanted = [v for chosen in formats for v in (_lrp(model, size, chosen), _forward(model, size, chosen))]
+    yield from timed_rows(setup, name, model, size, batch, wanted, keep_text=True)
+
+
+def batches(setup: Setup, name: str, formats: tuple[str, ...]) -> Rows:
+    """LRP at other batch sizes."""
+    model, size = model_to_time(setup, name), 32 if setup.quick else SIDE
+    for batch in (2,) if setup.quick else OTHER_BATCHES:
+        wanted = [_lrp(model, size, chosen) for chosen in formats if chosen in precisions_here()]
+        yield from timed_rows(setup, name, model, size, batch, wanted)
+
+
+def _lrp(model: Model, size: int, chosen: str) -> Variant:
+    def shares(model: Model, images: jax.Array) -> Any:
+        return relevance_shares(model, images, jnp.ones(len(images), jnp.int32), precision=chosen)
+
+    return Variant("LRP, sums of all sites", shares, chosen, *cost(model, size, chosen, lrp=True))
+
+
+def _forward(model: Model, size: int, chosen: str) -> Variant:
+    return Variant("forward", lambda model, x: model(x, Plain(chosen)), chosen, *cost(model, size, chosen, lrp=False))
+
+
+def timed_rows(
+    setup: Setup, name: str, model: Model, size: int, batch: int, wanted: list[Variant], keep_text: bool = False
+) -> Rows:
+    """A row of the speed table for each variant; all are compiled before the first is timed."""
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
+    texts = {}
+    for variant, compiled, compile_seconds in compile_all(wanted, model, images):
+        row = {"network": networks.NETWORKS[name].title, "pass": variant.what, "by": "tffjax"}
+        row |= {"precision": variant.precision, "batch": batch}
+        if isinstance(compiled, Exception):
+            yield "speed", row | {"products": f"failed: {str(compiled)[:200]}"}
+            continue
+        try:
+            each = setup.seconds(compiled, model, images, wait=jax.block_until_ready) / batch
+        except jax.errors.JaxRuntimeError as error:
+            yield "speed", row | {"products": f"failed: {str(error)[:200]}"}
+            continue
+        memory = compiled.memory_analysis()
+        taken = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+        text = compiled.as_text()
+        if keep_text and variant.what.startswith("LRP"):
+            texts[f"{name} {variant.precision}"] = text
+        yield (
+            "speed",
+            row
+            | {
+                "images/s": 1 / each,
+                "GFLOP": variant.gflop,
+                "GB": variant.gigabytes,
+                "of the floor": None,
+                "GiB": taken / 2**30,
+                "compiled in s": compile_seconds,
+                "products": products(text),
+            },
+        )
+    if texts:
+        with gzip.open(setup.out / "programs.txt.gz", "at") as file:
+            for title, text in texts.items():
+                file.write(f"\n\n======== {title} ========\n{text}")
+
+
+def compile_all(
+    wanted: list[Variant], model: Model, images: jax.Array
+) -> Iterator[tuple[Variant, jax.stages.Compiled | Exception, float]]:
+    """The variants compiled, side by side."""
+
+    def compiled(lowered: Any) -> tuple[Any, float]:
+        start = time.perf_counter()
+        try:
+            return lowered.compile(), time.perf_counter() - start
+        except jax.errors.JaxRuntimeError as error:
+            return error, time.perf_counter() - start
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(compiled, jax.jit(variant.function).lower(model, images)) for variant in wanted]
+    for variant, future in zip(wanted, futures, strict=True):
+        yield variant, *future.result()
+
+
+def cost(model: Model, size: int, chosen: str, lrp: bool) -> tuple[float, float]:
+    """GFLOP and GB of one image.
+
+    Products: the forward pass once; LRP once more for each denominator and transpose, which are one each where a
+    convolution's input is nonnegative, and two where it is not. Memory: a forward pass reads every convolution's input
+    and writes its output; LRP takes six such passes if no work element by element is fused into a convolution (values,
+    denominators, shares; transposes, and the product with the input).
+    """
+    counter = _Counter()
+    dtype = jnp.result_type(*jax.tree.leaves(model.variables))
+    image = jax.ShapeDtypeStruct((1, size, size, 3), dtype)
+    jax.eval_shape(lambda model, x: model(x, counter), model, image)
+    halves = {layer.name: 1 if layer.nonnegative else 2 for layer in layers_of(model, image)}
+    multiply_adds = sum(
+        count * (1 + 2 * halves[name] if lrp else 1) for name, (count, _) in counter.convolutions.items()
+    )
+    numbers = sum(moved for _, moved in counter.convolutions.values()) * (6 if lrp else 1)
+    return 2 * multiply_adds / 1e9, numbers * (2 if chosen == "bfloat16" else 4) / 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counter(Plain):
+    """Operations that note each convolution's multiply-adds, and the size of its input and output."""
+
+    convolutions: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+    def conv(self, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Any, name: str) -> jax.Array:
+        y = super().conv(x, kernel, bias, geometry, name)
+        self.convolutions[name] = y.size * math.prod(kernel.shape[:3]), x.size + y.size
+        return y
+
+
+def studies(setup: Setup, name: str) -> Rows:
+    """Dropout at 16 settings, from the first site and from a late one; color."""
+    from tffjax.color import max_activations
+    from tffjax.dropout import masked_logits
+    from tffjax.masks import Setting
+    from tffjax.rankings import all_channels
+
+    model = networks.small_model() if setup.quick else networks.golden_model(name, setup.goldens)
+    size, batch = (32, 4) if setup.quick else (SIDE, 128)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
+    channels = all_channels(model)
+    late = channels[int(0.9 * len(channels)) :]
+    for what, some in (("first site", channels), ("last tenth of the channels", late)):
+        picks = [rng.choice(len(some), min(27, len(some) // 2), replace=False) for _ in range(16)]
+        settings = [Setting(f"s{i}", tuple(some[j] for j in sorted({0, *pick}))) for i, pick in enumerate(picks)]
+        run = functools.partial(masked_logits, model, images, settings)
+        each = setup.seconds(run, wait=jax.block_until_ready) / batch
+        yield "speed", _study_row(name, f"dropout, 16 settings from the {what}, per setting", batch, 16 / each)
+    many = tuple(channels[i] for i in sorted(rng.choice(len(channels), min(114, len(channels)), replace=False)))
+    pairs = images.reshape(batch // 2, 2, size, size, 3)
+    run = functools.partial(max_activations, model, pairs, many)
+    each = setup.seconds(run, wait=jax.block_until_ready) / (batch // 2)
+    yield "speed", _study_row(name, f"color, image and grayscale, {len(many)} channels", batch // 2, 1 / each)
+
+
+def training(setup: Setup, name: str) -> Rows:
+    """A training step of batch 64."""
+    from tffjax.training import Recipe, compile_step, start
+
+    size, batch = (32, 4) if setup.quick else (SIDE, 64)
+    model = networks.small_model() if setup.quick else networks.golden_model(name, setup.goldens)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 2, batch), jnp.float32)
+    for chosen in precisions_here():
+        state = start(model)
+        begun = time.perf_counter()
+        step = compile_step(model, Recipe(batch_size=batch, precision=chosen), state, size)
+        compiled_in = time.perf_counter() - begun
+        times = []
+        for _ in range(8):
+            begun = time.perf_counter()
+            state, loss, _ = step(state, images, labels, jnp.float32(1e-4))
+            loss.block_until_ready()
+            times.append(time.perf_counter() - begun)
+        row = _study_row(name, "training step", batch, batch / statistics.median(times[2:]))
+        yield "speed", row | {"precision": chosen, "compiled in s": compiled_in}
+
+
+def lrpmax(setup: Setup, name: str) -> Rows:
+    """The published list of channels, explained in some images."""
+    from tffjax.lrpmax import lrp_max
+
+    if setup.quick:
+        model, size, count = networks.small_model(), 32, 2
+        keys = ["conv1.#1(T=8)", "head.#3(T=16)"]
+    else:
+        model, size, count = networks.golden_model(name, setup.goldens), 256, 16
+        keys = json.loads((setup.goldens / "lists.json").read_text()).get(name, [])
+    if not keys:
+        raise ImportError("the published list (gpu_goldens.py --published)")
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(count, size, size, 3)), jnp.float32)
+    start = time.perf_counter()
+    lrp_max(model, images, keys)
+    first = time.perf_counter() - start
+    start = time.perf_counter()
+    lrp_max(model, images, keys)
+    each = time.perf_counter() - start
+    row = _study_row(
+        name, f"LRP-max, list of {len(keys)} at {size}, (image, channel) pairs", count, count * len(keys) / each
+    )
+    yield "speed", row | {"compiled in s": first - each}
+
+
+def _study_row(name: str, what: str, batch: int, rate: float) -> dict[str, Any]:
+    row = {"network": networks.NETWORKS[name].title, "pass": what, "by": "tffjax", "precision": "float32"}
+    return row | {"batch": batch, "images/s": rate}

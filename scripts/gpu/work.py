@@ -1,0 +1,85 @@
+"""The programs of a GPU visit, in the order of their worth."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gpu import timing
+
+Rows = Iterator[tuple[str, dict[str, Any]]]
+"""(name of a table, row) pairs, given as they are found."""
+
+
+class Setup(NamedTuple):
+    """What programs are given.
+
+    Attributes:
+        goldens: folder of golden numbers.
+        out: folder of results.
+        quick: small networks and batches, to rehearse.
+    """
+
+    goldens: Path
+    out: Path
+    quick: bool
+
+    def seconds(self, function: Callable[..., Any], *arguments: Any, wait: Callable[[Any], Any]) -> float:
+        """Median time of a call; `wait` returns when what a call has returned is there."""
+        rounds, at_least = (1, 0.0) if self.quick else (5, 0.15)
+        return timing.seconds(function, *arguments, wait=wait, rounds=rounds, at_least=at_least)
+
+
+class Work(NamedTuple):
+    """A program: its part of the visit, name, and function `module:name` of (setup, *arguments).
+
+    Attributes:
+        kind: programs of one kind share a process; JAX and PyTorch do not.
+    """
+
+    part: int
+    name: str
+    function: str
+    arguments: tuple[Any, ...] = ()
+    kind: str = "jax"
+
+    def run(self, setup: Setup) -> Rows:
+        """The rows that the program finds."""
+        module, _, function = self.function.partition(":")
+        return getattr(importlib.import_module(f"gpu.{module}"), function)(setup, *self.arguments)
+
+
+_FLOAT32, _TF32, _BFLOAT16 = "float32", "tensorfloat32", "bfloat16"
+_ALL = (_FLOAT32, _TF32, _BFLOAT16)
+
+WORK = (
+    Work(1, "environment", "checks:environment"),
+    Work(5, "products and copies", "speed:floor"),
+    Work(2, "ResNet-50, float32", "checks:relevances", ("resnet50", (_FLOAT32,))),
+    Work(4, "ResNet-50, LRP and forward, batch 128", "speed:passes", ("resnet50", 128, _ALL)),
+    Work(2, "ResNet-50, TF32 and bfloat16", "checks:relevances", ("resnet50", (_TF32, _BFLOAT16))),
+    Work(4, "EfficientNet-B0, LRP and forward, batch 128", "speed:passes", ("efb0", 128, _ALL)),
+    Work(2, "EfficientNet-B0", "checks:relevances", ("efb0", _ALL)),
+    Work(4, "ResNet-50 in PyTorch", "contenders:passes", ("resnet50", 128), "torch"),
+    Work(4, "EfficientNet-B0 in PyTorch", "contenders:passes", ("efb0", 128), "torch"),
+    Work(3, "zero denominators", "checks:zeros"),
+    Work(3, "batch 1 and batch 128", "checks:batches", ("resnet50",)),
+    Work(3, "the same bytes", "checks:same_bytes", ("resnet50",)),
+    Work(6, "depthwise convolutions", "kernels:depthwise"),
+    Work(6, "strided transposes, stem, pool", "kernels:transposes"),
+    Work(6, "3x3 and 1x1 convolutions", "kernels:dense"),
+    Work(4, "dropout and color, ResNet-50", "speed:studies", ("resnet50",)),
+    Work(4, "training step, ResNet-50", "speed:training", ("resnet50",)),
+    Work(7, "rank from files and records", "pipeline:rank", ("resnet50",)),
+    Work(6, "EfficientNet-B0, LRP in the ways of CPUs", "kernels:whole_pass", ("efb0", 128)),
+    Work(6, "prepared weights, autotuning, cache", "kernels:compiling", ("resnet50",)),
+    Work(2, "dropout, color and LRP-max, ResNet-50", "checks:studies", ("resnet50",)),
+    Work(4, "LRP-max, EfficientNet-B0's list", "speed:lrpmax", ("efb0",)),
+    Work(4, "ResNet-50, LRP, other batches", "speed:batches", ("resnet50", _ALL)),
+    Work(2, "float64, ResNet-50", "checks:relevances", ("resnet50", ("float64",))),
+    Work(2, "dropout, color and LRP-max, EfficientNet-B0", "checks:studies", ("efb0",)),
+    Work(4, "dropout and color, EfficientNet-B0", "speed:studies", ("efb0",)),
+    Work(4, "EfficientNet-B0, LRP, other batches", "speed:batches", ("efb0", _ALL)),
+    Work(4, "LRP-max, ResNet-50's list", "speed:lrpmax", ("resnet50",)),
+    Work(4, "ResNet-50 in PyTorch, compiled", "contenders:compiled", ("resnet50", 128), "torch"),
+)
