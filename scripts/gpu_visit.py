@@ -42,7 +42,7 @@ PARTS = {
 """Title of each part, and its share of the budget."""
 
 GRACE = 15
-"""Seconds that a program may run beyond the budget of its part before it is ended."""
+"""Seconds that a program may run beyond all the budget of its part, or beyond the visit's, before it is ended."""
 
 
 class Entry(NamedTuple):
@@ -147,7 +147,8 @@ def _run_child(work: list[Work], journal: Journal, clock: Clock, options: argpar
                 if running:
                     _end(journal, running, since, f"its process ended with code {code}")
                 return
-            if running and time.time() - since > max(clock.left(running.part), 0) + GRACE:
+            limit = min(PARTS[running.part][1] * clock.budget, clock.end - since) if running else 0
+            if running and time.time() - since > limit + GRACE:
                 process.kill()
                 process.wait()
                 clock.used[running.part] += time.time() - since

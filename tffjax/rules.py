@@ -93,6 +93,10 @@ def redistribute(
     relevance, z = widened(relevance), widened(z)
     denominator = stabilizer(z)
     s = relevance / denominator
+    if not stabilizer.epsilon:
+        # All contributions are zero where z is, since they have one sign. So is what they hand on; but 1e12 R beside
+        # other numbers would be felt by convolutions that are not summed term by term.
+        s = jnp.where(z == 0, 0, s)
     shares = linear.transposes(s, [kernel for _, kernel in parts], parts[0][0])
     received = sum(widened(x) * widened(share) for (x, _), share in zip(parts, shares, strict=True))
     # Unless somebody asks for them, XLA drops these sums.

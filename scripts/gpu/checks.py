@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
@@ -19,6 +20,7 @@ import numpy as np
 
 from gpu import networks
 from gpu.work import Rows, Setup
+from tffjax import convolution
 from tffjax import precision as precisions
 from tffjax.card import Normalization
 from tffjax.convolution import Geometry
@@ -151,7 +153,7 @@ def studies(setup: Setup, name: str) -> Rows:
         yield "correctness", row | {"what": f"LRP-max map of {channels[pair].site}, relative L2"}
 
 
-def zeros(setup: Setup) -> Rows:
+def zeros(setup: Setup, formats: tuple[str, ...] = precisions.PRECISIONS) -> Rows:
     """Denominators where all contributions are zero: a convolution that is clever would give rounding noise."""
     rng = np.random.default_rng(0)
     shapes = [  # height, input and output channels, kernel, stride, groups
@@ -173,7 +175,7 @@ def zeros(setup: Setup) -> Rows:
         x[:, :, height // 2 :] = 0
         kernel = np.abs(rng.normal(size=(size, size, inputs // groups, outputs))).astype(np.float32)
         geometry = Geometry((stride, stride), ((size // 2, size // 2),) * 2, groups=groups)
-        for chosen in precisions_here():
+        for chosen in (chosen for chosen in formats if chosen in precisions_here()):
             z = np.asarray(jax.jit(Conv(geometry, chosen))(jnp.asarray(x), jnp.asarray(kernel)), np.float32)
             dead = z[:, :, -(-(height // 2 + size // 2) // stride) + 1 :]
             yield (
@@ -203,44 +205,86 @@ def batches(setup: Setup, name: str) -> Rows:
 
 
 def same_bytes(setup: Setup, name: str) -> Rows:
-    """Channel sums of the same images in this process twice, in another one with and without the compilation cache."""
+    """Channel sums of the same images: in this process twice, and in other processes that compile anew."""
     title = networks.NETWORKS[name].title
     run = sums_of(setup, name)
-    first, again = run(), run()
-    yield "exactness", {"what": f"{title}: the same program twice", "result": _compared(first, again)}
-    cases = {
-        "another process, compiled from the cache": {},
-        "another process, compiled anew": {"JAX_ENABLE_COMPILATION_CACHE": "false"},
-        "the same, without nondeterministic operations": {
-            "JAX_ENABLE_COMPILATION_CACHE": "false",
-            "XLA_FLAGS": "--xla_gpu_exclude_nondeterministic_ops=true",
-        },
-    }
+    first = run()
+    yield "exactness", {"what": f"{title}: the same program twice", "result": _compared(first, run())}
+    with convolution.switched(max_pool=True):
+        jax.clear_caches()
+        run = sums_of(setup, name)
+        result = _compared(run(), run())
+    yield "exactness", {"what": f"{title}: the same program twice, maximum pool by comparisons", "result": result}
+    jax.clear_caches()
     if setup.quick:
-        cases = dict(list(cases.items())[1:2])
-    elif jax.default_backend() != "gpu":
-        cases.popitem()
-    for what, environment in cases.items():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "sums.npy"
-            code = (
-                "import sys, numpy; from pathlib import Path; from gpu import checks; from gpu.work import Setup; "
-                "setup = Setup(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == 'True'); "
-                "numpy.save(sys.argv[4], checks.sums_of(setup, sys.argv[5])())"
-            )
-            arguments = [str(setup.goldens), str(setup.out), str(setup.quick), str(path), name]
-            path_of_scripts = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-            environment = os.environ | environment | {"PYTHONPATH": path_of_scripts}
-            done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=False)
-            result = _compared(first, np.load(path)) if done.returncode == 0 else f"failed with {done.returncode}"
-        yield "exactness", {"what": f"{title}: {what}", "result": result}
+        return
+    fresh = {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+    deterministic = fresh | {"XLA_FLAGS": "--xla_gpu_exclude_nondeterministic_ops=true"}
+    other = _in_process(setup, fresh, "sums_of", name)
+    yield "exactness", {"what": f"{title}: another process", "result": _compared(first, other)}
+    if jax.default_backend() == "gpu":
+        a, b = (_in_process(setup, deterministic, "sums_of", name) for _ in range(2))
+        what = f"{title}: two processes without nondeterministic operations"
+        yield "exactness", {"what": what, "result": _compared(a, b)}
+
+
+def without_winograd(setup: Setup, name: str, batch: int) -> Rows:
+    """Zero denominators and the speed of LRP where cuDNN may not use Winograd's convolutions."""
+    environment = {"TF_ENABLE_WINOGRAD_NONFUSED": "0", "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    batch = 4 if setup.quick else batch
+    count, each = _in_process(setup, environment, "count_and_time", name, batch)
+    yield (
+        "exactness",
+        {
+            "what": "zero denominators, all shapes, float32, TF_ENABLE_WINOGRAD_NONFUSED=0",
+            "result": f"{int(count)} are not zero",
+        },
+    )
+    yield (
+        "exactness",
+        {
+            "what": f"LRP of {networks.NETWORKS[name].title}, batch {batch}, float32, TF_ENABLE_WINOGRAD_NONFUSED=0",
+            "result": f"{batch / each:.0f} images/s",
+        },
+    )
+
+
+def count_and_time(setup: Setup, name: str, batch: int) -> Callable[[], np.ndarray]:
+    """A function that counts denominators that are not zero but should be, and times LRP."""
+
+    def run() -> np.ndarray:
+        rows = [row["result"] for _, row in zeros(setup, ("float32",))]
+        model, size = model_to_time(setup, name), 32 if setup.quick else 224
+        images = jnp.asarray(np.random.default_rng(1).normal(size=(batch, size, size, 3)), jnp.float32)
+        each = setup.seconds(lambda: relevance(model, images, sites=True).sites, wait=jax.block_until_ready)
+        return np.array([sum(int(row.split()[0]) for row in rows), each])
+
+    return run
 
 
 def sums_of(setup: Setup, name: str) -> Callable[[], np.ndarray]:
     """A function that explains some images and returns the sums of all channels."""
     model, size = model_to_time(setup, name), 32 if setup.quick else 224
     images = jnp.asarray(np.random.default_rng(1).normal(size=(16, size, size, 3)), jnp.float32)
-    return lambda: np.concatenate([np.asarray(s) for s in relevance(model, images, sites=True).sites.values()], axis=2)
+    explain = jax.jit(lambda model, images: relevance(model, images, sites=True).sites)
+    return lambda: np.concatenate([np.asarray(s) for s in explain(model, images).values()], axis=2)
+
+
+def _in_process(setup: Setup, environment: dict[str, str], function: str, *arguments: Any) -> np.ndarray:
+    """What the function that `function(setup, *arguments)` returns gives in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "found.npy"
+        code = (
+            "import json, sys, numpy; from pathlib import Path; from gpu import checks; from gpu.work import Setup; "
+            "goldens, out, quick, path, function, arguments = sys.argv[1:]; "
+            "setup = Setup(Path(goldens), Path(out), quick == 'True'); "
+            "numpy.save(path, getattr(checks, function)(setup, *json.loads(arguments))())"
+        )
+        given = [str(setup.goldens), str(setup.out), str(setup.quick), str(path), function, json.dumps(arguments)]
+        scripts = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        environment = os.environ | environment | {"PYTHONPATH": scripts}
+        subprocess.run([sys.executable, "-c", code, *given], env=environment, check=True)
+        return np.load(path)
 
 
 def _compared(a: np.ndarray, b: np.ndarray) -> str:

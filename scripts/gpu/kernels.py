@@ -31,10 +31,18 @@ def depthwise(setup: Setup) -> Rows:
 
 
 def transposes(setup: Setup) -> Rows:
-    """Transposes of strided convolutions, the stem among them, and the gradient of the maximum pool."""
+    """Transposes of strided convolutions, the stem among them."""
     shapes = ((56, 128, 128, 3, 2), (224, 3, 64, 7, 2), (56, 256, 512, 1, 2))
     for height, inputs, outputs, size, stride in ((8, 4, 8, 3, 2),) if setup.quick else shapes:
         yield from _compare_conv(setup, height, inputs, outputs, size, _geometry(size, stride), ("phases", "pointwise"))
+
+
+def dense(setup: Setup) -> Rows:
+    """3x3 and 1x1 convolutions, forward and transposed, and the gradient of the maximum pool."""
+    shapes = ((56, 64, 64, 3), (14, 256, 256, 3), (56, 64, 256, 1), (14, 1024, 256, 1))
+    for height, inputs, outputs, size in ((8, 64, 64, 3),) if setup.quick else shapes:
+        choice = "winograd" if size == 3 else "pointwise"
+        yield from _compare_conv(setup, height, inputs, outputs, size, _geometry(size, 1), (choice,))
     height, channels, batch = (8, 4, 2) if setup.quick else (112, 64, BATCH)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(batch, height, height, channels)), jnp.float32)
     geometry = Geometry((2, 2), ((1, 1), (1, 1)))
@@ -45,21 +53,13 @@ def transposes(setup: Setup) -> Rows:
     )
 
 
-def dense(setup: Setup) -> Rows:
-    """3x3 and 1x1 convolutions, forward and transposed."""
-    shapes = ((56, 64, 64, 3), (14, 256, 256, 3), (56, 64, 256, 1), (14, 1024, 256, 1))
-    for height, inputs, outputs, size in ((8, 64, 64, 3),) if setup.quick else shapes:
-        choice = "winograd" if size == 3 else "pointwise"
-        yield from _compare_conv(setup, height, inputs, outputs, size, _geometry(size, 1), (choice,))
-
-
 def _compare_conv(
     setup: Setup, height: int, inputs: int, outputs: int, size: int, geometry: Geometry, choices: tuple[str, ...]
 ) -> Rows:
     rng, batch = np.random.default_rng(0), 2 if setup.quick else BATCH
     kernel = jnp.asarray(rng.normal(size=(size, size, inputs // geometry.groups, outputs)), jnp.float32)
     x = jnp.asarray(rng.normal(size=(batch, height, height, inputs)), jnp.float32)
-    for chosen in ("float32",) if setup.quick else ("float32", "bfloat16"):
+    for chosen in ("float32",) if setup.quick else ("float32", "tensorfloat32", "bfloat16"):
         conv = Conv(geometry, chosen)
         s = jax.jit(conv)(x, kernel)
         what = (
@@ -88,16 +88,23 @@ def _both_ways(
 
 
 def whole_pass(setup: Setup, name: str, batch: int) -> Rows:
-    """LRP of a whole network in the ways of CPUs: all of them, and one at a time."""
+    """LRP of a whole network with some operations in the ways of CPUs."""
     model, (size, batch) = model_to_time(setup, name), (32, 4) if setup.quick else (224, batch)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
-    for choices in ((), ("depthwise",), ("pointwise",), ("phases",), ("max_pool",))[: 2 if setup.quick else None]:
-        with convolution.switched(**dict.fromkeys(CHOICES, False) | dict.fromkeys(choices, True)):
-            jax.clear_caches()
-            run = jax.jit(lambda model, x: relevance_shares(model, x, jnp.ones(len(x), jnp.int32)))
-            each = setup.seconds(run, model, images, wait=jax.block_until_ready)
-        title = f"LRP of {networks.NETWORKS[name].title}, in the way of CPUs: {', '.join(choices) or 'nothing'}"
-        yield "kernels", {"operation": f"{title}, batch {batch}, float32", "ms": 1e3 * each}
+    title = f"LRP of {networks.NETWORKS[name].title}, batch {batch}"
+    for chosen in ("float32",) if setup.quick else ("float32", "bfloat16"):
+        for choices in (("pointwise",), ("max_pool",), ("pointwise", "phases", "max_pool")):
+            with convolution.switched(**dict.fromkeys(CHOICES, False) | dict.fromkeys(choices, True)):
+                jax.clear_caches()
+                run = jax.jit(
+                    lambda model, x, chosen=chosen: relevance_shares(
+                        model, x, jnp.ones(len(x), jnp.int32), precision=chosen
+                    )
+                )
+                each = setup.seconds(run, model, images, wait=jax.block_until_ready)
+            yield "kernels", {"operation": f"{title}, {chosen}", "as on CPUs": ", ".join(choices), "ms": 1e3 * each}
+            if setup.quick:
+                return
     jax.clear_caches()
 
 
