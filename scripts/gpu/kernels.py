@@ -37,6 +37,23 @@ def transposes(setup: Setup) -> Rows:
         yield from _compare_conv(setup, height, inputs, outputs, size, _geometry(size, stride), ("phases", "pointwise"))
 
 
+def fourth_row(setup: Setup) -> Rows:
+    """3x3 convolutions, float32, with a row of zeros added to the kernel: Winograd's algorithm has no 4x3."""
+    rng = np.random.default_rng(0)
+    for height, channels in ((8, 16),) if setup.quick else ((56, 64), (28, 128), (14, 256), (7, 512)):
+        x = np.abs(rng.normal(size=(2 if setup.quick else BATCH, height, height, channels))).astype(np.float32)
+        x[:, :, height // 2 :] = 0
+        kernel = np.abs(rng.normal(size=(3, 3, channels, channels))).astype(np.float32)
+        longer = np.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0)))
+        row: dict[str, Any] = {"operation": f"3x3, {channels} to {channels}, {height} px, float32, batch {len(x)}"}
+        for way, k, padding in (("3x3", kernel, ((1, 1), (1, 1))), ("4x3", longer, ((1, 2), (1, 1)))):
+            run = jax.jit(Conv(Geometry(padding=padding)))
+            y = np.asarray(run(jnp.asarray(x), jnp.asarray(k)))
+            row[f"{way}, ms"] = 1e3 * setup.seconds(run, jnp.asarray(x), jnp.asarray(k), wait=jax.block_until_ready)
+            row[f"{way}, zeros that are not"] = int(np.count_nonzero(y[:, :, height // 2 + 2 :]))
+        yield "winograd", row
+
+
 def dense(setup: Setup) -> Rows:
     """3x3 and 1x1 convolutions, forward and transposed, and the gradient of the maximum pool."""
     shapes = ((56, 64, 64, 3), (14, 256, 256, 3), (56, 64, 256, 1), (14, 1024, 256, 1))

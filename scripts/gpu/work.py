@@ -60,6 +60,7 @@ WORK = (
     Work(2, "ResNet-50, TF32 and bfloat16", "checks:relevances", ("resnet50", (_TF32, _BFLOAT16))),
     Work(3, "zero denominators", "checks:zeros"),
     Work(3, "denominators without Winograd", "checks:without_winograd", ("resnet50", 128)),
+    Work(6, "3x3 convolutions with a fourth row", "kernels:fourth_row"),
     Work(3, "the same bytes", "checks:same_bytes", ("resnet50",)),
     Work(4, "EfficientNet-B0, LRP and forward, batch 128, float32", "speed:passes", ("efb0", 128, (_FLOAT32,))),
     Work(4, "ResNet-50 in PyTorch", "contenders:passes", ("resnet50", 128), "torch"),
