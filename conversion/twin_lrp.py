@@ -73,7 +73,7 @@ def explain(
     net, relevances = with_rules(net, composite, keep_reset_bn, bounds, epsilon)
     x = x.detach().clone().requires_grad_()
     logits = net(x)
-    index = torch.as_tensor(output).expand(len(x))[:, None]
+    index = torch.as_tensor(output, device=x.device).expand(len(x))[:, None]
     (relevance,) = torch.autograd.grad(sign * logits.gather(1, index).sum(), x)
     return logits.detach(), relevance, {site: relevances[site] for site in sites(net)}
 

@@ -16,6 +16,7 @@ from tffjax.models.canonize import canonize
 from tffjax.models.model import Model
 from tffjax.ops import no_tap
 from tffjax.passes import Pass
+from tffjax.precision import check_precision
 from tffjax.tracing import Layer, layers_of
 
 UNEXPLAINED = 1e-4

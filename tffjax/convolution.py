@@ -1,9 +1,10 @@
 """Two-dimensional convolution, NHWC and HWIO, with explicit padding; its transpose is in `tffjax.transpose`.
 
-XLA's CPU backend is slow on depthwise and strided convolutions (a depthwise 3x3 takes up to 60 times what it must), so
-on a CPU these are written as exact equivalents: shifted multiply-adds for depthwise, a dot for 1x1. Other backends get
-the native convolution everywhere. The choice is made when a function is traced, from JAX's default backend, unless
-`switched` says otherwise.
+What a backend does badly is written as an exact equivalent. XLA's CPU backend is slow on depthwise convolutions (a 3x3
+one takes up to 60 times what it must): there they are shifted multiply-adds. A 1x1 convolution is a dot, which is
+faster on CPUs, and twice as fast as cuDNN's in float32. cuDNN may take an algorithm that leaves rounding noise where
+all contributions are zero (seen on an H200, 3x3 in float32): where that matters, a convolution is a dot of patches
+there. The choice is made when a function is traced, from JAX's default backend, unless `switched` says otherwise.
 """
 
 import contextlib
@@ -58,8 +59,22 @@ def conv(
 ) -> Float[Array, "n oh ow o"]:
     """The linear map of a convolution (cross-correlation, no bias); bfloat16 where `precision` says so.
 
-    `contribution`, for convolutions `by_shifts` only, is applied to every single product x * w before they are summed.
+    An output is exactly zero where all contributions to it are. `contribution`, for convolutions `by_shifts` only, is
+    applied to every single product x * w before they are summed.
     """
+    if chosen("patches") and precision == "float32" and geometry.groups == 1 and kernel.shape[:2] != (1, 1):
+        return dot(patches(x, kernel.shape[:2], geometry), kernel.reshape(-1, kernel.shape[3]), precision)
+    return fast(x, kernel, geometry, precision, contribution)
+
+
+def fast(
+    x: Float[Array, "n h w i"],
+    kernel: Float[Array, "kh kw i_per_group o"],
+    geometry: Geometry,
+    precision: str = "float32",
+    contribution: Callable[[jax.Array], jax.Array] | None = None,
+) -> Float[Array, "n oh ow o"]:
+    """`conv` for values: there may be rounding noise where all contributions are zero."""
     x, kernel = factor(x, precision), factor(kernel, precision)
     if by_shifts(x.shape[-1], kernel, geometry):
         return depthwise(pad(x, geometry.padding), kernel, geometry.stride, contribution)
@@ -85,15 +100,17 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-CHOICES = ("pointwise", "depthwise", "phases", "winograd", "max_pool", "micro_batches", "compiler_options")
-"""What is done in another way on CPUs."""
+_CPU = ("pointwise", "depthwise", "phases", "stem", "winograd", "max_pool", "micro_batches", "compiler_options")
+_GPU = ("pointwise", "stem", "max_pool", "patches")
+CHOICES = (*_CPU, "patches")
+"""What can be done in another way than XLA's own; see `switched`."""
 
 _switched: dict[str, bool] = {}
 
 
 def chosen(choice: str) -> bool:
-    """Whether functions traced now do one of the `CHOICES` in the way of CPUs."""
-    return _switched.get(choice, on_cpu())
+    """Whether functions traced now do one of the `CHOICES` in its other way."""
+    return _switched.get(choice, choice in {"cpu": _CPU, "gpu": _GPU}.get(jax.default_backend(), ()))
 
 
 @contextlib.contextmanager
@@ -135,6 +152,15 @@ def pad(x: jax.Array, padding: tuple[Pair, Pair], value: float = 0) -> jax.Array
     if padding == ((0, 0), (0, 0)):
         return x
     return lax.pad(x, jnp.asarray(value, x.dtype), ((0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0)))
+
+
+def patches(x: jax.Array, kernel: Pair, geometry: Geometry) -> jax.Array:
+    """What each output of a convolution reads, (n, oh, ow, kh * kw * i), in the order of the kernel's entries."""
+    padded, (sv, sh), (dv, dh) = pad(x, geometry.padding), geometry.stride, geometry.dilation
+    oh, ow = geometry.output_size(x.shape[1:3], kernel)
+    taps = [(i * dv, j * dh) for i in range(kernel[0]) for j in range(kernel[1])]
+    windows = [padded[:, i : i + (oh - 1) * sv + 1 : sv, j : j + (ow - 1) * sh + 1 : sh] for i, j in taps]
+    return jnp.concatenate(windows, axis=3)
 
 
 def dot(x: jax.Array, matrix: jax.Array, precision: str) -> jax.Array:

@@ -24,11 +24,11 @@ def trainable_conv(
     x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i_per_group o"], geometry: Geometry, precision: str
 ) -> Float[Array, "n oh ow o"]:
     """`tffjax.convolution.conv`, with both gradients written out: `conv_transpose` and `kernel_gradient`."""
-    return convolution.conv(x, kernel, geometry, precision)
+    return convolution.fast(x, kernel, geometry, precision)
 
 
 def _forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: str) -> tuple[jax.Array, Any]:
-    return convolution.conv(x, kernel, geometry, precision), (x, kernel)
+    return convolution.fast(x, kernel, geometry, precision), (x, kernel)
 
 
 def _backward(geometry: Geometry, precision: str, residuals: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -30,8 +30,8 @@ def conv_transpose(
     if dense and kernel.shape[:2] == (1, 1) and convolution.chosen("pointwise"):
         x = convolution.dot(y, kernel[0, 0].T, precision)
         return _spread(x, (1, 1), geometry, size)
-    if dense and geometry.stride != (1, 1) and convolution.chosen("phases"):
-        few = kernel.shape[2] <= FEW_CHANNELS
+    few = kernel.shape[2] <= FEW_CHANNELS
+    if dense and geometry.stride != (1, 1) and convolution.chosen("stem" if few else "phases"):
         return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
     if precision != "bfloat16" and winograd.suits(kernel, geometry):
         transformed = winograd.transform(_swap_channels(kernel[::-1, ::-1], 1))

@@ -28,10 +28,10 @@ def conv(
     geometry: Geometry,
     precision: str = "float32",
 ) -> Float[Array, "n oh ow o"]:
-    """`tffjax.convolution.conv`; on a CPU, wide 3x3 convolutions are Winograd's."""
+    """`tffjax.convolution.fast`; on a CPU, wide 3x3 convolutions are Winograd's."""
     if precision != "bfloat16" and suits(kernel, geometry):
         return convolve(x, transform(kernel), geometry.padding, precision)
-    return convolution.conv(x, kernel, geometry, precision)
+    return convolution.fast(x, kernel, geometry, precision)
 
 
 def suits(kernel: jax.Array, geometry: Geometry) -> bool:

@@ -21,7 +21,7 @@ BACKWARD = "forward + backward to the images, no LRP"
 
 
 def passes(setup: Setup, name: str, batch: int) -> Rows:
-    """Eager PyTorch: forward, and forward with the gradient of the images, channels-last; the twin's LRP; zennit's."""
+    """Eager PyTorch, channels-last: forward, and forward with the gradient of the images."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if setup.quick and name == "resnet50":
         return
@@ -36,14 +36,23 @@ def passes(setup: Setup, name: str, batch: int) -> Rows:
         cast, x = (folded.bfloat16(), last.bfloat16()) if chosen == "bfloat16" else (folded, last)
         yield eager.row("forward", chosen, functools.partial(_forward, cast, x))
         yield eager.row(BACKWARD, chosen, functools.partial(_gradient, cast, x))
-    _use("float32")
-    if setup.quick:
+
+
+def relevance(setup: Setup, name: str, batch: int) -> Rows:
+    """LRP by our twin, and by zennit where it knows the network's layers."""
+    if setup.quick and name == "resnet50":
         return
-    plain = images.to(device)
-    run = functools.partial(twin_lrp.explain, net, plain)
-    yield _Timer(setup, name, "our PyTorch twin", batch).row("LRP", "float32", run)
-    if name == "resnet50" and importlib.util.find_spec("zennit"):
-        yield _Timer(setup, name, "zennit", batch).row("LRP", "float32", zennit_run(net, plain))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size, batch = (32, 2) if setup.quick else (SIDE, batch)
+    net = _network(setup, name).to(device)
+    images = torch.from_numpy(np.random.default_rng(0).normal(size=(batch, 3, size, size)).astype(np.float32))
+    x = images.to(device)
+    for chosen in ("float32", "tensorfloat32") if device == "cuda" else ("float32",):
+        _use(chosen)
+        run = functools.partial(twin_lrp.explain, net, x)
+        yield _Timer(setup, name, "our PyTorch twin", batch).row("LRP", chosen, run)
+        if name == "resnet50" and importlib.util.find_spec("zennit"):
+            yield _Timer(setup, name, "zennit", batch).row("LRP", chosen, zennit_run(net, x))
 
 
 def compiled(setup: Setup, name: str, batch: int) -> Rows:

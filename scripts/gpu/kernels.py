@@ -13,7 +13,7 @@ from gpu import networks
 from gpu.checks import model_to_time
 from gpu.work import Rows, Setup
 from tffjax import convolution
-from tffjax.convolution import CHOICES, Geometry
+from tffjax.convolution import Geometry
 from tffjax.ffrs import relevance_shares
 from tffjax.linear import Conv
 from tffjax.passes import Program
@@ -35,23 +35,6 @@ def transposes(setup: Setup) -> Rows:
     shapes = ((56, 128, 128, 3, 2), (224, 3, 64, 7, 2), (56, 256, 512, 1, 2))
     for height, inputs, outputs, size, stride in ((8, 4, 8, 3, 2),) if setup.quick else shapes:
         yield from _compare_conv(setup, height, inputs, outputs, size, _geometry(size, stride), ("phases", "pointwise"))
-
-
-def fourth_row(setup: Setup) -> Rows:
-    """3x3 convolutions, float32, with a row of zeros added to the kernel: Winograd's algorithm has no 4x3."""
-    rng = np.random.default_rng(0)
-    for height, channels in ((8, 16),) if setup.quick else ((56, 64), (28, 128), (14, 256), (7, 512)):
-        x = np.abs(rng.normal(size=(2 if setup.quick else BATCH, height, height, channels))).astype(np.float32)
-        x[:, :, height // 2 :] = 0
-        kernel = np.abs(rng.normal(size=(3, 3, channels, channels))).astype(np.float32)
-        longer = np.pad(kernel, ((0, 1), (0, 0), (0, 0), (0, 0)))
-        row: dict[str, Any] = {"operation": f"3x3, {channels} to {channels}, {height} px, float32, batch {len(x)}"}
-        for way, k, padding in (("3x3", kernel, ((1, 1), (1, 1))), ("4x3", longer, ((1, 2), (1, 1)))):
-            run = jax.jit(Conv(Geometry(padding=padding)))
-            y = np.asarray(run(jnp.asarray(x), jnp.asarray(k)))
-            row[f"{way}, ms"] = 1e3 * setup.seconds(run, jnp.asarray(x), jnp.asarray(k), wait=jax.block_until_ready)
-            row[f"{way}, zeros that are not"] = int(np.count_nonzero(y[:, :, height // 2 + 2 :]))
-        yield "winograd", row
 
 
 def dense(setup: Setup) -> Rows:
@@ -97,7 +80,7 @@ def _both_ways(
     setup: Setup, what: str, function: Callable[..., Any], arguments: tuple[Any, ...], *choices: str
 ) -> dict[str, Any]:
     times = {}
-    for way, on in (("XLA's own, ms", False), ("as on CPUs, ms", True)):
+    for way, on in (("XLA's own, ms", False), ("the other way, ms", True)):
         with convolution.switched(**dict.fromkeys(choices, on)):
             run = jax.jit(lambda *arguments: function(*arguments))
             times[way] = 1e3 * setup.seconds(run, *arguments, wait=jax.block_until_ready)
@@ -105,24 +88,23 @@ def _both_ways(
 
 
 def whole_pass(setup: Setup, name: str, batch: int) -> Rows:
-    """LRP of a whole network with some operations in the ways of CPUs."""
+    """LRP of a whole network with one choice made otherwise at a time."""
     model, (size, batch) = model_to_time(setup, name), (32, 4) if setup.quick else (224, batch)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
     title = f"LRP of {networks.NETWORKS[name].title}, batch {batch}"
     for chosen in ("float32",) if setup.quick else ("float32", "bfloat16"):
-        for choices in (("pointwise",), ("max_pool",), ("pointwise", "phases", "max_pool")):
-            with convolution.switched(**dict.fromkeys(CHOICES, False) | dict.fromkeys(choices, True)):
+        for choice in ("", "max_pool") if setup.quick else ("", "pointwise", "max_pool", "stem", "patches"):
+            with convolution.switched(**({choice: not convolution.chosen(choice)} if choice else {})):
                 jax.clear_caches()
-                run = jax.jit(
-                    lambda model, x, chosen=chosen: relevance_shares(
-                        model, x, jnp.ones(len(x), jnp.int32), precision=chosen
-                    )
-                )
+                run = jax.jit(functools.partial(_shares, precision=chosen))
                 each = setup.seconds(run, model, images, wait=jax.block_until_ready)
-            yield "kernels", {"operation": f"{title}, {chosen}", "as on CPUs": ", ".join(choices), "ms": 1e3 * each}
-            if setup.quick:
-                return
+            way = f"{'without' if convolution.chosen(choice) else 'with'} {choice}" if choice else "as chosen"
+            yield "kernels", {"operation": f"{title}, {chosen}, {way}", "ms": 1e3 * each}
     jax.clear_caches()
+
+
+def _shares(model: Any, x: jax.Array, precision: str = "float32") -> Any:
+    return relevance_shares(model, x, jnp.ones(len(x), jnp.int32), precision=precision)
 
 
 def compiling(setup: Setup, name: str) -> Rows:
@@ -131,15 +113,12 @@ def compiling(setup: Setup, name: str) -> Rows:
     title = networks.NETWORKS[name].title
     wait = functools.partial(setup.seconds, wait=jax.block_until_ready)
 
-    def shares(model: Any, x: jax.Array) -> Any:
-        return relevance_shares(model, x, jnp.ones(len(x), jnp.int32))
-
     for batch in (2,) if setup.quick else (16, 128):
         images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
-        plain = jax.jit(shares)
+        plain = jax.jit(_shares)
         row = {"operation": f"LRP of {title}, batch {batch}, float32", "plain, ms": 1e3 * wait(plain, model, images)}
-        yield "compiling", row | {"weights prepared, ms": 1e3 * wait(Program(shares, model, images), model, images)}
-    lowered = jax.jit(shares).lower(model, images)
+        yield "compiling", row | {"weights prepared, ms": 1e3 * wait(Program(_shares, model, images), model, images)}
+    lowered = jax.jit(_shares).lower(model, images)
     levels = (("2", {}),) if jax.default_backend() != "gpu" else (
         ("default", {}), ("0", {"xla_gpu_autotune_level": 0}), ("2", {"xla_gpu_autotune_level": 2}),
     )  # fmt: skip

@@ -9,7 +9,6 @@ TITLES = {
     "exactness": "Exactness",
     "speed": "Speed",
     "kernels": "Ways of computing one operation",
-    "winograd": "3x3 convolutions that cannot be Winograd's",
     "compiling": "Compiling",
     "pipeline": "From files to statistics",
     "missing": "Not run",
