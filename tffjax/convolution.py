@@ -1,10 +1,10 @@
 """Two-dimensional convolution, NHWC and HWIO, with explicit padding; its transpose is in `tffjax.transpose`.
 
 What a backend does badly is written as an exact equivalent. XLA's CPU backend is slow on depthwise convolutions (a 3x3
-one takes up to 60 times what it must): there they are shifted multiply-adds. A 1x1 convolution is a dot, which is
-faster on CPUs, and twice as fast as cuDNN's in float32. cuDNN may take an algorithm that leaves rounding noise where
-all contributions are zero (seen on an H200, 3x3 in float32): where that matters, a convolution is a dot of patches
-there. The choice is made when a function is traced, from JAX's default backend, unless `switched` says otherwise.
+one takes up to 60 times what it must): there they are shifted multiply-adds, and 1x1 convolutions are dots. cuDNN may
+take an algorithm that leaves rounding noise where all contributions are zero (seen on an H200, 3x3 in float32): where
+that matters, a convolution is a dot of patches on GPUs. The choice is made when a function is traced, from JAX's
+default backend, unless `switched` says otherwise.
 """
 
 import contextlib
@@ -101,7 +101,7 @@ def on_cpu() -> bool:
 
 
 _CPU = ("pointwise", "depthwise", "phases", "stem", "winograd", "max_pool", "micro_batches", "compiler_options")
-_GPU = ("pointwise", "stem", "max_pool", "patches")
+_GPU = ("stem", "max_pool", "patches")
 CHOICES = (*_CPU, "patches")
 """What can be done in another way than XLA's own; see `switched`."""
 

@@ -49,7 +49,7 @@ class Program:
         """Traces the function. Arguments are arrays or `jax.ShapeDtypeStruct`s."""
         parts = split(function, model, *arrays)
         self._prepare, self._keys = jax.jit(parts.prepare), parts.keys
-        self._rest = jax.jit(parts.rest, compiler_options=compiler_options())
+        self._rest = jax.jit(parts.rest, compiler_options=compiler_options(model, arrays))
 
     def compiled(self, model: Any, *arrays: Any) -> "Program":
         """The program, compiled now for this model and these arrays instead of when it is called."""
