@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tolerances
 
-from tffjax import composites, rules
+from tffjax import composites, convolution, rules
 from tffjax.composites import BETA0, COMPOSITES, EPSILON, GRADIENT_X_INPUT, GUIDED, Composite, LrpOps, rule
-from tffjax.convolution import Geometry
+from tffjax.convolution import CHOICES, Geometry, switched
 from tffjax.explain import relevance
 from tffjax.models import Conv, Dense, Model, canonize
 from tffjax.ops import Plain, no_tap
@@ -291,10 +291,11 @@ def backward_program(model, images, composite):
     return jax.make_jaxpr(run)(images)
 
 
+@switched(**dict.fromkeys(CHOICES, False))
 @pytest.mark.parametrize("architecture", [cases.RESNET50, cases.B0_SAME], ids=lambda network: network.name)
 def test_the_backward_pass_has_no_weight_gradient(architecture, monkeypatch):
     # Where XLA's own convolutions are used, each is one equation, so that they can be counted.
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(convolution, "on_cpu", lambda: False)
     model = canonize(architecture.random_model())
     images = noise(32, count=11, dtype=jnp.float32)  # 11: no kernel, no map and no channel count has this size
     composite = composites.BETA0.replace(first=None) if architecture is cases.B0_SAME else composites.BETA0

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tffjax import convolution
-from tffjax.convolution import Geometry, conv, same_padding
+from tffjax.convolution import CHOICES, Geometry, conv, same_padding, switched
 from tffjax.transpose import conv_transpose
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -99,11 +99,18 @@ def test_on_a_cpu(name):
 @pytest.mark.parametrize("name", NATIVE)
 def test_on_other_devices(name, monkeypatch):
     monkeypatch.setattr(convolution, "on_cpu", lambda: False)
-    check(*SHAPES[name])
+    with switched(**dict.fromkeys(CHOICES, False)):
+        check(*SHAPES[name])
 
 
-def test_other_devices_get_the_native_convolution_of_every_shape(monkeypatch):
-    monkeypatch.setattr(convolution, "on_cpu", lambda: False)
+@pytest.mark.parametrize("name", SHAPES)
+def test_as_patches(name):
+    with switched(**{choice: choice in ("patches", "stem") for choice in CHOICES}):
+        check(*SHAPES[name])
+
+
+@switched(**dict.fromkeys(CHOICES, False))
+def test_with_nothing_chosen_every_shape_is_the_native_convolution():
     for size, kernel_size, stride, padding, dilation, groups, channels, out in SHAPES.values():
         x, kernel = arrays(size, kernel_size, channels, out, groups)
         geometry = Geometry(stride, padding, dilation, groups)

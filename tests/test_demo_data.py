@@ -4,22 +4,19 @@ from pathlib import Path
 from unittest import mock
 
 import cases
+import demo_card
+import demo_data
+import demo_decoders
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import train_demo_detector
+from demo_data import CROP, MARGIN, PHOTOGRAPHS
 from PIL import Image
 from test_training import small_model
 
 from tffjax.errors import InputError
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-
-import demo_card
-import demo_data
-import demo_decoders
-import train_demo_detector
-from demo_data import CROP, MARGIN, PHOTOGRAPHS
 
 pytestmark = pytest.mark.slow  # trains decoders
 

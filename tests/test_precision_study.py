@@ -1,21 +1,17 @@
 """Rounding, the emulated formats on a small network, comparison with the reference."""
 
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import precision_study
 import pytest
+from precision_study import FORMATS, Format, compare, iou, kept, markdown, measure, spread
 from test_composites import noise, small_model
 
 from tffjax.data import ImageFile
 from tffjax.explain import relevance
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
-
-import precision_study
-from precision_study import FORMATS, Format, compare, iou, kept, markdown, measure, spread
 
 FLOAT64, FLOAT32, TF32, BFLOAT16, STORAGE = FORMATS
 NAMES = [f"{number}.png" for number in range(6)]

@@ -89,3 +89,8 @@ CROP = 1e-10
 # Golden LRP-max in single precision (section 9's table): maps, relative L2; activations as its "max activation".
 GOLDEN_F32_LRPMAX_MAP = 1e-3
 GOLDEN_F32_ACTIVATION = 1e-4
+
+# bfloat16 storage against float32 in a small network: a rounding of 0.4 % for each factor, output and stored array,
+# some ten of them in a row, forth and back; logits and activations, forth only, relative to the largest.
+BFLOAT16_RELEVANCE = 0.1
+BFLOAT16_LOGIT = 0.02

@@ -56,6 +56,10 @@ class Program:
         self._rest = self._rest.lower(self._prepared(model), model, *arrays).compile()
         return self
 
+    def text(self) -> str:
+        """The optimized program, once it is `compiled`."""
+        return self._rest.as_text()
+
     def __call__(self, model: Any, *arrays: Any) -> Any:
         """Call the function."""
         return self._rest(self._prepared(model), model, *arrays)

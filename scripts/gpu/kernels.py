@@ -87,19 +87,22 @@ def _both_ways(
     return {"operation": f"{what}, batch {len(arguments[0])}", **times}
 
 
-def whole_pass(setup: Setup, name: str, batch: int) -> Rows:
-    """LRP of a whole network with one choice made otherwise at a time."""
+def whole_pass(setup: Setup, name: str, batch: int, chosen: str) -> Rows:
+    """LRP of a whole network as it is, and with one choice made otherwise at a time."""
     model, (size, batch) = model_to_time(setup, name), (32, 4) if setup.quick else (224, batch)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
-    title = f"LRP of {networks.NETWORKS[name].title}, batch {batch}"
-    for chosen in ("float32",) if setup.quick else ("float32", "bfloat16"):
-        for choice in ("", "max_pool") if setup.quick else ("", "pointwise", "max_pool", "stem", "patches"):
-            with convolution.switched(**({choice: not convolution.chosen(choice)} if choice else {})):
-                jax.clear_caches()
-                run = jax.jit(functools.partial(_shares, precision=chosen))
-                each = setup.seconds(run, model, images, wait=jax.block_until_ready)
-            way = f"{'without' if convolution.chosen(choice) else 'with'} {choice}" if choice else "as chosen"
-            yield "kernels", {"operation": f"{title}, {chosen}, {way}", "ms": 1e3 * each}
+    # Triton's dots take minutes to tune, and XLA's pass for them aborts on strided 1x1 convolutions (jaxlib 0.11.2).
+    cublas = {"xla_gpu_enable_triton_gemm": False} if jax.default_backend() == "gpu" else {}
+    for choice in ("", "max_pool") if setup.quick else ("", "pointwise", "patches", "max_pool", "stem"):
+        with convolution.switched(**({choice: not convolution.chosen(choice)} if choice else {})):
+            jax.clear_caches()
+            start = time.perf_counter()
+            lowered = jax.jit(functools.partial(_shares, precision=chosen)).lower(model, images)
+            compiled = lowered.compile(compiler_options=cublas)
+            row = {"compiling, s": time.perf_counter() - start}
+            row["ms"] = 1e3 * setup.seconds(compiled, model, images, wait=jax.block_until_ready)
+        way = f"{'without' if convolution.chosen(choice) else 'with'} {choice}" if choice else "as chosen"
+        yield "kernels", {"operation": f"LRP of {networks.NETWORKS[name].title}, batch {batch}, {chosen}, {way}"} | row
     jax.clear_caches()
 
 

@@ -13,6 +13,7 @@ from tffjax import color_figures, color_statistics, color_tables
 from tffjax.ablations import ORIGINAL, Ablation, parse_list
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk
+from tffjax.cli.memory import halving
 from tffjax.cli.study import (
     Job,
     chosen_channels,
@@ -62,6 +63,7 @@ TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("
 )
 @study_options
 @click.pass_context
+@halving
 def color(context: click.Context, **given: Any) -> None:
     """Is a feature about color? Compare images with their grayscale (or otherwise ablated) versions.
 

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tffjax.checkpoint import replace_folder
+from tffjax.devices import require_devices
 from tffjax.errors import InputError
 from tffjax.passes import Program
 from tffjax.precision import PRECISIONS
@@ -40,11 +41,15 @@ def start_jax() -> None:
     """Keep compiled programs in the user's cache folder, so that the next run starts at once.
 
     `JAX_COMPILATION_CACHE_DIR` names another folder, and an empty one switches the cache off.
+
+    Raises:
+        InputError: as `tffjax.devices.require_devices`.
     """
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", platformdirs.user_cache_dir("tffjax"))
     jax.config.update("jax_compilation_cache_dir", folder or None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    require_devices()
 
 
 def refuse_unused(why: str, *names: str) -> None:

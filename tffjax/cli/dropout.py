@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk
+from tffjax.cli.memory import halving
 from tffjax.cli.rounds import Round, Rounds
 from tffjax.cli.study import Job, opened, prepare, write_skipped
 from tffjax.distributed import wait_for_all
@@ -72,6 +73,7 @@ chunk_option = click.option(
 @chunk_option
 @study_options
 @click.pass_context
+@halving
 def dropout(context: click.Context, **given: Any) -> None:
     """Feature-map dropout: switch the top channels of a ranking off, before batch norm, and score the images again.
 

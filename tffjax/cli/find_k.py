@@ -8,6 +8,7 @@ import pyarrow as pa
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk
 from tffjax.cli.dropout import chunk_option, ranking_of, ranking_option, seed_option
+from tffjax.cli.memory import halving
 from tffjax.cli.rounds import Rounds
 from tffjax.cli.study import Job, opened, prepare, write_skipped
 from tffjax.distributed import wait_for_all
@@ -45,6 +46,7 @@ from tffjax.tables import screen_table, write_table
 @chunk_option
 @study_options
 @click.pass_context
+@halving
 def find_k_command(context: click.Context, **given: Any) -> None:
     """Find the smallest k such that switching off the top k channels makes detection drop substantially.
 

@@ -12,6 +12,7 @@ import numpy as np
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import FIRST_TIME, Talk
 from tffjax.cli.lrpmax_results import write_results
+from tffjax.cli.memory import halving
 from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare
 from tffjax.composites import COMPOSITES
 from tffjax.data import Batch, BatchPlan
@@ -50,6 +51,7 @@ ROWS_PER_PART = 256
 @click.option("--composite", type=click.Choice(list(COMPOSITES)), default="beta0", show_default=True, help="LRP rules.")
 @study_options
 @click.pass_context
+@halving
 def lrpmax(context: click.Context, **given: Any) -> None:
     """LRP-max: find the strongest neuron of each channel and explain it alone, on the images where it is strongest.
 

@@ -84,9 +84,12 @@ def main() -> None:
         code = _say("interrupted", "nothing half-written was left behind", 2)
     except OSError as error:
         code = _say("error", f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)
-    except Exception:  # a defect of tffjax, which is neither a failed check nor the user's
-        traceback.print_exc()
-        code = _say("internal error", "this is a defect of tffjax; please report the lines above", 3)
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" in str(error):  # JAX's word; it is not imported here
+            code = _say("error", "the device is out of memory; give smaller or fewer images at a time", 2)
+        else:  # a defect of tffjax, which is neither a failed check nor the user's
+            traceback.print_exc()
+            code = _say("internal error", "this is a defect of tffjax; please report the lines above", 3)
     sys.exit(code or 0)
 
 

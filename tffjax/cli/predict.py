@@ -19,6 +19,7 @@ from tffjax.cli.console import (
     start_jax,
 )
 from tffjax.cli.images import default_batch_size, image_options, warn_left_out
+from tffjax.cli.memory import halving
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.logits import forward
@@ -38,6 +39,7 @@ from tffjax.tables import screen_table, write_table
 @click.option("--dry-run", is_flag=True, help="Say what would be done, then stop.")
 @overwrite_option
 @quiet_option
+@halving
 def predict(
     weights: Path,
     paths: tuple[Path, ...],

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +15,9 @@ from pyarrow.parquet import read_table
 from tffjax import checkpoint, ffrs_tables, ranking_figures
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk, precision_option, refuse_unused
+from tffjax.cli.memory import halving
 from tffjax.cli.study import Job, compile_shapes, gather_skipped, go_through, opened, prepare, write_skipped
+from tffjax.compiled import products
 from tffjax.composites import COMPOSITES
 from tffjax.data import Batch
 from tffjax.distributed import sum_over_processes, wait_for_all
@@ -71,6 +74,7 @@ SHOWN = 10
 )
 @study_options
 @click.pass_context
+@halving
 def rank(context: click.Context, **given: Any) -> None:
     """Rank the channels of a detector by how much relevance they receive (FF-RS).
 
@@ -121,6 +125,8 @@ def rank(context: click.Context, **given: Any) -> None:
         passes = compile_shapes(
             job, model, "LRP", functools.partial(_one_batch, job.record["identity"]["arguments"]), np.int32
         )
+        if asked.arguments["precision"] != "float32" or jax.default_backend() != "cpu":
+            talk.say(f"the compiled program has {products(next(iter(passes.values())).text())}")
 
         def step(batch: Batch) -> Any:
             return passes[batch.images.shape[1:3]](model, put(batch.images), put(sums.signs(batch)))

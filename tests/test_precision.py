@@ -1,0 +1,146 @@
+"""The arithmetic of products by name: what is refused, and how far bfloat16 is from float32."""
+
+import cases
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tolerances
+from test_composites import SmallNet
+
+from tffjax.color import max_activations
+from tffjax.compiled import products
+from tffjax.composites import COMPOSITES
+from tffjax.convolution import CHOICES, Geometry, chosen, conv, fast, switched
+from tffjax.errors import InputError
+from tffjax.explain import relevance
+from tffjax.linear import Conv
+from tffjax.logits import forward
+from tffjax.models import Model
+from tffjax.precision import PRECISIONS, check_precision, lax_precision
+from tffjax.rankings import all_channels
+from tffjax.training import Recipe
+
+
+def small(outputs: int = 1) -> Model:
+    return Model(SmallNet(outputs=outputs), cases.random_variables(SmallNet(outputs=outputs), seed=0))
+
+
+def images(rng, count: int = 2, size: int = 16) -> jax.Array:
+    return jnp.asarray(rng.normal(size=(count, size, size, 3)), jnp.float32)
+
+
+def test_names_that_jax_gives_other_meanings_are_refused(rng):
+    for name in ("highest", "high", "default", "tf32"):
+        with pytest.raises(InputError, match="choose one of float32, tensorfloat32, bfloat16"):
+            relevance(small(), images(rng), precision=name)
+
+
+def test_tensorfloat32_is_refused_where_there_is_none(rng):
+    with pytest.raises(InputError, match="tensorfloat32 needs an NVIDIA GPU"):
+        check_precision("tensorfloat32")
+    with pytest.raises(InputError, match="tensorfloat32 needs an NVIDIA GPU"):
+        Recipe(precision="tensorfloat32")
+
+
+def test_bfloat16_is_not_what_jax_calls_so():
+    assert lax_precision("float32") == jax.lax.Precision.HIGHEST
+    assert lax_precision("tensorfloat32") == jax.lax.Precision.HIGH
+    x = jnp.ones((1, 4, 4, 2), jnp.float32)
+    y = conv(x, jnp.ones((3, 3, 2, 2)), Geometry(), "bfloat16")
+    assert y.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_sums_of_bfloat16_products_are_float32(groups, rng):
+    """Rounded factors, an exact sum, and one rounding: not one for every term."""
+    x, kernel = rng.normal(size=(1, 6, 6, 64)), rng.normal(size=(3, 3, 64 // groups, 64))
+    rounded = [np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64) for a in (x, kernel)]
+    y = conv(*(jnp.asarray(a, jnp.float32) for a in (x, kernel)), Geometry(groups=groups), "bfloat16")
+    with jax.enable_x64(True):
+        exact = np.asarray(fast(*(jnp.asarray(a) for a in rounded), Geometry(groups=groups)))
+    np.testing.assert_allclose(np.asarray(y, np.float64), exact, rtol=2**-8, atol=1e-5 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("composite", [name for name in COMPOSITES if name != "epsilon-gamma-box"])
+def test_bfloat16_relevance_is_float32_up_to_rounding(composite, rng):
+    model, x = small(), images(rng)
+    formats = ("float32", "bfloat16")
+    exact, rounded = (relevance(model, x, composite=composite, sites=True, precision=p) for p in formats)
+    assert rounded.input.dtype == rounded.logits.dtype == jnp.float32
+    assert {sums.dtype for sums in rounded.sites.values()} == {jnp.dtype("float32")}
+    assert (rounded.input != exact.input).any()
+    difference = np.linalg.norm(rounded.input - exact.input) / np.linalg.norm(exact.input)
+    assert difference < tolerances.BFLOAT16_RELEVANCE
+
+
+def test_bfloat16_forward_and_activations(rng):
+    model, x = small(), images(rng)
+    scale = np.abs(forward(model, x)).max()
+    assert np.abs(forward(model, x, precision="bfloat16") - forward(model, x)).max() < tolerances.BFLOAT16_LOGIT * scale
+    channels = all_channels(model)
+    exact, rounded = (max_activations(model, x, channels, precision=p)[1] for p in ("float32", "bfloat16"))
+    np.testing.assert_allclose(rounded, exact, rtol=0, atol=tolerances.BFLOAT16_LOGIT * np.abs(exact).max())
+
+
+def test_the_ways_of_gpus_explain_the_same(rng, x64):
+    """Patches, the stem's phases and the pool by comparisons, and XLA's own convolutions with nothing chosen."""
+    model, x = small().astype(jnp.float64), jnp.asarray(images(rng), jnp.float64)
+    expected = relevance(model, x, sites=True)
+    for ways in ((), ("stem", "max_pool", "patches"), ("pointwise", "patches")):
+        with switched(**{choice: choice in ways for choice in CHOICES}):
+            found = jax.jit(lambda model, x, ways=ways: relevance(model, x, sites=True))(model, x)
+        np.testing.assert_allclose(found.input, expected.input, rtol=0, atol=1e-12)
+        for site, sums in expected.sites.items():
+            np.testing.assert_allclose(found.sites[site], sums, rtol=0, atol=1e-12)
+
+
+def test_switched_ends_with_the_block():
+    assert chosen("depthwise")
+    with switched(depthwise=False):
+        assert not chosen("depthwise")
+        assert chosen("winograd")
+    assert chosen("depthwise")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("patches", [False, True])
+def test_denominators_are_exactly_zero_where_all_contributions_are(precision, patches, rng):
+    x = np.abs(rng.normal(size=(2, 12, 12, 64)))
+    x[:, :, 6:] = 0
+    kernel = jnp.asarray(np.abs(rng.normal(size=(3, 3, 64, 64))), jnp.float32)
+    with switched(patches=patches):
+        z = jax.jit(Conv(Geometry(padding=((1, 1), (1, 1))), precision))(jnp.asarray(x, jnp.float32), kernel)
+    assert not np.asarray(z, np.float32)[:, :, 7:].any()
+    assert (np.asarray(z, np.float32)[:, :, :7] > 0).all()
+
+
+HLO = "\n".join(
+    [
+        "  %a = (f32[128,112,112,64]{3,2,1,0}, u8[0]{0}) custom-call(%x, %k, %b), window={size=7x7}, "
+        'operand_precision={highest,highest,default}, custom_call_target="__cudnn$convBiasActivationForward", '
+        'backend_config={"algorithm":{"math_type":"DEFAULT_MATH"}}',
+        '  %b = (f32[4,4]{1,0}, s8[0]{0}) custom-call(%x, %k), custom_call_target="__cublas$gemm", '
+        'backend_config={"precision_config":{"operand_precision":["HIGH","HIGH"]}}',
+        "  %c = bf16[4,4]{1,0} dot(%x, %k), lhs_contracting_dims={1}",
+        '  %d = f32[4,4]{1,0} custom-call(%x), custom_call_target="TopK"',
+        "  %e = f32[2,2]{1,0} fusion(%x), kind=kLoop, calls=%f",
+    ]
+)
+
+
+def test_what_a_program_computes_in_is_read_from_its_text():
+    assert products(HLO) == (
+        "1 cudnn convBiasActivationForward f32 default_math highest, 1 cublas gemm f32 high, 1 dot bf16"
+    )
+    assert products("nothing") == "none named"
+
+
+def test_a_compiled_program_names_its_products():
+    x = jnp.ones((4, 4))
+    text = jax.jit(lambda x: jnp.dot(x, x, precision=lax_precision("float32"))).lower(x).compile().as_text()
+    assert products(text) == "1 dot f32 highest"
+
+
+def test_every_precision_has_a_meaning():
+    assert {lax_precision(name) for name in PRECISIONS} == set(jax.lax.Precision)
