@@ -4,6 +4,7 @@
     python scripts/gpu_visit.py --out gpu-visit --budget 300     again in the same folder: goes on where it ended
     python scripts/gpu_visit.py --parts 2,3 --again              only these parts, anew
     python scripts/gpu_visit.py --quick --out rehearsal          a rehearsal with small networks, also on a CPU
+    python scripts/gpu_visit.py --quick --all --out rehearsal    with the programs that then repeat others, too
     python scripts/gpu_visit.py --list                           the programs in their order, and no more
 
 Needs the checkout only, and `gpu-goldens/` in it (`scripts/gpu_goldens.py` makes it elsewhere); what a part needs
@@ -227,6 +228,7 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(map(str, PARTS)), help="numbers, such as 2,4")
     parser.add_argument("--again", action="store_true", help="also what is done already")
     parser.add_argument("--quick", action="store_true", help="small networks and batches")
+    parser.add_argument("--all", action="store_true", help="with --quick: also programs that then repeat others")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -238,7 +240,7 @@ def main() -> None:
     parts = {int(part) for part in options.parts.split(",")}
     if not parts <= PARTS.keys():
         parser.error(f"parts are {', '.join(map(str, PARTS))}")
-    chosen = [w for w in WORK if w.part in parts]
+    chosen = [w for w in WORK if w.part in parts and (options.all or not (options.quick and w.repeats))]
     done = set() if options.again else {name for name, end in journal.ended().items() if end.event == "done"}
     work = [w for w in chosen if w.name not in done]
     for w in work:

@@ -28,6 +28,25 @@ def test_no_gpu_where_one_was_asked_for(monkeypatch):
         require_devices()
 
 
+def test_a_plugin_that_fails_is_one_line(monkeypatch, capsys):
+    """JAX logs a traceback and goes on with the CPU, or, where nothing else is allowed, fails without a word."""
+
+    def fail(then=None):
+        try:
+            raise OSError("Unable to load cuPTI. Is it installed?\nmore")
+        except OSError:
+            devices.logging.getLogger("jax._src.xla_bridge").exception("Jax plugin configuration error")
+        assert then is not None
+        return then
+
+    monkeypatch.setattr(jax, "devices", lambda: fail([]))
+    assert require_devices() == "Unable to load cuPTI. Is it installed?"
+    monkeypatch.setattr(jax, "devices", fail)
+    with pytest.raises(InputError, match="Unable to load cuPTI"):
+        require_devices()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_who_holds_the_memory():
     lines = f"12, 300\n{devices.os.getpid()}, 5000\n77, 61000 MiB\nnonsense\n"
     assert other_users(lambda: lines) == [User(77, 61000), User(12, 300)]

@@ -1,9 +1,11 @@
 """Words for what can be wrong with a device: none where one was asked for, memory that is taken or too small."""
 
+import contextlib
+import logging
 import os
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -21,21 +23,47 @@ class User(NamedTuple):
     memory: int
 
 
-def require_devices() -> None:
+def require_devices() -> str:
     """Find the devices of this process.
+
+    Returns:
+        Why JAX cannot use a kind of device that it is installed for and goes on without; empty if all is well.
 
     Raises:
         InputError: JAX cannot start on what `JAX_PLATFORMS` asks for.
     """
+    with _captured_log("jax") as lines:
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:  # the latter where a plugin fails (jax 0.12)
+            lines = [*lines, *str(error).splitlines()[:1]]
+            asked = os.environ.get("JAX_PLATFORMS", "")
+            what = f"JAX_PLATFORMS={asked} asks for" if asked else "JAX looks for"
+            raise InputError(
+                f"{what} a device that cannot be used here ({lines[0][:200] if lines else 'JAX does not say why'}); "
+                "install JAX for it, as in pip install 'jax[cuda13]', see whether nvidia-smi finds the GPU, or take "
+                "JAX_PLATFORMS=cpu"
+            ) from None
+    return lines[0][:200] if lines else ""
+
+
+@contextlib.contextmanager
+def _captured_log(name: str) -> Iterator[list[str]]:
+    """Keeps the reasons that errors of a logger give, instead of their tracebacks on the screen."""
+    reasons: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            cause = record.exc_info[1] if record.exc_info else None
+            reasons.append(str(cause or record.getMessage()).splitlines()[0])
+
+    logger, keep = logging.getLogger(name), Keep(logging.ERROR)
+    others, propagates = logger.handlers[:], logger.propagate
+    logger.handlers, logger.propagate = [keep], False
     try:
-        jax.devices()
-    except RuntimeError as error:
-        asked = os.environ.get("JAX_PLATFORMS", "")
-        what = f"JAX_PLATFORMS={asked} asks for" if asked else "JAX looks for"
-        raise InputError(
-            f"{what} a device that cannot be used here ({str(error).splitlines()[0][:200]}); install JAX for it, as in "
-            "pip install 'jax[cuda13]', see whether nvidia-smi finds the GPU, or take JAX_PLATFORMS=cpu"
-        ) from None
+        yield reasons
+    finally:
+        logger.handlers, logger.propagate = others, propagates
 
 
 def other_users(query: Callable[[], str] | None = None) -> list[User]:

@@ -35,6 +35,7 @@ class Work(NamedTuple):
 
     Attributes:
         kind: programs of one kind share a process; JAX and PyTorch do not.
+        repeats: with small networks it only repeats what other programs do.
     """
 
     part: int
@@ -42,6 +43,7 @@ class Work(NamedTuple):
     function: str
     arguments: tuple[Any, ...] = ()
     kind: str = "jax"
+    repeats: bool = False
 
     def run(self, setup: Setup) -> Rows:
         """The rows that the program finds."""
@@ -59,34 +61,34 @@ WORK = (
     Work(4, "ResNet-50, batch 128, float32 and TF32", "speed:passes", ("resnet50", 128, (_FLOAT32, _TF32))),
     Work(6, "ResNet-50, LRP in other ways, float32", "kernels:whole_pass", ("resnet50", 128, _FLOAT32)),
     Work(3, "zero denominators", "checks:zeros"),
-    Work(4, "EfficientNet-B0, batch 128, float32", "speed:passes", ("efb0", 128, (_FLOAT32,))),
+    Work(4, "EfficientNet-B0, batch 128, float32", "speed:passes", ("efb0", 128, (_FLOAT32,)), repeats=True),
     Work(3, "the same bytes", "checks:same_bytes", ("resnet50",)),
-    Work(4, "ResNet-50, batch 128, bfloat16", "speed:passes", ("resnet50", 128, (_BFLOAT16,))),
-    Work(4, "LRP in PyTorch, ResNet-50", "contenders:relevance", ("resnet50", 128), "torch"),
-    Work(4, "PyTorch, ResNet-50", "contenders:passes", ("resnet50", 128), "torch"),
+    Work(4, "ResNet-50, batch 128, bfloat16", "speed:passes", ("resnet50", 128, (_BFLOAT16,)), repeats=True),
+    Work(4, "LRP in PyTorch, ResNet-50", "contenders:relevance", ("resnet50", 128), "torch", repeats=True),
+    Work(4, "PyTorch, ResNet-50", "contenders:passes", ("resnet50", 128), "torch", repeats=True),
     Work(4, "PyTorch, EfficientNet-B0", "contenders:passes", ("efb0", 128), "torch"),
-    Work(2, "ResNet-50, TF32 and bfloat16", "checks:relevances", ("resnet50", (_TF32, _BFLOAT16))),
+    Work(2, "ResNet-50, TF32 and bfloat16", "checks:relevances", ("resnet50", (_TF32, _BFLOAT16)), repeats=True),
     Work(7, "rank from files and records", "pipeline:rank", ("resnet50",)),
-    Work(4, "EfficientNet-B0, batch 128, bfloat16", "speed:passes", ("efb0", 128, (_BFLOAT16,))),
-    Work(2, "EfficientNet-B0, float32", "checks:relevances", ("efb0", (_FLOAT32,))),
+    Work(4, "EfficientNet-B0, batch 128, bfloat16", "speed:passes", ("efb0", 128, (_BFLOAT16,)), repeats=True),
+    Work(2, "EfficientNet-B0, float32", "checks:relevances", ("efb0", (_FLOAT32,)), repeats=True),
     Work(4, "training step, ResNet-50", "speed:training", ("resnet50",)),
     Work(4, "dropout and color, ResNet-50", "speed:studies", ("resnet50",)),
     Work(6, "3x3 and 1x1 convolutions, pool", "kernels:dense"),
-    Work(2, "dropout, color and LRP-max, ResNet-50", "checks:studies", ("resnet50",)),
-    Work(6, "ResNet-50, LRP in other ways, bfloat16", "kernels:whole_pass", ("resnet50", 128, _BFLOAT16)),
+    Work(2, "dropout, color and LRP-max, ResNet-50", "checks:studies", ("resnet50",), repeats=True),
+    Work(6, "ResNet-50, LRP in other ways, bfloat16", "kernels:whole_pass", ("resnet50", 128, _BFLOAT16), repeats=True),
     Work(4, "LRP-max, EfficientNet-B0's list", "speed:lrpmax", ("efb0",)),
-    Work(4, "LRP in PyTorch, EfficientNet-B0", "contenders:relevance", ("efb0", 128), "torch"),
-    Work(4, "EfficientNet-B0, batch 128, TF32", "speed:passes", ("efb0", 128, (_TF32,))),
-    Work(2, "EfficientNet-B0, TF32 and bfloat16", "checks:relevances", ("efb0", (_TF32, _BFLOAT16))),
+    Work(4, "LRP in PyTorch, EfficientNet-B0", "contenders:relevance", ("efb0", 128), "torch", repeats=True),
+    Work(4, "EfficientNet-B0, batch 128, TF32", "speed:passes", ("efb0", 128, (_TF32,)), repeats=True),
+    Work(2, "EfficientNet-B0, TF32 and bfloat16", "checks:relevances", ("efb0", (_TF32, _BFLOAT16)), repeats=True),
     Work(6, "prepared weights, autotuning, cache", "kernels:compiling", ("resnet50",)),
-    Work(6, "depthwise convolutions", "kernels:depthwise"),
-    Work(6, "strided transposes, stem", "kernels:transposes"),
+    Work(6, "depthwise convolutions", "kernels:depthwise", repeats=True),
+    Work(6, "strided transposes, stem", "kernels:transposes", repeats=True),
     Work(3, "batch 1 and batch 128", "checks:batches", ("resnet50",)),
-    Work(2, "float64, ResNet-50", "checks:relevances", ("resnet50", ("float64",))),
-    Work(4, "ResNet-50, LRP, other batches", "speed:batches", ("resnet50", _ALL)),
-    Work(2, "dropout, color and LRP-max, EfficientNet-B0", "checks:studies", ("efb0",)),
-    Work(4, "dropout and color, EfficientNet-B0", "speed:studies", ("efb0",)),
-    Work(4, "EfficientNet-B0, LRP, other batches", "speed:batches", ("efb0", _ALL)),
-    Work(4, "LRP-max, ResNet-50's list", "speed:lrpmax", ("resnet50",)),
-    Work(4, "PyTorch, compiled, ResNet-50", "contenders:compiled", ("resnet50", 128), "torch"),
+    Work(2, "float64, ResNet-50", "checks:relevances", ("resnet50", ("float64",)), repeats=True),
+    Work(4, "ResNet-50, LRP, other batches", "speed:batches", ("resnet50", _ALL), repeats=True),
+    Work(2, "dropout, color and LRP-max, EfficientNet-B0", "checks:studies", ("efb0",), repeats=True),
+    Work(4, "dropout and color, EfficientNet-B0", "speed:studies", ("efb0",), repeats=True),
+    Work(4, "EfficientNet-B0, LRP, other batches", "speed:batches", ("efb0", _ALL), repeats=True),
+    Work(4, "LRP-max, ResNet-50's list", "speed:lrpmax", ("resnet50",), repeats=True),
+    Work(4, "PyTorch, compiled, ResNet-50", "contenders:compiled", ("resnet50", 128), "torch", repeats=True),
 )

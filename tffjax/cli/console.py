@@ -49,7 +49,10 @@ def start_jax() -> None:
     jax.config.update("jax_compilation_cache_dir", folder or None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    require_devices()
+    if why := require_devices():
+        click.echo(
+            f"tffjax: runs on {jax.default_backend()}, since JAX cannot use what it is installed for: {why}", err=True
+        )
 
 
 def refuse_unused(why: str, *names: str) -> None:
