@@ -30,7 +30,7 @@ _OPTIONS = {
 def compiler_options(*trees: Any) -> dict[str, Any]:
     """Options for `jax.jit(..., compiler_options=...)` or `.lower(...).compile(...)` of a whole pass over these arrays.
 
-    There are none for float64: the older library's convolutions take 30 to 80 times as long there.
+    There are none for float64: the older library's convolutions take up to 80 times as long there.
     """
     in_double = any(jnp.result_type(leaf) == jnp.float64 for leaf in jax.tree.leaves(trees))
     return _known_options() if chosen("compiler_options") and not in_double else {}
