@@ -23,7 +23,6 @@ from tffjax.patches import patch_boxes
 from tffjax.placement import for_each_device, put, put_model
 from tffjax.rankings import Channel, check_channels, parse_key
 from tffjax.receptive_field import Cone
-from tffjax.replay import record, replay
 
 
 class LrpMax(NamedTuple):
@@ -140,7 +139,6 @@ def neuron_maps(
     found = {
         site: _maps_on_crops(model, plan, images, neurons[site], gates, site) for site in plan.crops if site in neurons
     }
-    found |= _maps_on_windows(model, plan, images, {site: neurons[site] for site in plan.windows if site in neurons})
     found |= _maps_in_full(model, plan, images, {site: neurons[site] for site in plan.full if site in neurons})
     return {site: found[site] for site in neurons}
 
@@ -165,31 +163,6 @@ def _maps_on_crops(
         )
         maps.append(_on_crops(model, *put(crops), site=site, cone=cone, composite=plan.composite, layers=plan.layers))
     return _inside(np.concatenate(maps)[: len(starts)], starts, plan.size)
-
-
-def _maps_on_windows(model: Model, plan: Plan, images: np.ndarray, neurons: dict[str, Neurons]) -> dict[str, Maps]:
-    maps = {
-        site: np.zeros((len(some.images), *(axis.length for axis in plan.windows[site].field)), images.dtype)
-        for site, some in neurons.items()
-    }
-    present = np.unique(np.concatenate([np.zeros(0, int), *(some.images for some in neurons.values())]))
-    for chunk in _chunks(len(present), plan.images_at_once(max(plan.at_once.values(), default=1))):
-        fixed = {"composite": plan.composite, "layers": plan.layers}
-        recorded = _record(model, put(images[present[chunk]]), sites=tuple(plan.windows), **fixed)
-        for site, (image, channels, positions) in neurons.items():
-            members = [np.flatnonzero(image == one) for one in present[chunk]]
-            members[len(set(chunk)) :] = [members[0][:0]] * (len(chunk) - len(set(chunk)))  # the last image repeated
-            at_once = plan.at_once[site]
-            for first in range(0, max(map(len, members)), at_once):
-                some = [own[first : first + at_once] for own in members]
-                task = np.stack([np.pad(own, (0, at_once - len(own)), constant_values=-1) for own in some])
-                lanes = put((np.where(task < 0, -1, channels[task]).astype(np.int32), positions[task].astype(np.int32)))
-                found = _replay(model, recorded, *lanes, site=site, cone=plan.windows[site], **fixed)
-                maps[site][task[task >= 0]] = np.asarray(found)[task >= 0]
-    return {
-        site: _inside(maps[site], _starts(plan.windows[site], some.positions), plan.size)
-        for site, some in neurons.items()
-    }
 
 
 def _starts(cone: Cone, positions: np.ndarray) -> np.ndarray:
@@ -248,6 +221,4 @@ def _chunks(count: int, size: int, small: int | None = None) -> Iterator[np.ndar
 
 
 _on_crops = Pass(crop_relevance, static_argnames=("site", "cone", "composite", "layers"))
-_record = Pass(record, static_argnames=("sites", "composite", "layers"))
-_replay = Pass(replay, static_argnames=("site", "cone", "composite", "layers"))
 _in_full = Pass(full_relevance, static_argnames=("sites", "composite", "layers"))

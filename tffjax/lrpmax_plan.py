@@ -1,19 +1,15 @@
-"""How LRP-max explains the neurons of each site, from prices of work.
+"""How LRP-max explains the neurons of each site: whichever of two ways is less work.
 
-There are three ways to explain the neurons of a site, and all give the relevance that a pass of its own over the image
-gives:
+Both give the relevance that a pass of its own over the image gives:
 
 - on **crops** (`tffjax.cone`): the relevance of a neuron is zero outside its receptive field. One batch of crops across
   images and channels runs forward up to the site and back. Squeeze-excite gates, which look at the whole image, are
   those of a pass over the whole image.
-- on **windows** (`tffjax.replay`): all neurons of one image share the forward pass and the denominators of the rules,
-  which depend on activations only; the backward pass of each is confined to the windows that it depends on.
-- in **full** (`tffjax.full_pass`), where a neuron depends on everything (gates that receive relevance): neurons of one
-  image share the forward pass and the denominators; the rest is mapped over their start relevances.
+- in **full** (`tffjax.full_pass`): neurons of one image share the forward pass and the denominators of the rules, which
+  depend on activations only; the rest is mapped over their start relevances.
 
 Which channel and which position is data, never part of a compiled program: there is one program for each site that is
-explained on crops (and one for few crops) or on windows, and one for all the others. A few neurons are therefore
-explained in full passes where many would be on windows.
+explained on crops (and one for few crops), and one for all the others.
 """
 
 import dataclasses
@@ -34,13 +30,12 @@ from tffjax.tracing import Layer, layers_of
 _PIXELS = {True: 2**16, False: 2**22}  # of all crops of a batch, on a CPU and elsewhere: enough to keep it busy
 _MOST_CROPS = 1024
 _FEW = 8  # so many times smaller are the batches of what does not fill a whole one
-_MOST_NEURONS = {True: 8, False: 16}  # of an image that are explained on windows at once
 _MOST_LANES = {True: 32, False: 16}  # in full: on a CPU one after the other, where empty ones cost nothing
 
 # Prices in multiply-adds of a pass over whole images, measured on a CPU: of a multiply-add in all three parts of a pass
-# over a crop, where convolutions are narrow; of one in a window; of handling a neuron on windows; of a multiply-add in
-# the backward part of a full pass; and of compiling a layer, some 0.06 seconds (elsewhere a guess).
-_CROP, _WINDOW, _HANDLING, _FULL = 5, 1.2, 6e7, 1.4
+# over a crop, where convolutions are narrow; of one in the backward part of a full pass; and of compiling a layer, some
+# 0.06 seconds (elsewhere a guess).
+_CROP, _FULL = 5, 1.4
 _COMPILING = {True: 5e9, False: 5e11}
 
 
@@ -51,19 +46,15 @@ class Plan:
     Attributes:
         size: of the images.
         crops: cones of the sites that are explained on crops.
-        windows: clipped cones of the sites that are explained on windows.
-        at_once: how many neurons of an image such a site explains at once.
         full: the sites that are explained in full passes over the image.
         lanes: how many neurons of an image share a full pass.
-        pixels: how many pixels a batch of crops, or of images times the neurons that are explained at once, may have.
+        pixels: how many pixels a batch of crops, or of images times the lanes that run at once, may have.
         composite: the rules.
         layers: of the network.
     """
 
     size: Pair
     crops: dict[str, Cone]
-    windows: dict[str, Cone]
-    at_once: dict[str, int]
     full: tuple[str, ...]
     lanes: int
     pixels: int
@@ -93,15 +84,15 @@ def plan(
         model: the network.
         size: height and width of the images.
         neurons: site -> how many of its neurons are explained in an image, on average over the images that have any.
-        images: how many of these images there are in all: each site on windows has a program to compile.
+        images: how many of these images there are in all: each site on crops has a program to compile.
         composite: the rules. Where gates receive relevance, sites behind a gate see the whole image.
     """
     if isinstance(composite, str):
         composite = composite_of(composite, model)
     hold_gates = composite.gate == "identity"
-    cones, clipped = (cones_of(model, *size, hold_gates, clip) for clip in (False, True))
-    crops, windows = ways(cones, clipped, neurons, images)
-    full = tuple(site for site in neurons if site not in (*crops, *windows))
+    cones = cones_of(model, *size, hold_gates)
+    crops = on_crops(cones, neurons, images)
+    full = tuple(site for site in neurons if site not in crops)
     lanes = _MOST_LANES[on_cpu()]
     if not on_cpu():
         lanes = _even_parts(sum(neurons[site] for site in full), lanes)
@@ -109,8 +100,6 @@ def plan(
     return Plan(
         size=size,
         crops={site: cones[site] for site in crops},
-        windows={site: clipped[site] for site in windows},
-        at_once={site: _even_parts(neurons[site], _MOST_NEURONS[on_cpu()]) for site in windows},
         full=full,
         lanes=lanes,
         pixels=_PIXELS[on_cpu()],
@@ -124,36 +113,28 @@ def _even_parts(count: int | float, most: int) -> int:
     return max(round(count / max(math.ceil(count / most), 1)), 1)
 
 
-def ways(
-    cones: Mapping[str, Cone | None],
-    clipped: Mapping[str, Cone | None],
-    neurons: Mapping[str, int | float],
-    images: int,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The sites that are explained on crops and those on windows, in the order of `neurons`; the others go in full.
+def on_crops(
+    cones: Mapping[str, Cone | None], neurons: Mapping[str, int | float], images: int
+) -> tuple[str, ...]:
+    """The sites that are explained on crops, in the order of `neurons`; the others go in full.
 
-    A pass has three parts that cost about the same: forward, denominators, backward. A crop has them all; on windows
-    and in full only the backward part is a neuron's own, the others are shared by all of an image and run up to the
-    last of the sites. So the sites with the largest cones are taken together, on windows or in full, as long as that
-    saves work. Programs have their price too: full passes need one, the others one for each site.
+    A pass has three parts that cost about the same: forward, denominators, backward. A crop has them all; in full only
+    the backward part is a neuron's own, the others are shared by all of an image and run up to the last of the sites.
+    So the sites with the largest cones are taken together, in full, as long as that saves work. Programs have their
+    price too: full passes need one, crops one for each site.
     """
     order = sorted((site for site in neurons if cones[site]), key=lambda site: (cones[site].work, site))
     compiling = _COMPILING[on_cpu()] / images
 
-    def cost(option: tuple[int, bool]) -> float:
-        near, far = order[: option[0]], order[option[0] :]
+    def cost(crops: int) -> float:
+        near, far = order[:crops], order[crops:]
         whole = max((cones[site].work_in_full for site in far), default=0)
         count = sum(neurons[site] for site in far)
-        price = 2 * min(count, 1) * whole  # at most 1: the chance that an image has any of them
-        price += sum(_CROP * neurons[site] * cones[site].work + compiling * len(cones[site].parts) for site in near)
-        if option[1]:
-            return price + sum(
-                neurons[site] * (_WINDOW * clipped[site].work + _HANDLING) + compiling * len(clipped[site].parts)
-                for site in far
-            )
-        return price + count * _FULL * whole + compiling * max((len(cones[site].parts) for site in far), default=0)
+        shared = 2 * min(count, 1) * whole  # at most 1: the chance that an image has any of them
+        price = shared + count * _FULL * whole + compiling * max((len(cones[site].parts) for site in far), default=0)
+        return price + sum(
+            _CROP * neurons[site] * cones[site].work + compiling * len(cones[site].parts) for site in near
+        )
 
-    options = [(crops, on_windows) for crops in range(len(order) + 1) for on_windows in (True, False)]
-    crops, on_windows = min(options, key=cost)
-    parts = order[:crops], order[crops:] if on_windows else []
-    return tuple(tuple(site for site in neurons if site in part) for part in parts)
+    near = order[: min(range(len(order) + 1), key=cost)]
+    return tuple(site for site in neurons if site in near)

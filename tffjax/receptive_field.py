@@ -23,10 +23,7 @@ from tffjax.models.model import Model
 
 
 class Axis(NamedTuple):
-    """What the neuron in row i of a site sees of a layer along one axis: rows [stride * i + low, stride * i + high).
-
-    With stride 0 that is the whole axis, wherever the neuron is.
-    """
+    """What the neuron in row i of a site sees of a layer along one axis: rows [stride * i + low, stride * i + high)."""
 
     stride: int = 1
     low: int = 0
@@ -89,14 +86,11 @@ class Cone(NamedTuple):
     work_in_full: int
 
 
-def cones_of(
-    model: Model, height: int, width: int, hold_gates: bool = True, clip: bool = False
-) -> dict[str, Cone | None]:
+def cones_of(model: Model, height: int, width: int, hold_gates: bool = True) -> dict[str, Cone | None]:
     """The cone of every site for images of this size, in the order of the network. Computes nothing.
 
     None stands for everything: behind a global pool, a dense layer, or anything that is not one of the network's
-    operations. With `hold_gates` off, that is so behind a squeeze-excite gate too. With `clip`, a window that is as
-    long as the layer becomes the whole layer (stride 0); without, it sticks out.
+    operations. With `hold_gates` off, that is so behind a squeeze-excite gate too. A window may stick out of its layer.
     """
     variables = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), model.variables)
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.result_type(*jax.tree.leaves(variables)))
@@ -114,7 +108,7 @@ def cones_of(
 
     jax.eval_shape(run, variables, image)
     sizes = [layer.shape[1:3] for layer in trace.layers]
-    return {site: _cone(trace.steps, sizes, number, clip) for site, number in sites.items()}
+    return {site: _cone(trace.steps, sizes, number) for site, number in sites.items()}
 
 
 class _Step(NamedTuple):
@@ -133,25 +127,20 @@ _IMAGE, _UNKNOWN = 0, -1
 _ITSELF = ((1, 0, 1), (1, 0, 1))
 
 
-def _cone(steps: list[_Step], sizes: list[Pair], site: int, clip: bool) -> Cone | None:
-    needed = {site: _clipped(Window(), sizes[site]) if clip else Window()}
+def _cone(steps: list[_Step], sizes: list[Pair], site: int) -> Cone | None:
+    needed = {site: Window()}
     on_the_way = []
     for step in reversed(steps):
         if step.output not in needed:
             continue
         window = needed[step.output]
-        read = Window(
-            *(
-                _read(axis, *reads) if axis.stride else Axis(0, 0, size)
-                for axis, reads, size in zip(window, step.reads, sizes[step.inputs[0]], strict=True)
-            )
-        )
+        read = Window(*(_read(axis, *reads) for axis, reads in zip(window, step.reads, strict=True)))
         on_the_way.append((step, read))
         for number in step.inputs:
             hull = _hull(needed.get(number, read), read)
             if number == _UNKNOWN or hull is None:
                 return None
-            needed[number] = _clipped(hull, sizes[number]) if clip else hull
+            needed[number] = hull
     if _IMAGE not in needed:
         return None
     on_the_way.reverse()
@@ -181,20 +170,10 @@ def _read(needed: Axis, step: int, before: int, extent: int) -> Axis:
 
 
 def _hull(a: Window, b: Window) -> Window | None:
-    axes = []
-    for p, q in zip(a, b, strict=True):
-        if p.stride != q.stride and p.stride and q.stride:
-            return None
-        axes.append(next((axis for axis in (p, q) if not axis.stride), None) or _span(p, q))
-    return Window(*axes)
-
-
-def _span(p: Axis, q: Axis) -> Axis:
-    return Axis(p.stride, min(p.low, q.low), max(p.high, q.high))
-
-
-def _clipped(window: Window, size: Pair) -> Window:
-    return Window(*(Axis(0, 0, n) if axis.length >= n else axis for axis, n in zip(window, size, strict=True)))
+    """The smallest window that holds both; None where they move at different strides."""
+    if any(p.stride != q.stride for p, q in zip(a, b, strict=True)):
+        return None
+    return Window(*(Axis(p.stride, min(p.low, q.low), max(p.high, q.high)) for p, q in zip(a, b, strict=True)))
 
 
 def is_held(gate: jax.Array) -> bool:
