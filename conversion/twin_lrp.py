@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from conversion.twin import AveragePool, Conv, Gate, Sum, Twin, canonize, sites
-from tffjax.card import Normalization
 from tffjax.errors import InputError
+from tffjax.nn.card import Normalization
 
 Part = tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]
 Rule = Callable[..., tuple[torch.Tensor, ...]]

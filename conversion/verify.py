@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 
 from conversion import twin
-from tffjax.models import Model
-from tffjax.passes import Pass
-from tffjax.sites import site_outputs
+from tffjax.compile.passes import Pass
+from tffjax.nn import Model
+from tffjax.nn.sites import site_outputs
 
 TOLERANCES = {
     # Both sides compute the same real number; what is left is rounding of 53 layers in double precision.

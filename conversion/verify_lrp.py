@@ -12,10 +12,10 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 
 from conversion import twin, twin_lrp
-from tffjax.card import Normalization
-from tffjax.explain import relevance
-from tffjax.models import Model
-from tffjax.tracing import layers_of
+from tffjax.lrp.explain import relevance
+from tffjax.nn import Model
+from tffjax.nn.card import Normalization
+from tffjax.nn.graph import layers_of
 
 TOLERANCES = {
     # The same real numbers, summed in another order.

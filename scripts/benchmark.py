@@ -27,11 +27,11 @@ import numpy as np
 import torch
 
 from conversion import twin, twin_lrp
-from tffjax import convolution
-from tffjax.card import Normalization
-from tffjax.explain import relevance
+from tffjax.kernels import convolution
 from tffjax.logits import logits_of
-from tffjax.models import EfficientNetB0, Model, ResNet50, canonize
+from tffjax.lrp.explain import relevance
+from tffjax.nn import EfficientNetB0, Model, ResNet50, canonize
+from tffjax.nn.card import Normalization
 
 GFLOP = {"resnet50": 8.2, "efficientnet_b0": 0.78}
 """Multiplications and additions of one forward pass at 224x224, in billions."""

@@ -25,23 +25,23 @@ from benchmark import measure, random_model
 from PIL import Image
 
 from conversion import twin, twin_lrp
-from tffjax.card import Card, Normalization
 from tffjax.color import max_activations
+from tffjax.compile.passes import Pass, micro_batch_of
 from tffjax.data import Batch, find_images, plan
 from tffjax.dropout import masked_logits
-from tffjax.explain import relevance
 from tffjax.ffrs import Design, relevance_shares
 from tffjax.ffrs_sums import FFRSSums
 from tffjax.logits import logits_of
+from tffjax.lrp.explain import relevance
 from tffjax.lrpmax import Neurons, neuron_maps
 from tffjax.lrpmax_plan import plan as plan_neurons
 from tffjax.masks import Setting
 from tffjax.maxima import maxima
-from tffjax.models import Model, canonize
-from tffjax.passes import Pass, micro_batch_of
+from tffjax.nn import Model, canonize
+from tffjax.nn.card import Card, Normalization
+from tffjax.nn.sites import sites_of
 from tffjax.preprocessing import Transform
 from tffjax.rankings import PAPER_K, Channel, Ranking, all_channels, read_ranking
-from tffjax.sites import sites_of
 from tffjax.streaming import stream
 
 BATCH = 16

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from gpu.networks import NETWORKS, golden_model
 
-from tffjax.card import Normalization
-from tffjax.explain import relevance
-from tffjax.models import canonize
+from tffjax.lrp.explain import relevance
+from tffjax.nn import canonize
+from tffjax.nn.card import Normalization
 from tffjax.preprocessing import center_crop, normalize
 
 LISTS = {"resnet50": 114, "efb0": 27}

@@ -35,21 +35,21 @@ import scipy.stats
 from conversion import checkpoint
 from conversion.variables import to_flax
 from tffjax.bootstrap import image_keys, poisson_weights, topk_overlap
-from tffjax.card import NORMALIZATIONS, Card
-from tffjax.composites import LrpOps
-from tffjax.convolution import switched
+from tffjax.compile.passes import Pass
 from tffjax.data import ImageFile, find_images, relative_names
-from tffjax.explain import composite_of
 from tffjax.ffrs import order
 from tffjax.files import replace_file
-from tffjax.models import Model, canonize, module_of
-from tffjax.passes import Pass
+from tffjax.kernels.convolution import switched
+from tffjax.kernels.pooling import winners
+from tffjax.lrp.composites import LrpOps
+from tffjax.lrp.explain import composite_of
+from tffjax.nn import Model, canonize, module_of
+from tffjax.nn.card import NORMALIZATIONS, Card
+from tffjax.nn.graph import layers_of
+from tffjax.nn.sites import outputs_at, probe_sums
 from tffjax.patches import patch_boxes
-from tffjax.pooling import winners
 from tffjax.preprocessing import Transform, decode, normalize
 from tffjax.rankings import Channel, all_channels
-from tffjax.sites import outputs_at, probe_sums
-from tffjax.tracing import layers_of
 
 BATCH = 4
 TOP_K = (27, 114)  # of EfficientNet-B0 and of ResNet-50 in the paper
@@ -85,7 +85,7 @@ FORMATS = (
 
 @dataclasses.dataclass(frozen=True)
 class Rounded:
-    """A convolution or dense layer (`tffjax.linear`) whose products are rounded."""
+    """A convolution or dense layer (`tffjax.lrp.linear`) whose products are rounded."""
 
     linear: Any
     format: Format

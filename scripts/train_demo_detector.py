@@ -39,13 +39,12 @@ import skimage
 from demo_card import credits, model_card
 from jaxtyping import Float, UInt8
 
-from tffjax import checkpoint
 from tffjax.augmentations import Augmentation
 from tffjax.data import LABELS, ImageFile, batches, find_images, plan
 from tffjax.files import replace_file
 from tffjax.logits import logits_of
 from tffjax.metrics import score
-from tffjax.models import Model
+from tffjax.nn import Model, checkpoint
 from tffjax.predictions import fake_probability
 from tffjax.preprocessing import Transform, decode, normalize
 from tffjax.training import Recipe, compile_step, from_scratch, start, trained

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from conversion.variables import to_flax
-from tffjax.card import Card, Normalization
-from tffjax.models import Model, module_of
+from tffjax.nn import Model, module_of
+from tffjax.nn.card import Card, Normalization
 from tffjax.preprocessing import center_crop, normalize
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -47,7 +47,7 @@ RESNET50, B0_SAME, B0_SYMMETRIC = NETWORKS
 
 
 def random_variables(module, seed: int, gain: float = 1.0) -> dict:
-    """Variables of any network made of `tffjax.models` layers, float32, with activations of ordinary size."""
+    """Variables of any network made of `tffjax.nn` layers, float32, with activations of ordinary size."""
     with jax.enable_x64(False):
         image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
         shapes = jax.eval_shape(module.init, jax.random.key(0), image)

@@ -27,7 +27,7 @@ import jax
 import numpy as np
 import pytest
 
-from tffjax.models import Model, canonize
+from tffjax.nn import Model, canonize
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

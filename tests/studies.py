@@ -20,8 +20,7 @@ from test_composites import SmallNet
 from test_rank import KEYS, StopAfter
 
 import tffjax.cli.study
-from tffjax import checkpoint
-from tffjax.models import Model
+from tffjax.nn import Model, checkpoint
 from tffjax.preprocessing import decode, normalize
 from tffjax.rankings import Ranking, parse_key, write_ranking
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from test_composites import noise, small_model
 
-from tffjax.check import UNEXPLAINED, check_model
-from tffjax.composites import BETA0, EPSILON, rule
 from tffjax.errors import InputError
-from tffjax.rules import epsilon
-from tffjax.tracing import layers_of
+from tffjax.lrp.composites import BETA0, EPSILON, rule
+from tffjax.lrp.conservation import UNEXPLAINED, check_model
+from tffjax.lrp.rules import epsilon
+from tffjax.nn.graph import layers_of
 
 
 @pytest.mark.parametrize("composite", ["beta0", "beta1", "epsilon", "epsilon-plus", "epsilon-gamma-box"])

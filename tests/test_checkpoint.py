@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from tffjax import checkpoint
-from tffjax.card import NORMALIZATIONS, VERSION, Card
 from tffjax.errors import InputError
-from tffjax.models import Model
+from tffjax.nn import Model, checkpoint
+from tffjax.nn.card import NORMALIZATIONS, VERSION, Card
 
 
 @pytest.fixture(scope="module")

@@ -31,11 +31,11 @@ import conversion.twin
 import tffjax.cli.heatmap
 import tffjax.cli.predict
 from conversion import checkpoint as torch_checkpoint
-from tffjax import checkpoint
-from tffjax.card import Card, Normalization
 from tffjax.cli.console import Talk
 from tffjax.cli.main import cli, main
 from tffjax.heatmaps import Heatmap
+from tffjax.nn import checkpoint
+from tffjax.nn.card import Card, Normalization
 from tffjax.preprocessing import decode, normalize
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -348,7 +348,7 @@ def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path
     monkeypatch.setattr(tffjax.cli.predict, "put", lambda batch: used.append(put(batch)) or used[-1])
     assert predict(detector, images, "--out", tmp_path / "two").code == 0
     assert [len(batch.devices()) for batch in used] == [2, 2, 2]  # ten images by four
-    for module in (tffjax.placement, tffjax.cli.predict):
+    for module in (tffjax.compile.placement, tffjax.cli.predict):
         monkeypatch.setattr(module, "batch_sharding", lambda _: None)
     assert predict(detector, images, "--out", tmp_path / "one").code == 0
     assert [len(batch.devices()) for batch in used[3:]] == [1, 1, 1]

@@ -15,7 +15,6 @@ from test_composites import noise, small_model
 
 from tffjax import color_figures
 from tffjax.ablations import ORIGINAL, Ablation
-from tffjax.card import Normalization
 from tffjax.color import max_activations
 from tffjax.color_statistics import (
     channel_table,
@@ -37,11 +36,12 @@ from tffjax.color_tables import (
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
 from tffjax.metrics import score
-from tffjax.models import Model
-from tffjax.models.resnet50 import ResNet50
+from tffjax.nn import Model
+from tffjax.nn.card import Normalization
+from tffjax.nn.resnet50 import ResNet50
+from tffjax.nn.sites import site_outputs
 from tffjax.preprocessing import center_crop, normalize
 from tffjax.rankings import Channel, all_channels
-from tffjax.sites import site_outputs
 
 # Maximal activations
 

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import tolerances
 
-from tffjax import composites, convolution, rules
-from tffjax.composites import BETA0, COMPOSITES, EPSILON, GRADIENT_X_INPUT, GUIDED, Composite, LrpOps, rule
-from tffjax.convolution import CHOICES, Geometry, switched
-from tffjax.explain import relevance
-from tffjax.models import Conv, Dense, Model, canonize
-from tffjax.ops import Plain, no_tap
-from tffjax.sites import Record
-from tffjax.tracing import Layer, layers_of
+from tffjax.kernels import convolution
+from tffjax.kernels.convolution import CHOICES, Geometry, switched
+from tffjax.lrp import composites, rules
+from tffjax.lrp.composites import BETA0, COMPOSITES, EPSILON, GRADIENT_X_INPUT, GUIDED, Composite, LrpOps, rule
+from tffjax.lrp.explain import relevance
+from tffjax.nn import Conv, Dense, Model, canonize
+from tffjax.nn.graph import Layer, layers_of
+from tffjax.nn.ops import Plain, no_tap
+from tffjax.nn.sites import Record
 
 CONV, FIRST = Layer("a.conv", "conv", (4, 4, 8)), Layer("stem", "conv", (8, 8, 4), first=True)
 

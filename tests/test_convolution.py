@@ -12,9 +12,9 @@ import tolerances
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tffjax import convolution
-from tffjax.convolution import CHOICES, Geometry, conv, same_padding, switched
-from tffjax.transpose import conv_transpose
+from tffjax.kernels import convolution
+from tffjax.kernels.convolution import CHOICES, Geometry, conv, same_padding, switched
+from tffjax.kernels.transpose import conv_transpose
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import tffjax.data
-from tffjax.card import NORMALIZATIONS, Normalization
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, other_extensions, plan
 from tffjax.errors import InputError
+from tffjax.nn.card import NORMALIZATIONS, Normalization
 from tffjax.preprocessing import Transform, decode, normalize
 
 NORM = Normalization()

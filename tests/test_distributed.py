@@ -15,10 +15,10 @@ import pytest
 import tolerances
 from command import refused, save_image
 
-from tffjax import checkpoint
 from tffjax.data import BatchPlan, Plan
 from tffjax.distributed import Process, gather_bytes, join, share, sum_over_processes, wait_for_all
 from tffjax.errors import InputError
+from tffjax.nn import checkpoint
 from tffjax.rankings import read_ranking
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,8 +13,8 @@ import pytest
 import tolerances
 
 from tffjax import dropout
-from tffjax.card import Card
-from tffjax.compilation import compiler_options
+from tffjax.compile.compilation import compiler_options
+from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile
 from tffjax.dropout import GROUPS, STEP, masked_logits, plan_chunks
 from tffjax.dropout_figures import dropout_curves, effect_map
@@ -42,12 +42,12 @@ from tffjax.masks import (
     singles,
     top_k,
 )
-from tffjax.models import Dense, Model, canonize
-from tffjax.models.conv_bn import conv_bn
-from tffjax.ops import Plain, no_tap
-from tffjax.placement import put, put_model
+from tffjax.nn import Dense, Model, canonize
+from tffjax.nn.card import Card
+from tffjax.nn.conv_bn import conv_bn
+from tffjax.nn.ops import Plain, no_tap
+from tffjax.nn.sites import sites_of
 from tffjax.rankings import Channel, Ranking, all_channels, parse_key
-from tffjax.sites import sites_of
 
 NETWORKS = pytest.mark.parametrize("network", [cases.RESNET50, cases.B0_SAME], ids=lambda network: network.name)
 

@@ -15,13 +15,13 @@ import tolerances
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from test_composites import SmallNet, noise, small_model
 
-from tffjax import rules
-from tffjax.card import NORMALIZATIONS
-from tffjax.composites import COMPOSITES, Composite, rule
 from tffjax.errors import InputError
-from tffjax.explain import Neuron, composite_of, relevance
-from tffjax.models import Model, canonize
-from tffjax.sites import site_outputs
+from tffjax.lrp import rules
+from tffjax.lrp.composites import COMPOSITES, Composite, rule
+from tffjax.lrp.explain import Neuron, composite_of, relevance
+from tffjax.nn import Model, canonize
+from tffjax.nn.card import NORMALIZATIONS
+from tffjax.nn.sites import site_outputs
 
 # The golden numbers
 

@@ -14,9 +14,9 @@ from test_explain import released, with_float32_epsilons
 
 from tffjax import ffrs_tables
 from tffjax.bootstrap import image_keys, poisson_weights, subset_level
-from tffjax.explain import composite_of, relevance
 from tffjax.ffrs import Design, Totals, is_confident, omega, order, relevance_shares, standard_error
-from tffjax.models import Model
+from tffjax.lrp.explain import composite_of, relevance
+from tffjax.nn import Model
 from tffjax.rankings import Channel
 
 SITE_CHANNELS = (3, 1, 4)

@@ -11,8 +11,8 @@ import tffjax
 from tffjax.errors import InputError
 from tffjax.figures import contact_sheet, overlay, save_figure
 from tffjax.heatmaps import grad_cam, guided_grad_cam, lrp_map
-from tffjax.models import Conv, Dense, Model
-from tffjax.ops import Plain, no_tap
+from tffjax.nn import Conv, Dense, Model
+from tffjax.nn.ops import Plain, no_tap
 
 
 class TwoLayers(nn.Module):

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tffjax.compilation import in_micro_batches
-from tffjax.hoisting import hoist, split
+from tffjax.compile.compilation import in_micro_batches
+from tffjax.compile.hoisting import hoist, split
 
 
 def _loop_body(function, weights, batch):

@@ -17,19 +17,19 @@ from test_explain import relative_l2, released, with_float32_epsilons
 from test_receptive_field import same_model
 
 from tffjax import full_pass, lrpmax, lrpmax_plan
-from tffjax.composites import BETA0, COMPOSITES, GUIDED, rule
 from tffjax.errors import InputError
-from tffjax.explain import Neuron, composite_of, relevance
+from tffjax.lrp.composites import BETA0, COMPOSITES, GUIDED, rule
+from tffjax.lrp.explain import Neuron, composite_of, relevance
+from tffjax.lrp.rules import flat, w2
 from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps
 from tffjax.lrpmax_plan import on_crops, plan
 from tffjax.maxima import maxima, no_top, top_images
-from tffjax.models import canonize
-from tffjax.ops import Plain
+from tffjax.nn import canonize
+from tffjax.nn.ops import Plain
+from tffjax.nn.receptive_field import Cone, Window, cones_of
+from tffjax.nn.sites import outputs_at, site_outputs, sites_of
 from tffjax.patches import patch_boxes
 from tffjax.rankings import Channel
-from tffjax.receptive_field import Cone, Window, cones_of
-from tffjax.rules import flat, w2
-from tffjax.sites import outputs_at, site_outputs, sites_of
 
 MANY = 10**6
 """So many images that the price of compiling does not count."""

@@ -9,9 +9,9 @@ import tolerances
 import torch
 
 from conversion import twin
-from tffjax.models import Model, canonize
-from tffjax.ops import Plain
-from tffjax.sites import Site, site_outputs, sites_of
+from tffjax.nn import Model, canonize
+from tffjax.nn.ops import Plain
+from tffjax.nn.sites import Site, site_outputs, sites_of
 
 # One program for logits and sites, and one odd-by-even size wherever the size does not matter: compiling takes time.
 run = jax.jit(site_outputs)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tolerances
 
-from tffjax import passes
-from tffjax.models import EfficientNetB0, Model, ResNet50
-from tffjax.passes import Pass, Program, micro_batch_of
+from tffjax.compile import passes
+from tffjax.compile.passes import Pass, Program, micro_batch_of
+from tffjax.nn import EfficientNetB0, Model, ResNet50
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import tolerances
 from test_composites import SmallNet
 
 from tffjax.color import max_activations
-from tffjax.compiled import products
-from tffjax.composites import COMPOSITES
-from tffjax.convolution import CHOICES, Geometry, chosen, conv, fast, switched
+from tffjax.compile.products import products
 from tffjax.errors import InputError
-from tffjax.explain import relevance
-from tffjax.linear import Conv
+from tffjax.kernels.convolution import CHOICES, Geometry, chosen, conv, fast, switched
+from tffjax.kernels.precision import PRECISIONS, check_precision, lax_precision
 from tffjax.logits import forward
-from tffjax.models import Model
-from tffjax.precision import PRECISIONS, check_precision, lax_precision
+from tffjax.lrp.composites import COMPOSITES
+from tffjax.lrp.explain import relevance
+from tffjax.lrp.linear import Conv
+from tffjax.nn import Model
 from tffjax.rankings import all_channels
 from tffjax.training import Recipe
 

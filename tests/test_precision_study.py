@@ -11,7 +11,7 @@ from precision_study import FORMATS, Format, compare, iou, kept, markdown, measu
 from test_composites import noise, small_model
 
 from tffjax.data import ImageFile
-from tffjax.explain import relevance
+from tffjax.lrp.explain import relevance
 
 FLOAT64, FLOAT32, TF32, BFLOAT16, STORAGE = FORMATS
 NAMES = [f"{number}.png" for number in range(6)]

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tffjax.card import NORMALIZATIONS, Normalization
 from tffjax.errors import InputError
+from tffjax.nn.card import NORMALIZATIONS, Normalization
 from tffjax.preprocessing import (
     MAX_PIXELS,
     Transform,

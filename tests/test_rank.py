@@ -27,9 +27,8 @@ from test_composites import SmallNet
 
 import tffjax.cli.rank
 import tffjax.cli.study
-from tffjax import checkpoint
-from tffjax.explain import relevance
-from tffjax.models import Model
+from tffjax.lrp.explain import relevance
+from tffjax.nn import Model, checkpoint
 from tffjax.preprocessing import center_crop, decode, normalize, random_resized_crop
 from tffjax.rankings import read_ranking
 

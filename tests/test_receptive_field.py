@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from test_composites import SmallNet, small_model
 
-from tffjax.convolution import Geometry
-from tffjax.models import Conv, Dense, Model
-from tffjax.ops import Plain, no_tap
-from tffjax.receptive_field import Axis, cones_of
-from tffjax.sites import outputs_at, site_outputs, sites_of
+from tffjax.kernels.convolution import Geometry
+from tffjax.nn import Conv, Dense, Model
+from tffjax.nn.ops import Plain, no_tap
+from tffjax.nn.receptive_field import Axis, cones_of
+from tffjax.nn.sites import outputs_at, site_outputs, sites_of
 
 
 class SameNet(nn.Module):

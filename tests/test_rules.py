@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tffjax import rules
-from tffjax.convolution import Geometry, switched
-from tffjax.linear import AveragePool, Conv, Dense
-from tffjax.ops import max_pool
+from tffjax.kernels.convolution import Geometry, switched
+from tffjax.lrp import rules
+from tffjax.lrp.linear import AveragePool, Conv, Dense
+from tffjax.nn.ops import max_pool
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -22,16 +22,16 @@ from torch.nn import functional as F
 from conversion.checkpoint import read_state_dict
 from conversion.twin import twin_from_variables
 from conversion.variables import to_flax
-from tffjax import checkpoint, fit, training
+from tffjax import fit, training
 from tffjax.augmentations import Augmentation
-from tffjax.card import Normalization
-from tffjax.convolution import Geometry, native
+from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile, find_images
 from tffjax.errors import InputError
-from tffjax.kernel_gradient import kernel_gradient, trainable_conv
-from tffjax.models import BatchNorm, Conv, Dense, Model, canonize
-from tffjax.ops import Plain, no_tap
-from tffjax.placement import put, put_model
+from tffjax.kernels.convolution import Geometry, native
+from tffjax.kernels.kernel_gradient import kernel_gradient, trainable_conv
+from tffjax.nn import BatchNorm, Conv, Dense, Model, canonize, checkpoint
+from tffjax.nn.card import Normalization
+from tffjax.nn.ops import Plain, no_tap
 from tffjax.preprocessing import resize
 from tffjax.schedule import Plateau
 from tffjax.training import Recipe

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tolerances
 
-from tffjax.convolution import Geometry, native
-from tffjax.linear import Conv
+from tffjax.kernels.convolution import Geometry, native
+from tffjax.kernels.transpose import conv_transpose
+from tffjax.kernels.winograd import convolve, suits, transform
 from tffjax.logits import forward
-from tffjax.ops import Plain
-from tffjax.transpose import conv_transpose
-from tffjax.winograd import convolve, suits, transform
+from tffjax.lrp.linear import Conv
+from tffjax.nn.ops import Plain
 
 
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((0, 1), (2, 1))])

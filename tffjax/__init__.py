@@ -9,18 +9,18 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Card": "tffjax.card",
+    "Card": "tffjax.nn.card",
     "InputError": "tffjax.errors",
-    "Model": "tffjax.models",
-    "Normalization": "tffjax.card",
-    "canonize": "tffjax.models",
-    "check_model": "tffjax.check",
-    "Neuron": "tffjax.explain",
-    "Relevance": "tffjax.explain",
-    "load": "tffjax.checkpoint",
+    "Model": "tffjax.nn",
+    "Normalization": "tffjax.nn.card",
+    "canonize": "tffjax.nn",
+    "check_model": "tffjax.lrp.conservation",
+    "Neuron": "tffjax.lrp.explain",
+    "Relevance": "tffjax.lrp.explain",
+    "load": "tffjax.nn.checkpoint",
     "lrp_max": "tffjax.lrpmax",
-    "relevance": "tffjax.explain",
-    "save": "tffjax.checkpoint",
+    "relevance": "tffjax.lrp.explain",
+    "save": "tffjax.nn.checkpoint",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

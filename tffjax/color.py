@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tffjax.compilation import in_micro_batches
+from tffjax.compile.compilation import in_micro_batches
+from tffjax.compile.passes import Pass, micro_batch_of
 from tffjax.errors import InputError
-from tffjax.models.model import Model
-from tffjax.ops import Plain
-from tffjax.passes import Pass, micro_batch_of
+from tffjax.nn.graph import layers_of
+from tffjax.nn.model import Model
+from tffjax.nn.ops import Plain
 from tffjax.rankings import Channel, check_channels
-from tffjax.tracing import layers_of
 
 
 def max_activations(
@@ -34,7 +34,7 @@ def max_activations(
         model: as trained, batch norms not folded.
         images: normalized images with any axes before (h, w, 3), such as (n, v, h, w, 3) for v variants of n images.
         channels: at least one, in any order.
-        precision: of convolutions and dots, see `tffjax.precision`.
+        precision: of convolutions and dots, see `tffjax.kernels.precision`.
         micro_batch: how many images (counting variants) to take at once, a divisor of their number.
 
     Returns:

@@ -1,7 +1,7 @@
 """LRP of single neurons on crops: every layer is computed only where the neuron sees it.
 
-The operations here compute, of each layer, the window that one neuron an image depends on (`tffjax.receptive_field`),
-without padding: a window of padded input that sticks out of the layer is zero there (or minus infinity for a maximum
+The operations here compute, of each layer, the window that one neuron an image depends on (see
+`tffjax.nn.receptive_field`), without padding: a window of padded input that sticks out of the layer is zero there (or minus infinity for a maximum
 pool), which is what padding is. Values that a layer has outside of itself in this way are of no consequence, since
 whatever reads them takes them for padding or is outside itself. So forward values and relevances of what the neuron
 depends on are those of the whole image, at its borders too, for all rules.
@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from tffjax.composites import Composite, LrpOps, Rule
-from tffjax.convolution import Geometry, Pair
-from tffjax.linear import Conv
-from tffjax.models.model import Model
-from tffjax.receptive_field import Cone, Part, Window
-from tffjax.sites import outputs_at
-from tffjax.tracing import Layer
+from tffjax.kernels.convolution import Geometry, Pair
+from tffjax.lrp.composites import Composite, LrpOps, Rule
+from tffjax.lrp.linear import Conv
+from tffjax.nn.graph import Layer
+from tffjax.nn.model import Model
+from tffjax.nn.receptive_field import Cone, Part, Window
+from tffjax.nn.sites import outputs_at
 
 
 def crop_relevance(

@@ -18,8 +18,8 @@ import grain
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from tffjax.card import Normalization
 from tffjax.errors import InputError
+from tffjax.nn.card import Normalization
 from tffjax.preprocessing import Transform, UnreadableImage, decode, image_size, normalize
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")

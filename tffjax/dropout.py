@@ -19,16 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tffjax.compilation import in_micro_batches, micro_batch_size
-from tffjax.convolution import on_cpu
+from tffjax.compile.compilation import in_micro_batches, micro_batch_size
+from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
+from tffjax.kernels.convolution import on_cpu
 from tffjax.logits import logits_of
 from tffjax.masks import Setting
-from tffjax.models.model import Model
-from tffjax.ops import Plain
-from tffjax.passes import Pass
+from tffjax.nn.model import Model
+from tffjax.nn.ops import Plain
+from tffjax.nn.sites import Site, sites_of
 from tffjax.rankings import Channel, check_channels
-from tffjax.sites import Site, sites_of
 
 GROUPS = 8
 """At most so many programs for one size of images, if each group's calls have one width."""

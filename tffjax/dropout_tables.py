@@ -11,11 +11,11 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 
-from tffjax.card import Card
 from tffjax.data import ImageFile
 from tffjax.errors import InputError
 from tffjax.masks import BASELINE, Setting, family
 from tffjax.metrics import Metrics, calibrated_threshold, score
+from tffjax.nn.card import Card
 from tffjax.predictions import fake_probability, prediction_table
 from tffjax.rankings import Ranking
 

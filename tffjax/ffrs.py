@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt64
 
 from tffjax.bootstrap import poisson_weights, subset_level
-from tffjax.composites import Composite
-from tffjax.explain import relevance
-from tffjax.models.model import Model
+from tffjax.lrp.composites import Composite
+from tffjax.lrp.explain import relevance
+from tffjax.nn.model import Model
 
 LABELS = ("real", "fake")
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 from jaxtyping import Int32
 
 from tffjax.bootstrap import image_keys
-from tffjax.card import Card
 from tffjax.data import Batch, ImageFile
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS, Design, Shares, Totals, is_confident
+from tffjax.nn.card import Card
 from tffjax.per_image import PartWriter
 from tffjax.predictions import fake_probability
 

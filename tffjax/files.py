@@ -1,4 +1,4 @@
-"""Names of files; single files written whole or not at all (`tffjax.checkpoint.replace_folder` does so for folders)."""
+"""Names of files; single files written whole or not at all (folders: `tffjax.nn.checkpoint.replace_folder`)."""
 
 import contextlib
 import os

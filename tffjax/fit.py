@@ -1,7 +1,7 @@
 """Training a detector, epoch by epoch; killed at any moment and called again, it ends with the same weights.
 
 RUN/train.csv       one row an epoch
-RUN/checkpoint/     the best weights so far (`tffjax.checkpoint`)
+RUN/checkpoint/     the best weights so far (`tffjax.nn.checkpoint`)
 RUN/last/           the weights of the last epoch, once training is over
 RUN/states/STEP/    the latest state (`tffjax.training_state`), until then
 """
@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tffjax import checkpoint, training
+from tffjax import training
+from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile, plan
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.logits import logits_of
 from tffjax.metrics import score
-from tffjax.models import Model
-from tffjax.placement import put, put_model
+from tffjax.nn import Model, checkpoint
 from tffjax.predictions import fake_probability
 from tffjax.preprocessing import Transform
 from tffjax.schedule import Plateau

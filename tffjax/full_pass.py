@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tffjax.composites import Composite, LrpOps
-from tffjax.convolution import on_cpu
-from tffjax.models.model import Model
-from tffjax.sites import outputs_at
-from tffjax.tracing import Layer
+from tffjax.kernels.convolution import on_cpu
+from tffjax.lrp.composites import Composite, LrpOps
+from tffjax.nn.graph import Layer
+from tffjax.nn.model import Model
+from tffjax.nn.sites import outputs_at
 
 
 def full_relevance(

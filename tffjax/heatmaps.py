@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tffjax.composites import GUIDED, Composite
+from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
-from tffjax.explain import chosen_output, relevance, resolve_target
-from tffjax.models.model import Model
-from tffjax.ops import Plain
-from tffjax.passes import Pass
-from tffjax.tracing import layers_of
+from tffjax.lrp.composites import GUIDED, Composite
+from tffjax.lrp.explain import chosen_output, relevance, resolve_target
+from tffjax.nn.graph import layers_of
+from tffjax.nn.model import Model
+from tffjax.nn.ops import Plain
 
 CAM_LAYERS = {"ResNet50": "layer4.2.relu3", "EfficientNetB0": "_conv_head"}
 """Where Grad-CAM looks, by module class: the output of `layer4`, and that of the convolution `_conv_head`."""

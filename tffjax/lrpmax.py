@@ -9,20 +9,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tffjax.composites import Composite
+from tffjax.compile.passes import Pass
+from tffjax.compile.placement import for_each_device, put, put_model
 from tffjax.cone import crop_relevance
-from tffjax.convolution import Pair, on_cpu
-from tffjax.explain import check_types
 from tffjax.full_pass import full_relevance
+from tffjax.kernels.convolution import Pair, on_cpu
+from tffjax.lrp.composites import Composite
+from tffjax.lrp.explain import check_types
 from tffjax.lrpmax_plan import Plan, plan
 from tffjax.maxima import maxima
-from tffjax.models.canonize import canonize
-from tffjax.models.model import Model
-from tffjax.passes import Pass
+from tffjax.nn.canonization import canonize
+from tffjax.nn.model import Model
+from tffjax.nn.receptive_field import Cone
 from tffjax.patches import patch_boxes
-from tffjax.placement import for_each_device, put, put_model
 from tffjax.rankings import Channel, check_channels, parse_key
-from tffjax.receptive_field import Cone
 
 
 class LrpMax(NamedTuple):
@@ -81,7 +81,7 @@ def lrp_max(
         model: network with float32 or float64 weights.
         images: normalized images of the same type.
         channels: of any sites, as channels or as keys such as `layer1.0.conv1.#63(T=64)`.
-        composite: a name (see `tffjax.explain.composite_of`) or a `Composite`, of rules that are linear in the
+        composite: a name (see `tffjax.lrp.explain.composite_of`) or a `Composite`, of rules that are linear in the
             relevance.
 
     Raises:

@@ -19,13 +19,13 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from tffjax.composites import Composite
-from tffjax.convolution import Pair, on_cpu
-from tffjax.explain import composite_of
-from tffjax.models.model import Model
-from tffjax.placement import for_each_device
-from tffjax.receptive_field import Cone, cones_of
-from tffjax.tracing import Layer, layers_of
+from tffjax.compile.placement import for_each_device
+from tffjax.kernels.convolution import Pair, on_cpu
+from tffjax.lrp.composites import Composite
+from tffjax.lrp.explain import composite_of
+from tffjax.nn.graph import Layer, layers_of
+from tffjax.nn.model import Model
+from tffjax.nn.receptive_field import Cone, cones_of
 
 _PIXELS = {True: 2**16, False: 2**22}  # of all crops of a batch, on a CPU and elsewhere: enough to keep it busy
 _MOST_CROPS = 1024
@@ -113,9 +113,7 @@ def _even_parts(count: int | float, most: int) -> int:
     return max(round(count / max(math.ceil(count / most), 1)), 1)
 
 
-def on_crops(
-    cones: Mapping[str, Cone | None], neurons: Mapping[str, int | float], images: int
-) -> tuple[str, ...]:
+def on_crops(cones: Mapping[str, Cone | None], neurons: Mapping[str, int | float], images: int) -> tuple[str, ...]:
     """The sites that are explained on crops, in the order of `neurons`; the others go in full.
 
     A pass has three parts that cost about the same: forward, denominators, backward. A crop has them all; in full only

@@ -9,19 +9,19 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 from PIL import Image
 
-from tffjax.card import Normalization
-from tffjax.composites import Composite
+from tffjax.compile.placement import put
 from tffjax.data import Batch, ImageFile
 from tffjax.distributed import Process, gather_arrays
 from tffjax.errors import InputError
-from tffjax.explain import composite_of
 from tffjax.ffrs import relevance_shares
+from tffjax.lrp.composites import Composite
+from tffjax.lrp.explain import composite_of
 from tffjax.lrpmax import Maps, Neurons, neuron_maps
 from tffjax.lrpmax_plan import Plan, plan
 from tffjax.maxima import Top, maxima, no_top, top_images
-from tffjax.models.model import Model
+from tffjax.nn.card import Normalization
+from tffjax.nn.model import Model
 from tffjax.patches import patch_boxes
-from tffjax.placement import put
 from tffjax.preprocessing import denormalize
 from tffjax.rankings import Channel, all_channels
 

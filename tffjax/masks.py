@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.models.model import Model
+from tffjax.nn.model import Model
 from tffjax.rankings import Channel, Ranking, check_channels, parse_key
 
 _COUNTED = re.compile(r"(?P<kind>top|low|random)-(?P<k>\d+)(?:/\d+)?")

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tffjax.compilation import in_micro_batches
-from tffjax.models.canonize import canonize
-from tffjax.models.model import Model
-from tffjax.ops import Plain
-from tffjax.passes import Pass, micro_batch_of
-from tffjax.receptive_field import is_held
-from tffjax.sites import outputs_at
+from tffjax.compile.compilation import in_micro_batches
+from tffjax.compile.passes import Pass, micro_batch_of
+from tffjax.nn.canonization import canonize
+from tffjax.nn.model import Model
+from tffjax.nn.ops import Plain
+from tffjax.nn.receptive_field import is_held
+from tffjax.nn.sites import outputs_at
 
 
 class Maxima(NamedTuple):

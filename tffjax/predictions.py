@@ -8,9 +8,9 @@ import pyarrow.compute
 from jaxtyping import Float
 from scipy.special import expit, softmax
 
-from tffjax.card import Card
 from tffjax.data import ImageFile
 from tffjax.metrics import score
+from tffjax.nn.card import Card
 
 
 def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.ndarray, "n outputs"]) -> pa.Table:

@@ -20,8 +20,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from tffjax.card import Normalization
 from tffjax.errors import InputError
+from tffjax.nn.card import Normalization
 
 MAX_PIXELS = 100_000_000  # 300 MB as RGB: more than cameras deliver, less than what hurts a machine
 
@@ -156,7 +156,7 @@ def normalize(images: UInt8[np.ndarray, "*batch 3"], normalization: Normalizatio
 
     Args:
         images: uint8 RGB, channels last.
-        normalization: mean, std and the order of the channels, see `tffjax.card.Normalization`.
+        normalization: mean, std and the order of the channels, see `tffjax.nn.card.Normalization`.
 
     Returns:
         float32 of the same shape, within `normalization.bounds`.

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tffjax.errors import InputError
-from tffjax.models.model import Model
-from tffjax.sites import sites_of
+from tffjax.nn.model import Model
+from tffjax.nn.sites import sites_of
 
 HEADER = ("key", "mean_relevance")
 PAPER_K = {"resnet50": 114, "efficientnet_b0": 27}

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tffjax.card import Normalization
 from tffjax.data import Batch, ImageFile, Plan, Variant, batches
+from tffjax.nn.card import Normalization
 from tffjax.preprocessing import Transform
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from tffjax.card import Card
-from tffjax.compilation import compiler_options
+from tffjax.compile.compilation import compiler_options
+from tffjax.compile.placement import batch_sharding
 from tffjax.errors import InputError
-from tffjax.models import Model, module_of
-from tffjax.placement import batch_sharding
-from tffjax.precision import Precision, check_precision
+from tffjax.kernels.precision import Precision, check_precision
+from tffjax.nn import Model, module_of
+from tffjax.nn.card import Card
 from tffjax.training_ops import Training
 
 ARCHITECTURES = {"resnet50": ("symmetric", 1e-5), "efficientnet_b0": ("same", 1e-3)}
@@ -43,7 +43,7 @@ class Recipe:
         patience: epochs without a rise of validation accuracy that lower the rate.
         dropout: of the pooled features, before the head.
         seed: of the order of the images, the augmentations and the dropout.
-        precision: of convolutions and dots, see `tffjax.precision`; weights and batch statistics are always float32.
+        precision: of convolutions and dots, see `tffjax.kernels.precision`; weights and batch statistics stay float32.
     """
 
     epochs: int = 100

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from tffjax.augmentations import Augmentation
-from tffjax.card import Normalization
 from tffjax.data import THREADS, ImageFile
 from tffjax.errors import InputError
+from tffjax.nn.card import Normalization
 from tffjax.preprocessing import UnreadableImage, decode, normalize
 
 _ORDER, _AUGMENTATION = 0, 1  # keep the two kinds of random numbers apart

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from tffjax.convolution import Geometry
-from tffjax.kernel_gradient import trainable_conv
-from tffjax.ops import Plain
-from tffjax.precision import factor, widened
+from tffjax.kernels.convolution import Geometry
+from tffjax.kernels.kernel_gradient import trainable_conv
+from tffjax.kernels.precision import factor, widened
+from tffjax.nn.ops import Plain
 
 
 @dataclasses.dataclass(frozen=True)

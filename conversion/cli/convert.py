@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from conversion.cli import require_torch
-from tffjax.card import NORMALIZATIONS, Card
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused
 from tffjax.errors import InputError
 from tffjax.files import replace_file
+from tffjax.nn.card import NORMALIZATIONS, Card
 
 if TYPE_CHECKING:
     import torch
 
-    from tffjax.models import Model
+    from tffjax.nn import Model
 
 
 @click.command()
@@ -54,7 +54,7 @@ def convert(
     """
     require_torch()
     from conversion import checkpoint as torch_checkpoint
-    from tffjax import checkpoint
+    from tffjax.nn import checkpoint
 
     talk = Talk(quiet)
     if to == "torch":
@@ -89,7 +89,7 @@ def read_torch(source: Path, normalization: str = "imagenet", high_means: str = 
 
     from conversion import checkpoint
     from conversion.variables import to_flax
-    from tffjax.models import Model, module_of
+    from tffjax.nn import Model, module_of
 
     variables, facts = to_flax(checkpoint.read_state_dict(source))
     card = Card(

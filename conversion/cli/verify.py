@@ -66,7 +66,7 @@ def verify(
     from conversion.cli.convert import read_torch
     from conversion.twin import twin_from_variables
     from conversion.verify import verify_forward
-    from tffjax import checkpoint as checkpoints
+    from tffjax.nn import checkpoint as checkpoints
 
     talk = Talk(quiet)
     start_jax()

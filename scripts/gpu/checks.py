@@ -20,12 +20,12 @@ import numpy as np
 
 from gpu import networks
 from gpu.work import Rows, Setup
-from tffjax import precision as precisions
-from tffjax.card import Normalization
-from tffjax.convolution import Geometry
-from tffjax.explain import relevance
-from tffjax.linear import Conv
-from tffjax.models import Model, canonize
+from tffjax.kernels import precision as precisions
+from tffjax.kernels.convolution import Geometry
+from tffjax.lrp.explain import relevance
+from tffjax.lrp.linear import Conv
+from tffjax.nn import Model, canonize
+from tffjax.nn.card import Normalization
 from tffjax.preprocessing import normalize
 
 LIMITS = {  # in float32, from the golden outputs' own notes: ResNet-50, EfficientNet-B0

@@ -13,7 +13,7 @@ import torch
 from conversion import twin, twin_lrp
 from conversion.variables import to_flax
 from gpu.work import Rows, Setup
-from tffjax.card import Normalization
+from tffjax.nn.card import Normalization
 
 TITLES = {"resnet50": "ResNet-50", "efb0": "EfficientNet-B0"}
 SIDE = 224

@@ -12,12 +12,12 @@ import numpy as np
 from gpu import networks
 from gpu.checks import model_to_time
 from gpu.work import Rows, Setup
-from tffjax import convolution
-from tffjax.convolution import Geometry
+from tffjax.compile.passes import Program
 from tffjax.ffrs import relevance_shares
-from tffjax.linear import Conv
-from tffjax.passes import Program
-from tffjax.pooling import max_pool
+from tffjax.kernels import convolution
+from tffjax.kernels.convolution import Geometry
+from tffjax.kernels.pooling import max_pool
+from tffjax.lrp.linear import Conv
 
 BATCH = 64
 

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from conversion.variables import to_flax
-from tffjax import ops as operations
-from tffjax.card import Card
-from tffjax.convolution import Geometry
-from tffjax.models import Model, module_of
-from tffjax.models.layers import BatchNorm, Conv, Dense
+from tffjax.kernels.convolution import Geometry
+from tffjax.nn import Model, module_of
+from tffjax.nn import ops as operations
+from tffjax.nn.card import Card
+from tffjax.nn.layers import BatchNorm, Conv, Dense
 
 
 class Network(NamedTuple):

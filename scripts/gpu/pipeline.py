@@ -16,9 +16,9 @@ from PIL import Image
 from gpu import networks
 from gpu.checks import model_to_time, precisions_here
 from gpu.work import Rows, Setup
-from tffjax.card import Normalization
 from tffjax.data import batches, find_images, plan
 from tffjax.ffrs import relevance_shares
+from tffjax.nn.card import Normalization
 from tffjax.preprocessing import Transform, normalize
 
 

@@ -18,12 +18,12 @@ import numpy as np
 from gpu import networks
 from gpu.checks import model_to_time, precisions_here
 from gpu.work import Rows, Setup
-from tffjax.compiled import products
+from tffjax.compile.products import products
 from tffjax.ffrs import relevance_shares
-from tffjax.models import Model
-from tffjax.ops import Plain
-from tffjax.precision import lax_precision
-from tffjax.tracing import layers_of
+from tffjax.kernels.precision import lax_precision
+from tffjax.nn import Model
+from tffjax.nn.graph import layers_of
+from tffjax.nn.ops import Plain
 
 SIDE = 224
 OTHER_BATCHES = (32, 64, 256, 512)

@@ -6,12 +6,12 @@ import click
 import jax.numpy as jnp
 from rich.table import Table
 
-from tffjax import checkpoint
-from tffjax.check import Check, check_model
 from tffjax.cli.console import FIRST_TIME, Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import read_groups, size_options, synthetic_images
-from tffjax.composites import COMPOSITES
 from tffjax.errors import CheckFailed
+from tffjax.lrp.composites import COMPOSITES
+from tffjax.lrp.conservation import Check, check_model
+from tffjax.nn import checkpoint
 from tffjax.preprocessing import Transform
 
 

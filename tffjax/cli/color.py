@@ -26,14 +26,14 @@ from tffjax.cli.study import (
     write_skipped,
 )
 from tffjax.color import max_activations
+from tffjax.compile.placement import put
 from tffjax.data import LABELS, Batch, Variant
 from tffjax.distributed import wait_for_all
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
 from tffjax.files import file_name
-from tffjax.models import Model
+from tffjax.nn import Model
 from tffjax.per_image import PartWriter, Rows, read_parts
-from tffjax.placement import put
 from tffjax.predictions import fake_probability
 from tffjax.rankings import Channel
 from tffjax.runs import Run

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tffjax.checkpoint import replace_folder
+from tffjax.compile.passes import Program
 from tffjax.devices import require_devices
 from tffjax.errors import InputError
-from tffjax.passes import Program
-from tffjax.precision import PRECISIONS
+from tffjax.kernels.precision import PRECISIONS
+from tffjax.nn.checkpoint import replace_folder
 from tffjax.runs import MARKER
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 from rich.text import Text
 
-from tffjax import __version__, checkpoint, embedded, runs
+from tffjax import __version__, embedded, runs
 from tffjax.cli.color import color
 from tffjax.cli.console import Talk, check_output, overwrite_option, quiet_option
 from tffjax.cli.dropout import dropout
@@ -26,6 +26,7 @@ from tffjax.demo_findings import RULES, Finding, findings, markdown
 from tffjax.embedded import Embedded
 from tffjax.errors import InputError
 from tffjax.files import replace_file
+from tffjax.nn import checkpoint
 from tffjax.rankings import PAPER_K
 from tffjax.report import read_sources
 

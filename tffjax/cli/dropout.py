@@ -20,9 +20,9 @@ from tffjax.dropout_tables import dropout_table, effect_correlation, effect_tabl
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
 from tffjax.masks import BASELINE, Setting, check_settings, counted, low_k, random_k, read_setting, singles, top_k
+from tffjax.nn.sites import sites_of
 from tffjax.rankings import Ranking, check_channels, read_ranking
 from tffjax.runs import Run
-from tffjax.sites import sites_of
 from tffjax.tables import screen_table, write_table
 
 PAPER_KS = {"resnet50": (29, 57, 114, 228), "efficientnet_b0": (5, 27, 49)}

@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tffjax import checkpoint
 from tffjax.cli.console import Talk, output_folder, overwrite_option, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import Group, read_groups, size_options
-from tffjax.composites import COMPOSITES
 from tffjax.figures import contact_sheet, overlay, save_figure
 from tffjax.heatmaps import Heatmap, guided_grad_cam, lrp_map
-from tffjax.models import Model
+from tffjax.lrp.composites import COMPOSITES
+from tffjax.nn import Model, checkpoint
 from tffjax.predictions import fake_probability
 from tffjax.preprocessing import Transform, denormalize
 

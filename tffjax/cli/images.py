@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from tffjax.card import Normalization
 from tffjax.cli.console import Talk
 from tffjax.data import Plan, batches, find_images, other_extensions, plan
 from tffjax.errors import InputError
+from tffjax.nn.card import Normalization
 from tffjax.preprocessing import Transform, normalize, resize
 
 _SIZE_OPTIONS = (

@@ -14,13 +14,13 @@ from tffjax.cli.console import FIRST_TIME, Talk
 from tffjax.cli.lrpmax_results import write_results
 from tffjax.cli.memory import halving
 from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare
-from tffjax.composites import COMPOSITES
 from tffjax.data import Batch, BatchPlan
 from tffjax.distributed import share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
+from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrpmax_rows import SCHEMA, Explainer, Tops, work_list
-from tffjax.models import canonize
+from tffjax.nn import canonize
 from tffjax.per_image import PartWriter, Rows, map_parts
 from tffjax.runs import Run
 

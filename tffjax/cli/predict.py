@@ -8,7 +8,6 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from tffjax import checkpoint
 from tffjax.cli.console import (
     Talk,
     check_output,
@@ -20,12 +19,12 @@ from tffjax.cli.console import (
 )
 from tffjax.cli.images import default_batch_size, image_options, warn_left_out
 from tffjax.cli.memory import halving
+from tffjax.compile.passes import micro_batch_of
+from tffjax.compile.placement import batch_sharding, put, put_model
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.logits import forward
-from tffjax.models import Model
-from tffjax.passes import micro_batch_of
-from tffjax.placement import batch_sharding, put, put_model
+from tffjax.nn import Model, checkpoint
 from tffjax.predictions import metrics_table, prediction_table
 from tffjax.preprocessing import Transform
 from tffjax.tables import screen_table, write_table

@@ -12,26 +12,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.parquet import read_table
 
-from tffjax import checkpoint, ffrs_tables, ranking_figures
+from tffjax import ffrs_tables, ranking_figures
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk, precision_option, refuse_unused
 from tffjax.cli.memory import halving
 from tffjax.cli.study import Job, compile_shapes, gather_skipped, go_through, opened, prepare, write_skipped
-from tffjax.compiled import products
-from tffjax.composites import COMPOSITES
+from tffjax.compile.placement import put, put_model
+from tffjax.compile.products import products
 from tffjax.data import Batch
 from tffjax.distributed import sum_over_processes, wait_for_all
 from tffjax.errors import InputError
-from tffjax.explain import composite_of
 from tffjax.ffrs import LABELS, Design, Totals, omega, relevance_shares
 from tffjax.ffrs_sums import FFRSSums, row_schema
 from tffjax.figures import save_figure
-from tffjax.models import Model, canonize
+from tffjax.lrp.composites import COMPOSITES
+from tffjax.lrp.explain import composite_of
+from tffjax.nn import Model, canonize, checkpoint
+from tffjax.nn.sites import sites_of
 from tffjax.per_image import PartWriter
-from tffjax.placement import put, put_model
 from tffjax.rankings import PAPER_K, Channel, all_channels, write_ranking
 from tffjax.runs import Run
-from tffjax.sites import sites_of
 from tffjax.tables import screen_table, write_table
 
 LEVELS = 12

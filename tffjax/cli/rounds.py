@@ -10,6 +10,7 @@ import pyarrow.parquet
 from jaxtyping import Float, Int
 
 from tffjax.cli.study import Job, gather_skipped, go_through, row_columns
+from tffjax.compile.placement import put
 from tffjax.data import Batch
 from tffjax.distributed import wait_for_all
 from tffjax.dropout import masked_logits
@@ -17,7 +18,6 @@ from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.masks import Setting
 from tffjax.per_image import PartWriter, Rows, read_parts
-from tffjax.placement import put
 from tffjax.runs import Run
 
 

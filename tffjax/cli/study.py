@@ -15,10 +15,12 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from tffjax import __version__, checkpoint, runs
+from tffjax import __version__, runs
 from tffjax.cli.asked import Asked
 from tffjax.cli.console import Talk, compile_pass
 from tffjax.cli.images import default_batch_size, warn_left_out
+from tffjax.compile.passes import micro_batch_of
+from tffjax.compile.placement import batch_sharding, put_model
 from tffjax.data import (
     Batch,
     BatchPlan,
@@ -34,9 +36,7 @@ from tffjax.data import (
 from tffjax.distributed import gather_bytes, share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
-from tffjax.models import Model
-from tffjax.passes import micro_batch_of
-from tffjax.placement import batch_sharding, put_model
+from tffjax.nn import Model, checkpoint
 from tffjax.preprocessing import Transform
 from tffjax.rankings import PAPER_K, Channel, check_channels, read_ranking
 from tffjax.runs import Run
@@ -81,7 +81,7 @@ def prepare(asked: Asked, talk: Talk, **extra: Any) -> Job:
     """Load the weights, find the images, plan the batches; `extra` becomes part of the run's identity.
 
     Raises:
-        InputError: as `tffjax.checkpoint.load` and `tffjax.data`; the run directory cannot be used.
+        InputError: as `tffjax.nn.checkpoint.load` and `tffjax.data`; the run directory cannot be used.
     """
     if not asked.resume:
         runs.check_free(asked.run, asked.overwrite)

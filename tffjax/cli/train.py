@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tffjax import __version__, checkpoint, fit, runs, training
+from tffjax import __version__, fit, runs, training
 from tffjax.augmentations import Augmentation
 from tffjax.cli.asked import record_to_resume
 from tffjax.cli.console import Talk, overwrite_option, precision_option, quiet_option, refuse_unused, start_jax
@@ -17,7 +17,7 @@ from tffjax.cli.study import environment, resumable
 from tffjax.data import ImageFile, find_images, fingerprint, plan, relative_names
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
-from tffjax.models import Model
+from tffjax.nn import Model, checkpoint
 from tffjax.preprocessing import Transform
 from tffjax.runs import Run
 from tffjax.training import ARCHITECTURES, Recipe

@@ -16,16 +16,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax import ops, rules
-from tffjax.card import Normalization
-from tffjax.convolution import Geometry
-from tffjax.linear import AveragePool, Conv, Dense
-from tffjax.tracing import Layer
+from tffjax.kernels.convolution import Geometry
+from tffjax.lrp import rules
+from tffjax.lrp.linear import AveragePool, Conv, Dense
+from tffjax.nn import ops
+from tffjax.nn.card import Normalization
+from tffjax.nn.graph import Layer
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A function of `tffjax.rules` (or your own with the same signature) with its constants; make one with `rule`."""
+    """A function of `tffjax.lrp.rules`, or your own with the same signature, with its constants; `rule` makes one."""
 
     function: Callable[..., tuple[Any, ...]]
     parameters: tuple[tuple[str, Any], ...] = ()
@@ -160,7 +161,7 @@ class LrpOps(ops.Plain):
 
     Attributes:
         composite: the rules.
-        layers: of the network (`tffjax.tracing.layers_of`): they say which convolution is the first and which inputs
+        layers: of the network (`tffjax.nn.graph.layers_of`): they say which convolution is the first and which inputs
             are known to be nonnegative.
         ledgers: layer name -> zeros (n, 5). The cotangent of each is what the layer did with relevance, see `account`.
     """

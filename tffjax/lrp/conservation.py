@@ -8,16 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tffjax.composites import Composite, LrpOps
-from tffjax.convolution import zeros_varying_like
+from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
-from tffjax.explain import check_types, chosen_output, composite_of, resolve_target
-from tffjax.models.canonize import canonize
-from tffjax.models.model import Model
-from tffjax.ops import no_tap
-from tffjax.passes import Pass
-from tffjax.precision import check_precision
-from tffjax.tracing import Layer, layers_of
+from tffjax.kernels.convolution import zeros_varying_like
+from tffjax.kernels.precision import check_precision
+from tffjax.lrp.composites import Composite, LrpOps
+from tffjax.lrp.explain import check_types, chosen_output, composite_of, resolve_target
+from tffjax.nn.canonization import canonize
+from tffjax.nn.graph import Layer, layers_of
+from tffjax.nn.model import Model
+from tffjax.nn.ops import no_tap
 
 UNEXPLAINED = 1e-4
 LARGE_LOSS = 0.1
@@ -29,7 +29,7 @@ class Balance:
 
     Attributes:
         layer: its name.
-        kind: its kind (`tffjax.tracing.Layer`).
+        kind: its kind (`tffjax.nn.graph.Layer`).
         rule: as printed in a composite's table.
         entered, left: relevance at the output and at the input.
         bias, stabilizer, zero: what was lost to the bias, to the stabilizer, at outputs with a zero denominator.
@@ -138,7 +138,7 @@ def _account_batch(
     layers: tuple[Layer, ...],
     precision: str,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Layer name -> (n, 5) as `tffjax.composites.account`, and the relevance (n,) that arrives at the images."""
+    """Layer name -> (n, 5) as `tffjax.lrp.composites.account`, and the relevance (n,) that arrives at the images."""
     model = canonize(model)
     kinds = ("conv", "dense", "average_pool", "add")
     zeros = {layer.name: zeros_varying_like(images, (len(images), 5)) for layer in layers if layer.kind in kinds}

@@ -8,7 +8,7 @@ so input i gets from output j the share x'_i w'_ij / z_j. A rule takes
 
     (linear, x, kernel, bias, output, relevance)
 
-the layer's linear map (`tffjax.linear`), its input, parameters and output (bias included) and the relevance at the
+the layer's linear map (`tffjax.lrp.linear`), its input, parameters and output (bias included) and the relevance at the
 output (of which some may be bfloat16), and returns the relevance at the input and what got lost on the way (`Lost`).
 x+ = max(x, 0), x- = min(x, 0).
 
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tffjax.precision import widened
+from tffjax.kernels.precision import widened
 
 AT_ZERO = 1e-12
 EPSILON = 1e-6

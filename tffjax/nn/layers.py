@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 from jax.nn import initializers
 
-from tffjax.convolution import Geometry, same_padding
-from tffjax.ops import Plain, Tap
+from tffjax.kernels.convolution import Geometry, same_padding
+from tffjax.nn.ops import Plain, Tap
 
 _he_normal = initializers.variance_scaling(2.0, "fan_out", "normal")
 

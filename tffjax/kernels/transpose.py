@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from tffjax import convolution, winograd
-from tffjax.convolution import Geometry, Pair
-from tffjax.precision import factor
+from tffjax.kernels import convolution, winograd
+from tffjax.kernels.convolution import Geometry, Pair
+from tffjax.kernels.precision import factor
 
 FEW_CHANNELS = 16
 """Up to so many input channels, all phases are computed as the channels of one convolution: narrow ones are slow."""

@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from tffjax.models.conv_bn import conv_bn
-from tffjax.models.layers import Conv, Dense
-from tffjax.ops import Plain, Tap, no_tap
+from tffjax.nn.conv_bn import conv_bn
+from tffjax.nn.layers import Conv, Dense
+from tffjax.nn.ops import Plain, Tap, no_tap
 
 
 class Block(NamedTuple):
@@ -49,7 +49,7 @@ BLOCKS = _blocks()
 class EfficientNetB0(nn.Module):
     """49 convolutions that are sites (those of squeeze-excite are not), any image size, any number of outputs.
 
-    `batch_norm` says what stands behind each convolution, see `tffjax.models.conv_bn`.
+    `batch_norm` says what stands behind each convolution, see `tffjax.nn.conv_bn`.
     """
 
     num_outputs: int = 1

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tffjax import ops
-from tffjax.convolution import Geometry, Pair
-from tffjax.models.model import Model
+from tffjax.kernels.convolution import Geometry, Pair
+from tffjax.nn import ops
+from tffjax.nn.model import Model
 
 
 class Axis(NamedTuple):

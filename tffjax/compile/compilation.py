@@ -1,4 +1,4 @@
-"""How whole passes over a batch are compiled; `tffjax.passes` does it.
+"""How whole passes over a batch are compiled; `tffjax.compile.passes` does it.
 
 Some things make a pass faster on a CPU and leave the numbers as they are, but for the last bits:
 
@@ -6,7 +6,7 @@ Some things make a pass faster on a CPU and leave the numbers as they are, but f
   other on narrow 3x3 convolutions, so that one is confined to reductions. Its usual order of operations needs
   up to half as much memory again as the thriftiest one, all of it fetched anew for every pass. A version of XLA that
   does not know these options goes without.
-- What depends on weights only is computed once for a model, or at least once for a batch, see `tffjax.hoisting`.
+- What depends on weights only is computed once for a model, or at least once for a batch: `tffjax.compile.hoisting`.
 - A batch is taken a few images at a time. Temporary arrays are fetched from the system anew for every call, which
   costs up to a sixth of the time; those of a few images are few, used again by the next, and nearer to the caches.
 """
@@ -18,8 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax.convolution import chosen, on_cpu
-from tffjax.hoisting import hoist
+from tffjax.compile.hoisting import hoist
+from tffjax.kernels.convolution import chosen, on_cpu
 
 _OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",

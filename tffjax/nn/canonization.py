@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax.models.model import Model
+from tffjax.nn.model import Model
 
 
 def canonize(model: Model, batch_norm: str = "folded") -> Model:
@@ -19,9 +19,9 @@ def canonize(model: Model, batch_norm: str = "folded") -> Model:
 
     Args:
         model: its module says which convolutions have a batch norm behind them (`batch_norm_pairs()`) and has the
-            fields `batch_norm` and `epsilon`; see `tffjax.models.resnet50`.
+            fields `batch_norm` and `epsilon`; see `tffjax.nn.resnet50`.
         batch_norm: `folded`, or `reset` to leave an emptied batch norm behind each convolution as the released code
-            does (`tffjax.models.conv_bn`).
+            does (`tffjax.nn.conv_bn`).
     """
     if getattr(model.module, "batch_norm", None) != "statistics":
         return model

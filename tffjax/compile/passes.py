@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tffjax.compilation import compiler_options, is_tracing, micro_batch_size
-from tffjax.hoisting import split
-from tffjax.models.model import Model
-from tffjax.tracing import layers_of
+from tffjax.compile.compilation import compiler_options, is_tracing, micro_batch_size
+from tffjax.compile.hoisting import split
+from tffjax.nn.graph import layers_of
+from tffjax.nn.model import Model
 
 _OUTPUTS = 2**22
 
@@ -39,7 +39,7 @@ class Pass:
 
 
 class Program:
-    """`function(model, *arrays)` for models and arrays of some shapes, compiled with `tffjax.compilation`'s options.
+    """`function(model, *arrays)` for models and arrays of some shapes, compiled with `compiler_options`.
 
     What depends on the weights only, such as transformed kernels, is computed at the first call with a model and kept
     as long as the model; programs share it.
@@ -94,7 +94,7 @@ _kept: dict[tuple[int, ...], _Kept] = {}
 
 
 def _derived_from(weights: list[jax.Array]) -> dict[int, jax.Array]:
-    """What is kept for these arrays, by the keys of `tffjax.hoisting.Split`; gone when one of them is."""
+    """What is kept for these arrays, by the keys of `tffjax.compile.hoisting.Split`; gone when one of them is."""
     key = tuple(id(leaf) for leaf in weights)
     if key not in _kept:
         _kept[key] = _Kept([weakref.ref(leaf, lambda _: _kept.pop(key, None)) for leaf in weights], {})

@@ -37,7 +37,7 @@ def put_model(model: Any, batch_size: int) -> Any:
     if sharding is None:
         return jax.device_put(model)
     everywhere = NamedSharding(sharding.mesh, PartitionSpec())
-    # What is placed already stays the very same array, by which `tffjax.passes` knows it.
+    # What is placed already stays the very same array, by which `tffjax.compile.passes` knows it.
     return jax.tree.map(
         lambda a: a if getattr(a, "sharding", None) == everywhere else jax.device_put(a, everywhere), model
     )

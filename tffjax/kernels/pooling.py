@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from tffjax.convolution import Geometry, Pair, chosen, pad
-from tffjax.precision import widened
-from tffjax.transpose import phase, weave
+from tffjax.kernels.convolution import Geometry, Pair, chosen, pad
+from tffjax.kernels.precision import widened
+from tffjax.kernels.transpose import phase, weave
 
 
 def average_pool(x: Float[Array, "n h w c"], window: Pair) -> Float[Array, "n oh ow c"]:

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tffjax.models.layers import BatchNorm, Conv
-from tffjax.ops import Plain, Tap
+from tffjax.nn.layers import BatchNorm, Conv
+from tffjax.nn.ops import Plain, Tap
 
 
 def conv_bn(

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tffjax.card import Card
-from tffjax.models.efficientnet_b0 import EfficientNetB0
-from tffjax.models.resnet50 import ResNet50
-from tffjax.ops import Plain, Tap, no_tap
+from tffjax.nn.card import Card
+from tffjax.nn.efficientnet_b0 import EfficientNetB0
+from tffjax.nn.ops import Plain, Tap, no_tap
+from tffjax.nn.resnet50 import ResNet50
 
 
 @jax.tree_util.register_dataclass

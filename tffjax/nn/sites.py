@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tffjax.models.model import Model
-from tffjax.ops import Plain
-from tffjax.precision import widened
-from tffjax.tracing import layers_of
+from tffjax.kernels.precision import widened
+from tffjax.nn.graph import layers_of
+from tffjax.nn.model import Model
+from tffjax.nn.ops import Plain
 
 
 class Site(NamedTuple):

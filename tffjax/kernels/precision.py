@@ -47,6 +47,11 @@ def lax_precision(precision: str) -> lax.Precision:
     return _OF_LAX[precision]
 
 
+def dense_precision(precision: str) -> lax.Precision:
+    """That of dense layers, which stay float32 where convolutions are bfloat16: they cost next to nothing."""
+    return lax_precision("float32" if precision == "bfloat16" else precision)
+
+
 def factor(array: jax.Array, precision: str) -> jax.Array:
     """A factor of a product, in the type in which products are computed."""
     return array.astype(jnp.bfloat16) if precision == "bfloat16" else array

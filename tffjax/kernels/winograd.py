@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tffjax import convolution
-from tffjax.convolution import Geometry, Pair, pad
-from tffjax.precision import lax_precision
+from tffjax.kernels import convolution
+from tffjax.kernels.convolution import Geometry, Pair, pad
+from tffjax.kernels.precision import lax_precision
 
 MIN_CHANNELS = 64
 """With fewer input or output channels the transforms cost more than the multiplications that they save."""
@@ -28,7 +28,7 @@ def conv(
     geometry: Geometry,
     precision: str = "float32",
 ) -> Float[Array, "n oh ow o"]:
-    """`tffjax.convolution.fast`; on a CPU, wide 3x3 convolutions are Winograd's."""
+    """`tffjax.kernels.convolution.fast`; on a CPU, wide 3x3 convolutions are Winograd's."""
     if precision != "bfloat16" and suits(kernel, geometry):
         return convolve(x, transform(kernel), geometry.padding, precision)
     return convolution.fast(x, kernel, geometry, precision)

@@ -15,12 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax import convolution, winograd
-from tffjax.convolution import Geometry
-from tffjax.pooling import average_pool
-from tffjax.precision import lax_precision, widened
-from tffjax.rules import negative, positive
-from tffjax.transpose import FEW_CHANNELS, conv_transpose
+from tffjax.kernels import convolution, winograd
+from tffjax.kernels.convolution import Geometry
+from tffjax.kernels.pooling import average_pool
+from tffjax.kernels.precision import dense_precision, widened
+from tffjax.kernels.transpose import FEW_CHANNELS, conv_transpose
+from tffjax.lrp.rules import negative, positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +62,13 @@ class Dense:
 
     def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """The product with a kernel (i, o)."""
-        return jnp.dot(x, kernel, precision=_of_dense(self.precision))
+        return jnp.dot(x, kernel, precision=dense_precision(self.precision))
 
     values = __call__
 
     def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
         """(n, o) to (n, i) for each kernel."""
-        return [jnp.dot(s, kernel.T, precision=_of_dense(self.precision)) for kernel in kernels]
+        return [jnp.dot(s, kernel.T, precision=dense_precision(self.precision)) for kernel in kernels]
 
     def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """Sum of the positive contributions."""
@@ -95,11 +95,6 @@ class AveragePool:
         x = jnp.repeat(jnp.repeat(share, wv, axis=1), wh, axis=2)
         x = jnp.pad(x, ((0, 0), (0, h % wv), (0, w % wh), (0, 0)))
         return [x] * len(kernels)
-
-
-def _of_dense(precision: str) -> jax.lax.Precision:
-    """Dense layers stay float32 where convolutions are bfloat16: they cost next to nothing."""
-    return lax_precision("float32" if precision == "bfloat16" else precision)
 
 
 def _positive(linear: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Two-dimensional convolution, NHWC and HWIO, with explicit padding; its transpose is in `tffjax.transpose`.
+"""Two-dimensional convolution, NHWC and HWIO, with explicit padding; its transpose is in `tffjax.kernels.transpose`.
 
 What a backend does badly is written as an exact equivalent. XLA's CPU backend is slow on depthwise convolutions (a 3x3
 one takes up to 60 times what it must): there they are shifted multiply-adds, and 1x1 convolutions are dots. cuDNN may
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from tffjax.precision import factor, lax_precision, widened
+from tffjax.kernels.precision import factor, lax_precision, widened
 
 Pair = tuple[int, int]
 

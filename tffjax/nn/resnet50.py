@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from tffjax.convolution import Geometry
-from tffjax.models.conv_bn import conv_bn
-from tffjax.models.layers import Dense
-from tffjax.ops import Plain, Tap, no_tap
+from tffjax.kernels.convolution import Geometry
+from tffjax.nn.conv_bn import conv_bn
+from tffjax.nn.layers import Dense
+from tffjax.nn.ops import Plain, Tap, no_tap
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 
@@ -18,7 +18,7 @@ STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
 class ResNet50(nn.Module):
     """53 convolutions (the sites), any image size of at least 32 pixels, any number of outputs.
 
-    `batch_norm` says what stands behind each convolution, see `tffjax.models.conv_bn`.
+    `batch_norm` says what stands behind each convolution, see `tffjax.nn.conv_bn`.
     """
 
     num_outputs: int = 1

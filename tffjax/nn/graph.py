@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tffjax import ops
-from tffjax.convolution import Geometry
-from tffjax.models.model import Model
+from tffjax.kernels.convolution import Geometry
+from tffjax.nn import ops
+from tffjax.nn.model import Model
 
 
 class Layer(NamedTuple):

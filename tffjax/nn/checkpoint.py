@@ -1,6 +1,6 @@
 """Checkpoints: a folder with the weights (Orbax) and a card (JSON) that says what they are.
 
-CHECKPOINT/card.json      tffjax.card.Card
+CHECKPOINT/card.json      tffjax.nn.card.Card
 CHECKPOINT/weights/       Orbax, the float32 Flax variables
 CHECKPOINT/files.json     SHA-256 of every file of the weights
 """
@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from tffjax.card import Card
 from tffjax.errors import InputError
-from tffjax.models.model import Model, module_of
+from tffjax.nn.card import Card
+from tffjax.nn.model import Model, module_of
 
 
 def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> Card:

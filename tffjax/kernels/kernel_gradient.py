@@ -13,17 +13,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from tffjax import convolution
-from tffjax.convolution import Geometry
-from tffjax.precision import lax_precision
-from tffjax.transpose import conv_transpose
+from tffjax.kernels import convolution
+from tffjax.kernels.convolution import Geometry
+from tffjax.kernels.precision import lax_precision
+from tffjax.kernels.transpose import conv_transpose
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def trainable_conv(
     x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i_per_group o"], geometry: Geometry, precision: str
 ) -> Float[Array, "n oh ow o"]:
-    """`tffjax.convolution.conv`, with both gradients written out: `conv_transpose` and `kernel_gradient`."""
+    """`tffjax.kernels.convolution.conv`, with both gradients written out: `conv_transpose` and `kernel_gradient`."""
     return convolution.fast(x, kernel, geometry, precision)
 
 

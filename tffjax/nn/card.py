@@ -51,7 +51,7 @@ class Card:
         normalization: from pixels to network input.
         high_means: which label a high logit of a one-output network speaks for, `fake` or `real`.
         source, source_sha256: name and SHA-256 of the file that the weights came from.
-        weights_sha256: hash of the weights themselves (`tffjax.checkpoint.digest`), checked on loading.
+        weights_sha256: hash of the weights themselves (`tffjax.nn.checkpoint.digest`), checked on loading.
         version: of this format, `major.minor`.
     """
 

@@ -1,7 +1,7 @@
 """The named operations that a network is written in, and their plain meaning.
 
 A network calls `ops.conv(...)`, `ops.relu(...)`, ... and announces every convolution's output to `tap`. Under `Plain`
-that is inference; under a composite's operations (`tffjax.composites`) the forward values are the same and the
+that is inference; under a composite's operations (`tffjax.lrp.composites`) the forward values are the same and the
 backward pass is LRP. Arrays are NHWC, kernels HWIO, dense kernels (in, out).
 
 Every operation takes the `name` of the layer it belongs to, so that a composite can address it and a report can name
@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tffjax import winograd
-from tffjax.convolution import Geometry
-from tffjax.linear import Dense
-from tffjax.pooling import average_pool, max_pool
-from tffjax.precision import widened
+from tffjax.kernels import winograd
+from tffjax.kernels.convolution import Geometry
+from tffjax.kernels.pooling import average_pool, max_pool
+from tffjax.kernels.precision import dense_precision, widened
 
 Tap = Callable[[str, jax.Array], jax.Array]
 
@@ -36,7 +35,7 @@ def biased(y: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """Inference. `precision` is that of convolutions and dots, see `tffjax.precision`."""
+    """Inference. `precision` is that of convolutions and dots, see `tffjax.kernels.precision`."""
 
     precision: str = "float32"
 
@@ -55,7 +54,7 @@ class Plain:
         self, x: Float[Array, "n i"], kernel: Float[Array, "i o"], bias: Float[Array, " o"] | None, name: str
     ) -> Float[Array, "n o"]:
         """Fully connected layer x W + b."""
-        return biased(Dense(self.precision)(x, kernel), bias)
+        return biased(jnp.dot(x, kernel, precision=dense_precision(self.precision)), bias)
 
     def batch_norm(
         self,

@@ -9,18 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tffjax import rules
-from tffjax.compilation import in_micro_batches
-from tffjax.composites import COMPOSITES, Composite, LrpOps, rule
-from tffjax.convolution import zeros_varying_like
+from tffjax.compile.compilation import in_micro_batches
+from tffjax.compile.passes import Pass, micro_batch_of
 from tffjax.errors import InputError
-from tffjax.models.canonize import canonize
-from tffjax.models.model import Model
-from tffjax.models.resnet50 import ResNet50
-from tffjax.passes import Pass, micro_batch_of
-from tffjax.precision import check_precision
-from tffjax.sites import probe_maps, probe_sums
-from tffjax.tracing import Layer, layers_of
+from tffjax.kernels.convolution import zeros_varying_like
+from tffjax.kernels.precision import check_precision
+from tffjax.lrp import rules
+from tffjax.lrp.composites import COMPOSITES, Composite, LrpOps, rule
+from tffjax.nn.canonization import canonize
+from tffjax.nn.graph import Layer, layers_of
+from tffjax.nn.model import Model
+from tffjax.nn.resnet50 import ResNet50
+from tffjax.nn.sites import probe_maps, probe_sums
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("channel", "position"), meta_fields=("site",))
@@ -84,7 +84,7 @@ def relevance(
         sign: 1 explains the output, -1 its negative.
         sites: also return the sums of every site.
         maps: also return the relevance maps of these sites.
-        precision: of convolutions and dots, see `tffjax.precision`.
+        precision: of convolutions and dots, see `tffjax.kernels.precision`.
         micro_batch: how many images to take at once, a divisor of their number; the result does not depend on it. By
             default all, but four on a CPU, where that is faster.
 

@@ -1,0 +1,47 @@
+"""The order of the rooms: each imports only from those above it."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import tffjax
+
+PRODUCT = Path(tffjax.__file__).parent
+FLOOR = {"errors", "files"}  # what every room may stand on
+ROOMS = ("kernels", "nn", "compile", "lrp")
+
+
+def imports(path: Path) -> set[str]:
+    """The parts of tffjax that a module imports, by their first name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "tffjax":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tffjax."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("tffjax.")}
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_from_rooms_above_it(room):
+    above = FLOOR | set(ROOMS[: ROOMS.index(room) + 1])
+    for path in (PRODUCT / room).rglob("*.py"):
+        assert imports(path) <= above, path
+
+
+def test_the_floor_imports_nothing():
+    for name in FLOOR:
+        assert imports(PRODUCT / f"{name}.py") <= FLOOR
+
+
+@pytest.mark.parametrize("door", ["tffjax", "tffjax.nn", "tffjax.lrp"])
+def test_every_public_name_is_there_and_documented(door):
+    module = importlib.import_module(door)
+    for name in set(module.__all__) - {"__version__"}:
+        public = getattr(module, name)
+        assert public.__doc__ or not (inspect.isclass(public) or inspect.isfunction(public)), name

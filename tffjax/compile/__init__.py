@@ -1,0 +1,1 @@
+"""From functions of a model and a batch to compiled programs."""

@@ -1,0 +1,34 @@
+"""The language that networks are written in, and the networks themselves, written once over `(ops, tap)`."""
+
+from tffjax.kernels.convolution import Geometry, same_padding
+from tffjax.nn.canonization import canonize
+from tffjax.nn.card import Card, Normalization
+from tffjax.nn.efficientnet_b0 import EfficientNetB0
+from tffjax.nn.graph import Layer, layers_of
+from tffjax.nn.layers import BatchNorm, Conv, Dense
+from tffjax.nn.model import Model, module_of
+from tffjax.nn.ops import Plain, Tap, no_tap
+from tffjax.nn.resnet50 import ResNet50
+from tffjax.nn.sites import Site, sites_of
+
+__all__ = [
+    "BatchNorm",
+    "Card",
+    "Conv",
+    "Dense",
+    "EfficientNetB0",
+    "Geometry",
+    "Layer",
+    "Model",
+    "Normalization",
+    "Plain",
+    "ResNet50",
+    "Site",
+    "Tap",
+    "canonize",
+    "layers_of",
+    "module_of",
+    "no_tap",
+    "same_padding",
+    "sites_of",
+]
