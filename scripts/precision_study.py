@@ -46,6 +46,7 @@ from tffjax.lrp.explain import composite_of
 from tffjax.nn import Model, canonize, module_of
 from tffjax.nn.card import NORMALIZATIONS, Card
 from tffjax.nn.graph import layers_of
+from tffjax.nn.ops import Activation, relu
 from tffjax.nn.sites import outputs_at, probe_sums
 from tffjax.patches import patch_boxes
 from tffjax.preprocessing import Transform, decode, normalize
@@ -119,13 +120,11 @@ class RoundedOps(LrpOps):
             linear = Rounded(linear, self.format)
         return self.format.stored(super()._linear(linear, self.format.stored(x), kernel, bias, name))
 
-    def _activation(self, y: jax.Array, x: jax.Array, *rest: Any) -> jax.Array:
-        return self.format.stored(super()._activation(y, x, *rest))
-
-    def relu(self, x: jax.Array, name: str) -> jax.Array:
-        """ReLU."""
-        self.relus.append(x > 0)
-        return super().relu(x, name)
+    def activation(self, x: jax.Array, function: Activation, name: str) -> jax.Array:
+        """Activation."""
+        if function is relu:
+            self.relus.append(x > 0)
+        return self.format.stored(super().activation(x, function, name))
 
     def max_pool(self, x: jax.Array, window: Any, geometry: Any, name: str) -> jax.Array:
         """Maximum over windows."""

@@ -17,7 +17,7 @@ from tffjax.lrp import composites, rules
 from tffjax.lrp.composites import BETA0, COMPOSITES, EPSILON, GRADIENT_X_INPUT, GUIDED, Composite, LrpOps, rule
 from tffjax.lrp.explain import relevance
 from tffjax.nn import Conv, Dense, Model, canonize
-from tffjax.nn.graph import Layer, layers_of
+from tffjax.nn.graph import Layer, layers_of, trace
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.nn.sites import Record
 
@@ -181,7 +181,18 @@ def test_layers_of_a_small_network():
     assert [name for name in NAMES if by_name[name].is_site] == ["stem", "depthwise", "project", "head"]
     nonnegative = ["pool", "depthwise", "average", "head", "global", "out"]
     assert [name for name in NAMES if by_name[name].nonnegative] == nonnegative
-    assert by_name["pool"] == Layer("pool", "max_pool", (4, 4, 6), nonnegative=True)
+    pool = by_name["pool"]
+    assert pool[:6] == Layer("pool", "max_pool", (4, 4, 6), nonnegative=True)[:6]
+    assert (pool.window, pool.geometry, pool.multiply_adds) == ((3, 3), Geometry((2, 2), ((1, 1), (1, 1))), 0)
+    everything = trace(small_model(jnp.float32), noise(16, dtype=jnp.float32))
+    numbers = {layer.name: number for number, layer in enumerate(everything, 1)}
+    assert by_name["stem"].inputs == (0,)
+    assert pool.inputs == (numbers["stem.relu"],)
+    assert by_name["sum"].inputs == (numbers["project"], numbers["pool"])
+    assert by_name["squeeze"].inputs == (-1,)  # the network added axes to the pool's output by itself
+    assert by_name["se.gate"].held
+    assert by_name["depthwise"].multiply_adds == 4 * 4 * 6 * 9
+    assert by_name["out"].multiply_adds == 8 * 3
     assert by_name["head"].shape == (2, 2, 8)
     assert by_name["out"].shape == (3,)
 

@@ -1,10 +1,10 @@
 """LRP of single neurons on crops: every layer is computed only where the neuron sees it.
 
 The operations here compute, of each layer, the window that one neuron an image depends on (see
-`tffjax.nn.receptive_field`), without padding: a window of padded input that sticks out of the layer is zero there (or minus infinity for a maximum
-pool), which is what padding is. Values that a layer has outside of itself in this way are of no consequence, since
-whatever reads them takes them for padding or is outside itself. So forward values and relevances of what the neuron
-depends on are those of the whole image, at its borders too, for all rules.
+`tffjax.nn.receptive_field`), without padding: a window of padded input that sticks out of the layer is zero there (or
+minus infinity for a maximum pool), which is what padding is. Values that a layer has outside of itself in this way are
+of no consequence, since whatever reads them takes them for padding or is outside itself. So forward values and
+relevances of what the neuron depends on are those of the whole image, at its borders too, for all rules.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from tffjax.lrp.composites import Composite, LrpOps, Rule
 from tffjax.lrp.linear import Conv
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model
+from tffjax.nn.ops import Activation
 from tffjax.nn.receptive_field import Cone, Part, Window
 from tffjax.nn.sites import outputs_at
 
@@ -99,14 +100,8 @@ class _ConeOps(LrpOps):
     def batch_norm(self, y: jax.Array, *parameters: Any) -> jax.Array:
         return super().batch_norm(self._read(parameters[-1], y), *parameters)
 
-    def relu(self, x: jax.Array, name: str) -> jax.Array:
-        return super().relu(self._read(name, x), name)
-
-    def silu(self, x: jax.Array, name: str) -> jax.Array:
-        return super().silu(self._read(name, x), name)
-
-    def sigmoid(self, x: jax.Array, name: str) -> jax.Array:
-        return super().sigmoid(self._read(name, x), name)
+    def activation(self, x: jax.Array, function: Activation, name: str) -> jax.Array:
+        return super().activation(self._read(name, x), function, name)
 
     def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
         return super().add(self._read(name, a), self._read(name, b, 1), name) if name in self.parts else a

@@ -25,6 +25,7 @@ from tffjax.errors import InputError
 from tffjax.kernels.convolution import on_cpu
 from tffjax.logits import logits_of
 from tffjax.masks import Setting
+from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Plain
 from tffjax.nn.sites import Site, sites_of
@@ -108,7 +109,7 @@ def plan_chunks(
     for setting in settings:
         if not all(_exists(channel, sites, number) for channel in setting.channels):
             check_channels(setting.channels, model)
-    first_of_group = _group_starts(model, sites)
+    first_of_group = _group_starts(_work(model, sites, images))
     groups = defaultdict(list)
     for index, setting in enumerate(settings):
         if setting.channels:
@@ -167,28 +168,20 @@ def _exists(channel: Channel, sites: tuple[Site, ...], number: dict[str, int]) -
     return site is not None and channel.channels == site.channels and 0 <= channel.index < site.channels
 
 
-def _group_starts(model: Model, sites: tuple[Site, ...]) -> list[int]:
-    """For each site, the first site of its group.
+def _group_starts(work: Float[np.ndarray, " sites"]) -> list[int]:
+    """For each site, the first site of its group, given what each costs.
 
     Group g holds the sites behind which there is STEP^g to STEP^(g + 1) of all work, the last group all the rest.
     """
-    work = _work(model, sites)
     behind = np.maximum(work.sum() - np.cumsum(work), 1) / work.sum()
     group = np.minimum(np.floor(np.log(behind) / np.log(STEP)), GROUPS - 1)
     return [int(np.flatnonzero(group == g)[0]) for g in group]
 
 
-def _work(model: Model, sites: tuple[Site, ...]) -> Float[np.ndarray, " sites"]:
+def _work(model: Model, sites: tuple[Site, ...], images: Float[Any, "n h w c"]) -> Float[np.ndarray, " sites"]:
     """Roughly what each site costs for one image, in multiply-adds."""
-    kernels = {
-        ".".join(key.key for key in path[:-1]): leaf.shape
-        for path, leaf in jax.tree.leaves_with_path(model.variables["params"])
-        if path[-1].key == "kernel"
-    }
-    terms = [math.prod(kernels.get(site.name, ())[:-1]) for site in sites]
-    return np.array(
-        [_values(site) * (count + _OPERATIONS_PER_VALUE) for site, count in zip(sites, terms, strict=True)], float
-    )
+    multiply_adds = {layer.name: layer.multiply_adds for layer in layers_of(model, images)}
+    return np.array([multiply_adds[site.name] + _OPERATIONS_PER_VALUE * _values(site) for site in sites], float)
 
 
 def _values(site: Site) -> int:

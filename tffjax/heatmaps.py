@@ -13,7 +13,7 @@ from tffjax.lrp.composites import GUIDED, Composite
 from tffjax.lrp.explain import chosen_output, relevance, resolve_target
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
-from tffjax.nn.ops import Plain
+from tffjax.nn.ops import Activation, Plain
 
 CAM_LAYERS = {"ResNet50": "layer4.2.relu3", "EfficientNetB0": "_conv_head"}
 """Where Grad-CAM looks, by module class: the output of `layer4`, and that of the convolution `_conv_head`."""
@@ -113,8 +113,5 @@ class _Watch(Plain):
         self.seen.append(y)
         return y
 
-    def relu(self, x: jax.Array, name: str) -> jax.Array:
-        return self.tap(name, super().relu(x, name))
-
-    def silu(self, x: jax.Array, name: str) -> jax.Array:
-        return self.tap(name, super().silu(x, name))
+    def activation(self, x: jax.Array, function: Activation, name: str) -> jax.Array:
+        return self.tap(name, super().activation(x, function, name))

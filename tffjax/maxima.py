@@ -12,9 +12,9 @@ from jaxtyping import Array, Float, Int
 from tffjax.compile.compilation import in_micro_batches
 from tffjax.compile.passes import Pass, micro_batch_of
 from tffjax.nn.canonization import canonize
+from tffjax.nn.graph import is_held
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Plain
-from tffjax.nn.receptive_field import is_held
 from tffjax.nn.sites import outputs_at
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.kernel_gradient import trainable_conv
 from tffjax.kernels.precision import factor, widened
-from tffjax.nn.ops import Plain
+from tffjax.nn.ops import Activation, Plain, relu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +88,9 @@ class Training(Plain):
         """Global average pool; of bfloat16 numbers it is float32."""
         return jnp.mean(lax.optimization_barrier(widened(x)), axis=(1, 2))
 
-    def relu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
-        """max(x, 0), whose gradient at 0 is 0 as in PyTorch."""
-        return jax.nn.relu(x)
+    def activation(self, x: Float[Array, "*s"], function: Activation, name: str) -> Float[Array, "*s"]:
+        """function(x); the gradient of max(x, 0) at 0 is 0, as in PyTorch."""
+        return super().activation(x, jax.nn.relu if function is relu else function, name)
 
     def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n #h #w c"], name: str) -> Float[Array, "n h w c"]:
         """Squeeze-excite product x * gate."""

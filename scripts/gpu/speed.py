@@ -1,7 +1,6 @@
 """Parts 4 and 5: how fast the passes are, and how fast they could be."""
 
 import concurrent.futures
-import dataclasses
 import functools
 import gzip
 import json
@@ -22,7 +21,7 @@ from tffjax.compile.products import products
 from tffjax.ffrs import relevance_shares
 from tffjax.kernels.precision import lax_precision
 from tffjax.nn import Model
-from tffjax.nn.graph import layers_of
+from tffjax.nn.graph import trace
 from tffjax.nn.ops import Plain
 
 SIDE = 224
@@ -162,28 +161,15 @@ def cost(model: Model, size: int, chosen: str, lrp: bool) -> tuple[float, float]
     and writes its output; LRP takes six such passes if no work element by element is fused into a convolution (values,
     denominators, shares; transposes, and the product with the input).
     """
-    counter = _Counter()
     dtype = jnp.result_type(*jax.tree.leaves(model.variables))
-    image = jax.ShapeDtypeStruct((1, size, size, 3), dtype)
-    jax.eval_shape(lambda model, x: model(x, counter), model, image)
-    halves = {layer.name: 1 if layer.nonnegative else 2 for layer in layers_of(model, image)}
-    multiply_adds = sum(
-        count * (1 + 2 * halves[name] if lrp else 1) for name, (count, _) in counter.convolutions.items()
+    layers = trace(model, jax.ShapeDtypeStruct((1, size, size, 3), dtype))
+    sizes = [3 * size**2, *(math.prod(layer.shape) for layer in layers)]
+    convolutions = [(number, layer) for number, layer in enumerate(layers, 1) if layer.kind == "conv"]
+    products = sum(
+        layer.multiply_adds * (1 + 2 * (1 if layer.nonnegative else 2) if lrp else 1) for _, layer in convolutions
     )
-    numbers = sum(moved for _, moved in counter.convolutions.values()) * (6 if lrp else 1)
-    return 2 * multiply_adds / 1e9, numbers * (2 if chosen == "bfloat16" else 4) / 1e9
-
-
-@dataclasses.dataclass(frozen=True)
-class _Counter(Plain):
-    """Operations that note each convolution's multiply-adds, and the size of its input and output."""
-
-    convolutions: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
-
-    def conv(self, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Any, name: str) -> jax.Array:
-        y = super().conv(x, kernel, bias, geometry, name)
-        self.convolutions[name] = y.size * math.prod(kernel.shape[:3]), x.size + y.size
-        return y
+    numbers = sum(sizes[layer.inputs[0]] + sizes[number] for number, layer in convolutions) * (6 if lrp else 1)
+    return 2 * products / 1e9, numbers * (2 if chosen == "bfloat16" else 4) / 1e9
 
 
 def studies(setup: Setup, name: str) -> Rows:

@@ -196,17 +196,12 @@ class LrpOps(ops.Plain):
         found = self._rule(name)
         return a + b if found is None else _sum(found, a, b, self.ledgers.get(name))
 
-    def relu(self, x: jax.Array, name: str) -> jax.Array:
-        """ReLU."""
-        return self._activation(super().relu(x, name), x, name, super().relu)
-
-    def silu(self, x: jax.Array, name: str) -> jax.Array:
-        """SiLU."""
-        return self._activation(super().silu(x, name), x, name, super().silu)
-
-    def sigmoid(self, x: jax.Array, name: str) -> jax.Array:
-        """Sigmoid."""
-        return self._activation(super().sigmoid(x, name), x, name, super().sigmoid)
+    def activation(self, x: jax.Array, function: ops.Activation, name: str) -> jax.Array:
+        """Activation."""
+        if self.composite.activation == "guided":
+            return _guided(functools.partial(super().activation, function=function, name=name), x)
+        y = super().activation(x, function, name)
+        return _hand_through(y, x) if self.composite.activation == "identity" else y
 
     def gate(self, x: jax.Array, gate: jax.Array, name: str) -> jax.Array:
         """Squeeze-excite product."""
@@ -220,13 +215,6 @@ class LrpOps(ops.Plain):
         if found is None:
             return ops.biased(linear.values(x, kernel), bias)
         return _explained(linear, found, x, kernel, bias, self.ledgers.get(name))
-
-    def _activation(self, y: jax.Array, x: jax.Array, name: str, function: Callable[..., jax.Array]) -> jax.Array:
-        if self.composite.activation == "identity":
-            return _hand_through(y, x)
-        if self.composite.activation == "guided":
-            return _guided(functools.partial(function, name=name), x)
-        return y
 
 
 @functools.cache

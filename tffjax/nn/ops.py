@@ -5,6 +5,7 @@ that is inference; under a composite's operations (`tffjax.lrp.composites`) the 
 backward pass is LRP. Arrays are NHWC, kernels HWIO, dense kernels (in, out).
 
 Every operation takes the `name` of the layer it belongs to, so that a composite can address it and a report can name
+it. All activations are one operation, `activation`, of a function of arrays; `relu`, `silu` and `sigmoid` are short for
 it.
 """
 
@@ -21,11 +22,31 @@ from tffjax.kernels.pooling import average_pool, max_pool
 from tffjax.kernels.precision import dense_precision, widened
 
 Tap = Callable[[str, jax.Array], jax.Array]
+Activation = Callable[[jax.Array], jax.Array]
 
 
 def no_tap(site: str, y: jax.Array) -> jax.Array:
     """The tap that does nothing."""
     return y
+
+
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0)."""
+    return jnp.maximum(x, 0)
+
+
+def silu(x: jax.Array) -> jax.Array:
+    """x * sigmoid(x)."""
+    return x * jax.nn.sigmoid(x)
+
+
+def sigmoid(x: jax.Array) -> jax.Array:
+    """1 / (1 + exp(-x))."""
+    return jax.nn.sigmoid(x)
+
+
+NONNEGATIVE = frozenset({relu, sigmoid})
+"""Activations that are never negative: behind them, half of the z+ rule is multiplied by zero."""
 
 
 def biased(y: jax.Array, bias: jax.Array | None) -> jax.Array:
@@ -88,17 +109,21 @@ class Plain:
         """Residual sum."""
         return a + b
 
+    def activation(self, x: Float[Array, "*s"], function: Activation, name: str) -> Float[Array, "*s"]:
+        """function(x), element by element."""
+        return function(widened(x)).astype(x.dtype)
+
     def relu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
         """max(x, 0)."""
-        return jnp.maximum(x, 0)
+        return self.activation(x, relu, name)
 
     def silu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
         """x * sigmoid(x)."""
-        return (widened(x) * jax.nn.sigmoid(widened(x))).astype(x.dtype)
+        return self.activation(x, silu, name)
 
     def sigmoid(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
         """1 / (1 + exp(-x))."""
-        return jax.nn.sigmoid(widened(x)).astype(x.dtype)
+        return self.activation(x, sigmoid, name)
 
     def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n #h #w c"], name: str) -> Float[Array, "n h w c"]:
         """Squeeze-excite product x * gate."""
