@@ -1,16 +1,19 @@
 """Composites: which layer gets which rule, what a network's layers are, and what the backward pass computes."""
 
 import dataclasses
+import re
 from collections import Counter
 
 import cases
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 import tolerances
 
+from tffjax.errors import InputError
 from tffjax.kernels import convolution
 from tffjax.kernels.convolution import CHOICES, Geometry, switched
 from tffjax.lrp import composites, rules
@@ -120,7 +123,7 @@ def test_the_rule_of_every_kind():
         "conv": rule(rules.beta, beta=0.0),
         "dense": epsilon,
         "average_pool": epsilon,
-        "add": rule(rules.sum_epsilon),
+        "add": epsilon,
         "max_pool": "winner takes all",
         "activation": "identity",
         "gate": "identity",
@@ -130,21 +133,49 @@ def test_the_rule_of_every_kind():
 
 
 @pytest.mark.parametrize(
-    ("found", "halved"),
+    ("make", "message"),
     [
-        (rule(rules.beta, beta=1.0), True),
-        (rule(rules.alpha_beta), True),
-        (rule(rules.beta_adaptive), True),
-        (rule(rules.gamma, gamma=0.5), True),
-        (rule(rules.epsilon), False),
-        (rule(rules.w2), False),
+        (lambda: rule(rules.gamma, gama=0.1), "the rule gamma has no constant 'gama'; it takes gamma, epsilon"),
+        (lambda: rule(rules.flat, epsilon=0.1), "the rule flat has no constant 'epsilon'; it takes none"),
+        (lambda: rule(rules.zb, low=-1.0), "the rule zb needs 'high'; it takes low, high, epsilon"),
+        (lambda: rule(rules.zb, low=[-1.0], high=1.0), "low of the rule zb must be hashable: a tuple, not a list"),
+        (
+            lambda: BETA0.replace(add=rule(rules.gamma)),
+            "beta0, changed: the rule gamma is not for add layers, but for conv, dense; for add there are epsilon",
+        ),
+        (
+            lambda: Composite("mine", average_pool=rule(rules.w2)),
+            "mine: the rule w2 is not for average_pool layers, but for conv, dense; for average_pool there are epsilon",
+        ),
+        (
+            lambda: Composite("mine", first=rule(rules.sum_epsilon)),
+            "mine: the rule sum_epsilon is not for first layers, but for add; for conv there are epsilon, beta, "
+            "alpha_beta, beta_adaptive, zb, gamma, w2, flat",
+        ),
+        (lambda: Composite("mine", activation="idenity"), "mine: there is no activation 'idenity'; choose one of"),
+        (lambda: Composite("mine", gate="guided"), "mine: there is no gate 'guided'; choose one of identity, gradient"),
     ],
 )
-def test_nonnegative_inputs_halve_the_rules_that_know_it(found, halved):
-    of_nonnegative = Composite("c", conv=found).rule_of(CONV._replace(nonnegative=True))
-    expected = rule(found.function, **dict(found.parameters), nonnegative=True) if halved else found
-    assert of_nonnegative == expected
-    assert Composite("c", conv=found).rule_of(CONV) == found
+def test_mistakes_are_refused_when_a_composite_is_made(make, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        make()
+
+
+def test_what_is_no_rule_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a user's: the tests check every signature
+    with pytest.raises(InputError, match=r"is not a rule; make one with rule\(function, constants...\)"):
+        Composite("mine", conv=rules.epsilon)
+    with pytest.raises(InputError, match="beta0, changed: an override: 'epsilon' is not a rule"):
+        BETA0.at("conv*", "epsilon")
+
+
+def test_a_rule_of_ones_own_is_for_layers_with_a_kernel_unless_it_says_otherwise():
+    def mine(layer, relevance, *, power=1):
+        return rules.flat(layer, relevance)
+
+    assert rule(mine, power=2).kinds == ("conv", "dense")
+    assert rule(rules.for_kinds("average_pool")(mine)).kinds == ("average_pool",)
+    assert rules.kinds_of(rules.epsilon) == ("conv", "dense", "average_pool", "add")
 
 
 def test_the_table_of_a_small_network():
@@ -158,11 +189,11 @@ def test_the_table_of_a_small_network():
     cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[1:]]
     assert [row[0] for row in cells] == NAMES
     assert ["pool", "max_pool", "winner takes all", ""] in cells
-    assert ["depthwise", "conv", "beta", "beta=0, nonnegative=True"] in cells
+    assert ["depthwise", "conv", "beta", "beta=0"] in cells
     assert ["project", "conv", "beta", "beta=0"] in cells
-    assert ["sum", "add", "sum_epsilon", ""] in cells
+    assert ["sum", "add", "epsilon", ""] in cells
     assert ["se.gate", "gate", "identity", ""] in cells
-    assert ["head", "conv", "gamma", "gamma=0.1, nonnegative=True"] in cells
+    assert ["head", "conv", "gamma", "gamma=0.1"] in cells
     assert ["out", "dense", "epsilon", ""] in cells
 
 
@@ -429,7 +460,7 @@ def test_a_pattern_may_cover_sums_and_pools_too():
     everywhere = composites.BETA0.at("*", rule(rules.epsilon, epsilon=1e-3))
     model, images = small_model(jnp.float32), noise(16, dtype=jnp.float32)
     table = everywhere.table(layers_of(model, images))
-    assert "sum_epsilon" in table
+    assert "sum            | add          | epsilon          | epsilon=0.001" in table
     assert jnp.isfinite(relevance(model, images, target=0, composite=everywhere).input).all()
     # a rule of kernels leaves layers without one as they were
     kernels = composites.BETA0.at("*", rule(rules.gamma, gamma=0.5))

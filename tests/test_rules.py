@@ -18,9 +18,17 @@ from hypothesis.extra import numpy as hnp
 from tffjax.kernels.convolution import Geometry, switched
 from tffjax.lrp import rules
 from tffjax.lrp.linear import AveragePool, Conv, Dense
+from tffjax.lrp.rules import Linear
 from tffjax.nn.ops import max_pool
 
 pytestmark = pytest.mark.usefixtures("x64")
+
+
+def on(linear, function, nonnegative=False, **parameters):
+    """A rule as a function of (x, kernel, bias, output, relevance)."""
+    return lambda x, kernel, bias, output, relevance: function(
+        Linear(linear, x, kernel, bias, output, nonnegative), relevance, **parameters
+    )
 
 
 class Layer(NamedTuple):
@@ -107,7 +115,7 @@ def parameters_of(name, layer):
 def compiled(layer_name, rule_name):
     layer = LAYERS[layer_name]
     function, _, parameters = parameters_of(rule_name, layer)
-    return jax.jit(functools.partial(function, layer.linear, **parameters))
+    return jax.jit(on(layer.linear, function, **parameters))
 
 
 @functools.cache
@@ -247,8 +255,7 @@ def apply(rule, *arrays, **parameters):
 @pytest.mark.parametrize("name", BY_HAND)
 def test_by_hand(name):
     function, parameters, expected = BY_HAND[name]
-    on_dense = functools.partial(function, Dense())
-    received, _ = apply(on_dense, X, KERNEL, BIAS, np.array([[1.0, -2.0]]), RELEVANCE, **parameters)
+    received, _ = apply(on(Dense(), function, **parameters), X, KERNEL, BIAS, np.array([[1.0, -2.0]]), RELEVANCE)
     np.testing.assert_allclose(received[0], [float(fraction) for fraction in expected], rtol=1e-14)
 
 
@@ -256,13 +263,7 @@ def test_epsilon_of_an_average_pool_by_hand():
     # the mean of 1, 3, -2, 0 is 1/2, stabilized 1
     x = np.array([1.0, 3, -2, 0]).reshape(1, 2, 2, 1)
     received, lost = apply(
-        functools.partial(rules.epsilon, AveragePool()),
-        x,
-        None,
-        None,
-        np.array([[0.5]]),
-        np.array([[8.0]]),
-        epsilon=0.5,
+        on(AveragePool(), rules.epsilon, epsilon=0.5), x, None, None, np.array([[0.5]]), np.array([[8.0]])
     )
     assert np.ravel(received).tolist() == [F(8, 4) * value for value in (1, 3, -2, 0)]
     assert [float(part[0]) for part in lost] == [0, 4, 0]
@@ -281,7 +282,7 @@ def test_losses_by_hand():
     # output 0: 3 - 3 + 0 = 0; output 1: 1 + 3 - 2 = 2, stabilized 4, bias -2
     x, kernel, bias = np.array([[1.0, 3]]), np.array([[3.0, 1], [-1, 1]]), np.array([0.0, -2])
     output, relevance = np.array([[0.0, 2]]), np.array([[5.0, 8]])
-    _, lost = apply(functools.partial(rules.epsilon, Dense()), x, kernel, bias, output, relevance, epsilon=2.0)
+    _, lost = apply(on(Dense(), rules.epsilon, epsilon=2.0), x, kernel, bias, output, relevance)
     assert [float(part[0]) for part in lost] == [8 * F(-2, 4), 8 * F(2, 4), 5]
 
 
@@ -289,7 +290,7 @@ def test_a_bias_that_cancels_the_contributions_keeps_its_share():
     # z = 2 - 2 = 0, stabilized 1: the input receives 2 * 7, the bias -2 * 7, and 7 is lost at the zero
     x, kernel, bias = np.array([[1.0]]), np.array([[2.0]]), np.array([-2.0])
     output, relevance = np.zeros((1, 1)), np.array([[7.0]])
-    received, lost = apply(functools.partial(rules.epsilon, Dense()), x, kernel, bias, output, relevance, epsilon=1.0)
+    received, lost = apply(on(Dense(), rules.epsilon, epsilon=1.0), x, kernel, bias, output, relevance)
     assert received.item() == 14
     assert [float(part[0]) for part in lost] == [-14, 0, 7]
 
@@ -341,7 +342,7 @@ def test_the_nonnegative_form_is_the_full_rule_bit_for_bit(layer_name, rule_name
         x, kernel, bias, relevance = map(jnp.asarray, random_data(layer, kind))
         x = jnp.maximum(x, 0)
         arrays = (x, kernel, bias, layer.linear(x, kernel) + bias, relevance)
-        full, halved = (rule(layer.linear, *arrays, **parameters, nonnegative=flag) for flag in (False, True))
+        full, halved = (on(layer.linear, rule, flag, **parameters)(*arrays) for flag in (False, True))
         jax.tree.map(np.testing.assert_array_equal, halved, full)
 
 

@@ -3,8 +3,7 @@
 The public names are loaded on first use, so that `import tffjax` costs nothing.
 """
 
-import importlib
-from typing import Any
+from tffjax.doors import door
 
 __version__ = "0.1.0"
 
@@ -23,14 +22,5 @@ _PUBLIC = {
     "save": "tffjax.nn.checkpoint",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'tffjax' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__, __getattr__, __dir__ = door(__name__, _PUBLIC)
+__all__ += ["__version__"]

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from tffjax.kernels.convolution import Geometry, Pair
 from tffjax.lrp.composites import Composite, LrpOps, Rule
 from tffjax.lrp.linear import Conv
+from tffjax.lrp.rules import Linear
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Activation
@@ -76,13 +77,14 @@ class _ConeOps(LrpOps):
         if name not in self.parts:
             return jnp.zeros((len(x), 1, 1, kernel.shape[-1]), x.dtype)
         part, geometry = self.parts[name], _unpadded(geometry)
-        x, rule = self._read(name, x), self._rule(name)
+        x, rule = self._read(name, x), self.composite.rule_of(self.layer(name))
         if not part.padded:
             return super().conv(x, kernel, bias, geometry, name)
         inside = self._inside(part.read, part.input_size)
         if rule is None:
             return super().conv(jnp.where(inside, x, 0), kernel, bias, geometry, name)
-        return _explained(Conv(geometry, self.precision), rule, x, inside, kernel, bias)
+        nonnegative = self.layer(name).nonnegative
+        return _explained(Conv(geometry, self.precision), rule, nonnegative, x, inside, kernel, bias)
 
     def max_pool(self, x: jax.Array, window: Pair, geometry: Geometry, name: str) -> jax.Array:
         if name not in self.parts:
@@ -153,20 +155,22 @@ class _Inside:
         return self.linear.positive(jnp.where(self.inside, x, 0), kernel)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _explained(linear: Conv, rule: Rule, x: jax.Array, inside: jax.Array, kernel: Any, bias: Any) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _explained(linear: Conv, rule: Rule, nonnegative: bool, x: Any, inside: Any, kernel: Any, bias: Any) -> jax.Array:
     y = _Inside(linear, inside)(x, kernel)
     return y if bias is None else y + bias
 
 
-def _forward(linear: Conv, rule: Rule, x: Any, inside: Any, kernel: Any, bias: Any) -> tuple[Any, Any]:
-    y = _explained(linear, rule, x, inside, kernel, bias)
+def _forward(
+    linear: Conv, rule: Rule, nonnegative: bool, x: Any, inside: Any, kernel: Any, bias: Any
+) -> tuple[Any, Any]:
+    y = _explained(linear, rule, nonnegative, x, inside, kernel, bias)
     return y, (x, inside, kernel, bias, y)
 
 
-def _backward(linear: Conv, rule: Rule, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
+def _backward(linear: Conv, rule: Rule, nonnegative: bool, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
     x, inside, kernel, bias, y = residuals
-    received, _ = rule(_Inside(linear, inside), x, kernel, bias, y, relevance)
+    received, _ = rule(Linear(_Inside(linear, inside), x, kernel, bias, y, nonnegative), relevance)
     return received, None, None, None
 
 

@@ -1,26 +1,27 @@
 """Layer-wise relevance propagation: rules, composites, explanations."""
 
-from tffjax.lrp import rules
-from tffjax.lrp.composites import COMPOSITES, Composite, LrpOps, Rule, rule
-from tffjax.lrp.conservation import Balance, Check, check_model
-from tffjax.lrp.explain import Neuron, Relevance, composite_of, relevance
-from tffjax.lrp.rules import Lost, Stabilizer, redistribute
+from tffjax.doors import door
 
-__all__ = [
-    "COMPOSITES",
-    "Balance",
-    "Check",
-    "Composite",
-    "Lost",
-    "LrpOps",
-    "Neuron",
-    "Relevance",
-    "Rule",
-    "Stabilizer",
-    "check_model",
-    "composite_of",
-    "redistribute",
-    "relevance",
-    "rule",
-    "rules",
-]
+_PUBLIC = {
+    "Balance": "tffjax.lrp.conservation",
+    "COMPOSITES": "tffjax.lrp.composites",
+    "Check": "tffjax.lrp.conservation",
+    "Composite": "tffjax.lrp.composites",
+    "Linear": "tffjax.lrp.rules",
+    "LinearMap": "tffjax.lrp.rules",
+    "Lost": "tffjax.lrp.rules",
+    "LrpOps": "tffjax.lrp.composites",
+    "Neuron": "tffjax.lrp.explain",
+    "Relevance": "tffjax.lrp.explain",
+    "Rule": "tffjax.lrp.composites",
+    "Stabilizer": "tffjax.lrp.rules",
+    "check_model": "tffjax.lrp.conservation",
+    "composite_of": "tffjax.lrp.explain",
+    "for_kinds": "tffjax.lrp.rules",
+    "redistribute": "tffjax.lrp.rules",
+    "relevance": "tffjax.lrp.explain",
+    "rule": "tffjax.lrp.composites",
+    "rules": "tffjax.lrp.rules",
+}
+
+__all__, __getattr__, __dir__ = door(__name__, _PUBLIC)

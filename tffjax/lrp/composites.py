@@ -10,15 +10,18 @@ A composite is immutable and hashable. Make your own from a preset in one line:
 import dataclasses
 import fnmatch
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from tffjax.errors import InputError
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import rules
 from tffjax.lrp.linear import AveragePool, Conv, Dense
+from tffjax.lrp.rules import Linear
 from tffjax.nn import ops
 from tffjax.nn.card import Normalization
 from tffjax.nn.graph import Layer
@@ -31,6 +34,22 @@ class Rule:
     function: Callable[..., tuple[Any, ...]]
     parameters: tuple[tuple[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse constants that the function does not take, that are missing, or that cannot be hashed."""
+        known = inspect.signature(self.function).parameters.values()
+        constants = {p.name: p for p in known if p.kind is p.KEYWORD_ONLY}
+        given = dict(self.parameters)
+        takes = f"it takes {', '.join(constants)}" if constants else "it takes none"
+        if wrong := [name for name in given if name not in constants]:
+            raise InputError(f"the rule {self.name} has no constant {wrong[0]!r}; {takes}")
+        if missing := [name for name, p in constants.items() if p.default is p.empty and name not in given]:
+            raise InputError(f"the rule {self.name} needs {missing[0]!r}; {takes}")
+        for name, value in given.items():
+            try:
+                hash(value)
+            except TypeError:
+                raise InputError(f"{name} of the rule {self.name} must be hashable: a tuple, not a list") from None
+
     def __call__(self, *arrays: Any) -> tuple[Any, ...]:
         """Apply the rule: the relevance at each input, then what was lost."""
         return self.function(*arrays, **dict(self.parameters))
@@ -40,12 +59,21 @@ class Rule:
         """Name of the function."""
         return self.function.__name__
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of layers that it is for."""
+        return rules.kinds_of(self.function)
+
     def __str__(self) -> str:
         return self.name + "".join(f" {name}={_short(value)}" for name, value in self.parameters)
 
 
 def rule(function: Callable[..., tuple[Any, ...]], **parameters: Any) -> Rule:
-    """A rule with constants, e.g. `rule(rules.epsilon, epsilon=0.01)`. The constants must be hashable."""
+    """A rule with constants, e.g. `rule(rules.epsilon, epsilon=0.01)`.
+
+    Raises:
+        InputError: a constant is unknown, missing or not hashable.
+    """
     return Rule(function, tuple(sorted(parameters.items())))
 
 
@@ -78,6 +106,26 @@ class Composite:
     times_input: bool = False
     overrides: tuple[tuple[str, Rule], ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse rules that do not fit their kind, and unknown words."""
+        for field, kind in _KINDS.items():
+            found = getattr(self, field)
+            if found is None:
+                continue
+            _check_rule(found, f"{self.name}: {field}")
+            if kind not in found.kinds:
+                raise InputError(
+                    f"{self.name}: the rule {found.name} is not for {field} layers, but for {', '.join(found.kinds)}; "
+                    f"for {kind} there are {', '.join(_rules_for(kind))}"
+                )
+        for _, found in self.overrides:
+            _check_rule(found, f"{self.name}: an override")
+        for field, words in _WORDS.items():
+            if getattr(self, field) not in words:
+                raise InputError(
+                    f"{self.name}: there is no {field} {getattr(self, field)!r}; choose one of {', '.join(words)}"
+                )
+
     def replace(self, **changes: Any) -> "Composite":
         """A variant with other rules."""
         return dataclasses.replace(self, **{"name": f"{self.name}, changed", **changes})
@@ -93,13 +141,11 @@ class Composite:
         if layer.kind == "max_pool":
             return "winner takes all"
         matching = [
-            _fitting(rule, layer) for pattern, rule in self.overrides if fnmatch.fnmatchcase(layer.name, pattern)
+            rule
+            for pattern, rule in self.overrides
+            if fnmatch.fnmatchcase(layer.name, pattern) and layer.kind in rule.kinds
         ]
-        matching = [rule for rule in matching if rule is not None]
-        found = matching[-1] if matching else self._by_kind(layer)
-        if layer.nonnegative and found is not None and found.function in _HALVED_BY_NONNEGATIVE:
-            return rule(found.function, **dict(found.parameters), nonnegative=True)
-        return found
+        return matching[-1] if matching else self._by_kind(layer)
 
     def _by_kind(self, layer: Layer) -> Rule | None:
         if layer.kind == "conv" and layer.first and self.first is not None:
@@ -119,21 +165,22 @@ class Composite:
         )
 
 
-def _fitting(found: Rule, layer: Layer) -> Rule | None:
-    """The rule as it applies to a kind of layer: a sum's epsilon is `sum_epsilon`, rules of kernels need one."""
-    if layer.kind == "add" and found.function is rules.epsilon:
-        return Rule(rules.sum_epsilon, found.parameters)
-    if layer.kind in ("add", "average_pool") and found.function in _OF_KERNELS:
-        return None
-    if layer.kind != "add" and found.function is rules.sum_epsilon:
-        return Rule(rules.epsilon, found.parameters)
-    return found
+_KINDS = {"conv": "conv", "first": "conv", "dense": "dense", "average_pool": "average_pool", "add": "add"}
+_WORDS = {"activation": ("identity", "gradient", "guided"), "gate": ("identity", "gradient")}
 
 
-_OF_KERNELS = (rules.beta, rules.alpha_beta, rules.beta_adaptive, rules.zb, rules.gamma, rules.w2, rules.flat)
-_HALVED_BY_NONNEGATIVE = (rules.beta, rules.alpha_beta, rules.beta_adaptive, rules.gamma)
+def _check_rule(found: Any, where: str) -> None:
+    if not isinstance(found, Rule):
+        raise InputError(f"{where}: {found!r} is not a rule; make one with rule(function, constants...)")
+
+
+def _rules_for(kind: str) -> list[str]:
+    presets = (rules.epsilon, rules.beta, rules.alpha_beta, rules.beta_adaptive, rules.zb, rules.gamma, rules.w2)
+    return [preset.__name__ for preset in (*presets, rules.flat) if kind in rules.kinds_of(preset)]
+
+
 _EPSILON = rule(rules.epsilon)
-_EPSILON_ELSEWHERE = {"dense": _EPSILON, "average_pool": _EPSILON, "add": rule(rules.sum_epsilon)}
+_EPSILON_ELSEWHERE = {"dense": _EPSILON, "average_pool": _EPSILON, "add": _EPSILON}
 _LOW, _HIGH = Normalization().bounds
 _BOX = rule(rules.zb, low=_LOW, high=_HIGH)
 
@@ -193,8 +240,12 @@ class LrpOps(ops.Plain):
 
     def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
         """Residual sum."""
-        found = self._rule(name)
-        return a + b if found is None else _sum(found, a, b, self.ledgers.get(name))
+        found = self.composite.rule_of(self.layer(name))
+        if found is None:
+            return a + b
+        if found.function is rules.epsilon:
+            found = Rule(rules.sum_epsilon, found.parameters)
+        return _sum(found, a, b, self.ledgers.get(name))
 
     def activation(self, x: jax.Array, function: ops.Activation, name: str) -> jax.Array:
         """Activation."""
@@ -207,19 +258,20 @@ class LrpOps(ops.Plain):
         """Squeeze-excite product."""
         return x * gate if self.composite.gate == "gradient" else _hand_through(x * gate, x)
 
-    def _rule(self, name: str) -> Rule | str | None:
-        return _rules_by_name(self.composite, self.layers)[name]
+    def layer(self, name: str) -> Layer:
+        """What is known of a layer."""
+        return _by_name(self.layers)[name]
 
     def _linear(self, linear: Any, x: jax.Array, kernel: Any, bias: jax.Array | None, name: str) -> jax.Array:
-        found = self._rule(name)
+        found = self.composite.rule_of(self.layer(name))
         if found is None:
             return ops.biased(linear.values(x, kernel), bias)
-        return _explained(linear, found, x, kernel, bias, self.ledgers.get(name))
+        return _explained(linear, found, self.layer(name).nonnegative, x, kernel, bias, self.ledgers.get(name))
 
 
 @functools.cache
-def _rules_by_name(composite: Composite, layers: tuple[Layer, ...]) -> dict[str, Rule | str | None]:
-    return {layer.name: composite.rule_of(layer) for layer in layers}
+def _by_name(layers: tuple[Layer, ...]) -> dict[str, Layer]:
+    return {layer.name: layer for layer in layers}
 
 
 def account(entered: jax.Array, left: jax.Array, lost: rules.Lost) -> jax.Array:
@@ -227,22 +279,27 @@ def account(entered: jax.Array, left: jax.Array, lost: rules.Lost) -> jax.Array:
     return jnp.stack([rules.per_image(entered), rules.per_image(left), *lost], axis=1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _explained(
-    linear: Any, rule: Rule, x: jax.Array, kernel: Any, bias: jax.Array | None, ledger: jax.Array | None
+    linear: Any, rule: Rule, nonnegative: bool, x: jax.Array, kernel: Any, bias: Any, ledger: jax.Array | None
 ) -> jax.Array:
     return ops.biased(linear.values(x, kernel), bias)
 
 
-def _explained_forward(linear: Any, rule: Rule, x: Any, kernel: Any, bias: Any, ledger: Any) -> tuple[Any, Any]:
-    y = _explained(linear, rule, x, kernel, bias, ledger)
+def _explained_forward(
+    linear: Any, rule: Rule, nonnegative: bool, x: Any, kernel: Any, bias: Any, ledger: Any
+) -> tuple[Any, Any]:
+    y = _explained(linear, rule, nonnegative, x, kernel, bias, ledger)
     return y, (x, kernel, bias, y, ledger)
 
 
-def _explained_backward(linear: Any, rule: Rule, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
-    x, kernel, bias, y, ledger = residuals
-    received, lost = rule(linear, x, kernel, bias, y, relevance)
-    return received.astype(x.dtype), None, None, None if ledger is None else account(relevance, received, lost)
+def _explained_backward(
+    linear: Any, rule: Rule, nonnegative: bool, residuals: Any, relevance: jax.Array
+) -> tuple[Any, ...]:
+    *arrays, ledger = residuals
+    received, lost = rule(Linear(linear, *arrays, nonnegative), relevance)
+    x, ledger = arrays[0], None if ledger is None else account(relevance, received, lost)
+    return received.astype(x.dtype), None, None, ledger
 
 
 _explained.defvjp(_explained_forward, _explained_backward)

@@ -4,12 +4,8 @@ Every rule is the same generic step (`redistribute`) on modified inputs and kern
 
     S = R / stabilize(z)        R_in = x' * transpose(S, w')
 
-so input i gets from output j the share x'_i w'_ij / z_j. A rule takes
-
-    (linear, x, kernel, bias, output, relevance)
-
-the layer's linear map (`tffjax.lrp.linear`), its input, parameters and output (bias included) and the relevance at the
-output (of which some may be bfloat16), and returns the relevance at the input and what got lost on the way (`Lost`).
+so input i gets from output j the share x'_i w'_ij / z_j. A rule takes a `Linear`, the layer as it was computed, the
+relevance at its output, and constants; it returns the relevance at the input and what got lost on the way (`Lost`).
 x+ = max(x, 0), x- = min(x, 0).
 
 Sources: Bach et al. 2015 (epsilon, alpha-beta); Montavon et al. 2017 and 2019 (z+, zB, w2, flat, gamma);
@@ -17,7 +13,8 @@ Chandrasegaran et al. 2022 for the constants. The bias takes part in the denomin
 keeps its share.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +24,40 @@ from tffjax.kernels.precision import widened
 AT_ZERO = 1e-12
 EPSILON = 1e-6
 BETA_MAX = 4.5
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class LinearMap(Protocol):
+    """The linear map of a layer, see `tffjax.lrp.linear`; hashable, holds no arrays."""
+
+    def __call__(self, x: jax.Array, kernel: Any) -> jax.Array:
+        """map(x, kernel), exactly zero where all contributions are."""
+
+    def positive(self, x: jax.Array, kernel: Any) -> jax.Array:
+        """The sum of the positive contributions, map(x+, w+) + map(x-, w-)."""
+
+    def transposes(self, s: jax.Array, kernels: list[Any], like: jax.Array) -> list[jax.Array]:
+        """For each kernel, the gradient of sum(s * map(x, kernel)) with respect to an x of the shape of `like`."""
+
+
+class Linear(NamedTuple):
+    """A linear layer as it was computed; some of its arrays may be bfloat16.
+
+    Attributes:
+        map: its linear map.
+        x: its input.
+        kernel, bias: its parameters, None where it has none.
+        output: map(x, kernel) + bias.
+        nonnegative: x is known to be >= 0, which halves the work of some rules and changes nothing.
+    """
+
+    map: LinearMap
+    x: jax.Array
+    kernel: Any = None
+    bias: jax.Array | None = None
+    output: jax.Array | None = None
+    nonnegative: bool = False
 
 
 class Stabilizer(NamedTuple):
@@ -56,10 +87,19 @@ class Lost(NamedTuple):
     zero: jax.Array
 
 
-def nothing_lost(relevance: jax.Array) -> Lost:
-    """The `Lost` of a layer that hands everything on."""
-    zero = jnp.zeros(relevance.shape[0], widened(relevance).dtype)
-    return Lost(zero, zero, zero)
+def for_kinds(*kinds: str) -> Callable[[_Function], _Function]:
+    """Declare for which kinds of layers a rule is, so that a composite can refuse it elsewhere. See `kinds_of`."""
+
+    def declare(function: _Function) -> _Function:
+        function.kinds = kinds
+        return function
+
+    return declare
+
+
+def kinds_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The kinds of layers that a rule is for; one that does not say is for layers with a kernel."""
+    return getattr(function, "kinds", ("conv", "dense"))
 
 
 def per_image(relevance: jax.Array) -> jax.Array:
@@ -68,18 +108,18 @@ def per_image(relevance: jax.Array) -> jax.Array:
 
 
 def redistribute(
-    linear: Any,
-    parts: tuple[tuple[jax.Array, jax.Array | None], ...],
+    layer: Linear,
+    parts: tuple[tuple[jax.Array, Any], ...],
     relevance: jax.Array,
-    stabilizer: Stabilizer,
+    stabilizer: Stabilizer = Stabilizer(),
     *,
     bias: jax.Array | None = None,
     output: jax.Array | None = None,
 ) -> tuple[jax.Array, Lost]:
-    """The generic step: R_in = sum_k x_k * transpose(S, w_k), S = R / stabilizer(sum_k linear(x_k, w_k) + bias).
+    """The generic step: R_in = sum_k x_k * transpose(S, w_k), S = R / stabilizer(sum_k map(x_k, w_k) + bias).
 
     Args:
-        linear: the linear map.
+        layer: whose map it is.
         parts: modified inputs and kernels (x_k, w_k); an input of batch size 1 stands for every image.
         relevance: R, at the outputs.
         stabilizer: of the denominator.
@@ -88,7 +128,7 @@ def redistribute(
     """
     z = output
     if z is None:
-        z = sum(widened(linear(x, kernel)) for x, kernel in parts)
+        z = sum(widened(layer.map(x, kernel)) for x, kernel in parts)
         z = z if bias is None else z + bias
     relevance, z = widened(relevance), widened(z)
     denominator = stabilizer(z)
@@ -97,15 +137,9 @@ def redistribute(
         # All contributions are zero where z is, since they have one sign. So is what they hand on; but 1e12 R beside
         # other numbers would be felt by convolutions that are not summed term by term.
         s = jnp.where(z == 0, 0, s)
-    shares = linear.transposes(s, [kernel for _, kernel in parts], parts[0][0])
+    shares = layer.map.transposes(s, [kernel for _, kernel in parts], parts[0][0])
     received = sum(widened(x) * widened(share) for (x, _), share in zip(parts, shares, strict=True))
-    # Unless somebody asks for them, XLA drops these sums.
-    zero = z == 0
-    return received, Lost(
-        bias=jnp.zeros(relevance.shape[0], s.dtype) if bias is None else per_image(s * bias),
-        stabilizer=per_image(jnp.where(zero, 0, s * (denominator - z))),
-        zero=per_image(jnp.where(zero, relevance, 0)),
-    )
+    return received, _lost(relevance, s, z, denominator, bias)
 
 
 def positive(x: jax.Array) -> jax.Array:
@@ -118,92 +152,45 @@ def negative(x: jax.Array) -> jax.Array:
     return jnp.minimum(x, 0)
 
 
-def epsilon(
-    linear: Any,
-    x: jax.Array,
-    kernel: jax.Array | None,
-    bias: jax.Array | None,
-    output: jax.Array,
-    relevance: jax.Array,
-    *,
-    epsilon: float = EPSILON,
-) -> tuple[jax.Array, Lost]:
+@for_kinds("conv", "dense", "average_pool", "add")
+def epsilon(layer: Linear, relevance: jax.Array, *, epsilon: float = EPSILON) -> tuple[jax.Array, Lost]:
     """Epsilon rule: z = map(x, w) + bias, S = R / (z + epsilon * sign(z)), R_in = x * transpose(S, w)."""
-    stabilizer = Stabilizer(epsilon, epsilon)
-    return redistribute(linear, ((x, kernel),), relevance, stabilizer, bias=bias, output=output)
+    parts = ((layer.x, layer.kernel),)
+    return redistribute(layer, parts, relevance, Stabilizer(epsilon, epsilon), bias=layer.bias, output=layer.output)
 
 
-def beta(
-    linear: Any,
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    output: jax.Array,
-    relevance: jax.Array,
-    *,
-    beta: float = 0.0,
-    nonnegative: bool = False,
-) -> tuple[jax.Array, Lost]:
+def beta(layer: Linear, relevance: jax.Array, *, beta: float = 0.0) -> tuple[jax.Array, Lost]:
     """Beta rule R_in = (1 + beta) R+ - beta R-: z+ for beta = 0, alpha-beta with alpha = 1 + beta otherwise.
 
     R+ shares out over the positive contributions, z = map(x+, w+) + map(x-, w-); R- over the negative ones,
-    z = map(x-, w+) + map(x+, w-). The bias takes no part. `nonnegative` says that x >= 0, which halves the work and
-    changes nothing.
+    z = map(x-, w+) + map(x+, w-). The bias takes no part.
     """
-    return alpha_beta(linear, x, kernel, bias, output, relevance, alpha=1.0 + beta, beta=beta, nonnegative=nonnegative)
+    return alpha_beta(layer, relevance, alpha=1.0 + beta, beta=beta)
 
 
-def alpha_beta(
-    linear: Any,
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    output: jax.Array,
-    relevance: jax.Array,
-    *,
-    alpha: float = 2.0,
-    beta: float = 1.0,
-    nonnegative: bool = False,
-) -> tuple[jax.Array, Lost]:
+def alpha_beta(layer: Linear, relevance: jax.Array, *, alpha: float = 2.0, beta: float = 1.0) -> tuple[jax.Array, Lost]:
     """Alpha-beta rule R_in = alpha R+ - beta R-, see `beta`; alpha - beta = 1 conserves relevance."""
-    for_it, lost = _positive_share(linear, x, kernel, relevance, nonnegative)
+    for_it = _positive_share(layer, relevance)
     if beta == 0:
-        return (for_it, lost) if alpha == 1 else (alpha * for_it, _scale(alpha, lost))
-    against, lost_too = redistribute(linear, _negative_parts(x, kernel, nonnegative), relevance, Stabilizer(-AT_ZERO))
-    return alpha * for_it - beta * against, _add(_scale(alpha, lost), _scale(-beta, lost_too))
+        return _combined((alpha, for_it))
+    against = redistribute(layer, _negative_parts(layer), relevance, Stabilizer(-AT_ZERO))
+    return _combined((alpha, for_it), (-beta, against))
 
 
-def beta_adaptive(
-    linear: Any,
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    output: jax.Array,
-    relevance: jax.Array,
-    *,
-    beta_max: float = BETA_MAX,
-    nonnegative: bool = False,
-) -> tuple[jax.Array, Lost]:
+def beta_adaptive(layer: Linear, relevance: jax.Array, *, beta_max: float = BETA_MAX) -> tuple[jax.Array, Lost]:
     """Beta rule with its own beta for every output: min(-Z- / y, beta_max) where the output y > 0, else 0.
 
     Z- = map(x-, w+) + map(x+, w-), the sum of the negative contributions, without bias; y has the bias.
     """
-    parts = _negative_parts(x, kernel, nonnegative)
-    z = sum(widened(linear(x, kernel)) for x, kernel in parts)
-    output, relevance = widened(output), widened(relevance)
-    active = output > 0
-    factor = jnp.where(active, jnp.minimum(-z / jnp.where(active, output, 1), beta_max), 0)
-    for_it, lost = _positive_share(linear, x, kernel, relevance * (1 + factor), nonnegative)
-    against, lost_too = redistribute(linear, parts, relevance * factor, Stabilizer(AT_ZERO), output=z)
-    return for_it - against, _add(lost, _scale(-1.0, lost_too))
+    parts, relevance, y = _negative_parts(layer), widened(relevance), widened(layer.output)
+    z = sum(widened(layer.map(x, kernel)) for x, kernel in parts)
+    beta = jnp.where(y > 0, jnp.minimum(-z / jnp.where(y > 0, y, 1), beta_max), 0)
+    against = redistribute(layer, parts, relevance * beta, output=z)
+    return _combined((1.0, _positive_share(layer, relevance * (1 + beta))), (-1.0, against))
 
 
 def zb(
-    linear: Any,
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    output: jax.Array,
+    layer: Linear,
     relevance: jax.Array,
     *,
     low: float | tuple[float, ...],
@@ -215,90 +202,62 @@ def zb(
     z = map(x, w) - map(L, w+) - map(H, w-), R_in = x * transpose(S, w) - L * transpose(S, w+) - H * transpose(S, w-);
     L and H are images of the constants, zero-padded like x. They are one map here: of ones with L w+ + H w-.
     """
-    box = _bound(low, x, kernel) * positive(kernel) + _bound(high, x, kernel) * negative(kernel)
-    parts = ((x, kernel), (-jnp.ones_like(x[:1]), box))
-    return redistribute(linear, parts, relevance, Stabilizer(epsilon, epsilon))
+    x, w = layer.x, layer.kernel
+    box = _bound(low, x, w) * positive(w) + _bound(high, x, w) * negative(w)
+    return redistribute(layer, ((x, w), (-jnp.ones_like(x[:1]), box)), relevance, Stabilizer(epsilon, epsilon))
 
 
 def gamma(
-    linear: Any,
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    output: jax.Array,
-    relevance: jax.Array,
-    *,
-    gamma: float = 0.25,
-    epsilon: float = EPSILON,
-    nonnegative: bool = False,
+    layer: Linear, relevance: jax.Array, *, gamma: float = 0.25, epsilon: float = EPSILON
 ) -> tuple[jax.Array, Lost]:
     """Gamma rule: positive contributions count 1 + gamma times, in the numerator and (with the bias's) the denominator.
 
     For x >= 0 that is w -> w + gamma w+; where x < 0, w + gamma w-.
     """
+    x, w, bias = layer.x, layer.kernel, layer.bias
     bias = None if bias is None else bias + gamma * positive(bias)
-    parts = ((x, kernel + gamma * positive(kernel)),)
-    if not nonnegative:
-        parts = (
-            (positive(x), kernel + gamma * positive(kernel)),
-            (negative(x), kernel + gamma * negative(kernel)),
-        )
-    return redistribute(linear, parts, relevance, Stabilizer(epsilon, epsilon), bias=bias)
+    up, down = w + gamma * positive(w), w + gamma * negative(w)
+    parts = ((x, up),) if layer.nonnegative else ((positive(x), up), (negative(x), down))
+    return redistribute(layer, parts, relevance, Stabilizer(epsilon, epsilon), bias=bias)
 
 
-def w2(
-    linear: Any,
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    output: jax.Array,
-    relevance: jax.Array,
-) -> tuple[jax.Array, Lost]:
+def w2(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
     """w2 rule: shares w^2 / sum w^2, whatever the input."""
-    return redistribute(linear, ((jnp.ones_like(x[:1]), kernel**2),), relevance, Stabilizer())
+    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), layer.kernel**2),), relevance)
 
 
-def flat(
-    linear: Any,
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    output: jax.Array,
-    relevance: jax.Array,
-) -> tuple[jax.Array, Lost]:
+def flat(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
     """Flat rule: every input of an output gets an equal share."""
-    return redistribute(linear, ((jnp.ones_like(x[:1]), jnp.ones_like(kernel)),), relevance, Stabilizer())
+    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), jnp.ones_like(layer.kernel)),), relevance)
 
 
+@for_kinds("add")
 def sum_epsilon(
     a: jax.Array, b: jax.Array, relevance: jax.Array, *, epsilon: float = EPSILON
 ) -> tuple[jax.Array, jax.Array, Lost]:
-    """Epsilon rule of a residual sum z = a + b: S = R / (z + epsilon * sign(z)), R_a = a * S, R_b = b * S."""
+    """Epsilon rule of a residual sum z = a + b: S = R / (z + epsilon * sign(z)), R_a = a * S, R_b = b * S.
+
+    It is what `epsilon` means there.
+    """
     a, b, relevance = widened(a), widened(b), widened(relevance)
     z = a + b
     denominator = Stabilizer(epsilon, epsilon)(z)
     s = relevance / denominator
-    zero = z == 0
-    lost = nothing_lost(relevance)._replace(
-        stabilizer=per_image(jnp.where(zero, 0, s * (denominator - z))),
-        zero=per_image(jnp.where(zero, relevance, 0)),
-    )
-    return a * s, b * s, lost
+    return a * s, b * s, _lost(relevance, s, z, denominator)
 
 
-def _positive_share(
-    linear: Any, x: jax.Array, kernel: jax.Array, relevance: jax.Array, nonnegative: bool
-) -> tuple[jax.Array, Lost]:
-    if nonnegative:
-        return redistribute(linear, ((x, positive(kernel)),), relevance, Stabilizer(AT_ZERO))
-    parts = ((positive(x), positive(kernel)), (negative(x), negative(kernel)))
-    return redistribute(linear, parts, relevance, Stabilizer(AT_ZERO), output=linear.positive(x, kernel))
+def _positive_share(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
+    """R+, see `beta`."""
+    x, w = layer.x, layer.kernel
+    if layer.nonnegative:
+        return redistribute(layer, ((x, positive(w)),), relevance)
+    parts = ((positive(x), positive(w)), (negative(x), negative(w)))
+    return redistribute(layer, parts, relevance, output=layer.map.positive(x, w))
 
 
-def _negative_parts(x: jax.Array, kernel: jax.Array, nonnegative: bool) -> tuple[tuple[jax.Array, jax.Array], ...]:
-    if nonnegative:
-        return ((x, negative(kernel)),)
-    return ((negative(x), positive(kernel)), (positive(x), negative(kernel)))
+def _negative_parts(layer: Linear) -> tuple[tuple[jax.Array, jax.Array], ...]:
+    x, w = layer.x, layer.kernel
+    return ((x, negative(w)),) if layer.nonnegative else ((negative(x), positive(w)), (positive(x), negative(w)))
 
 
 def _bound(bound: float | tuple[float, ...], x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -308,9 +267,19 @@ def _bound(bound: float | tuple[float, ...], x: jax.Array, kernel: jax.Array) ->
     return jnp.repeat(values, outputs // len(values), axis=0).T
 
 
-def _scale(factor: float, lost: Lost) -> Lost:
-    return Lost(*(factor * part for part in lost))
+def _lost(
+    relevance: jax.Array, s: jax.Array, z: jax.Array, denominator: jax.Array, bias: jax.Array | None = None
+) -> Lost:
+    """Unless somebody asks for these sums, XLA drops them."""
+    return Lost(
+        bias=jnp.zeros(relevance.shape[0], s.dtype) if bias is None else per_image(s * bias),
+        stabilizer=per_image(jnp.where(z == 0, 0, s * (denominator - z))),
+        zero=per_image(jnp.where(z == 0, relevance, 0)),
+    )
 
 
-def _add(a: Lost, b: Lost) -> Lost:
-    return Lost(*(p + q for p, q in zip(a, b, strict=True)))
+def _combined(*terms: tuple[float, tuple[jax.Array, Lost]]) -> tuple[jax.Array, Lost]:
+    """A weighted sum of what rules return."""
+    received = sum(x if factor == 1 else factor * x for factor, (x, _) in terms)
+    return received, Lost(*(sum(f * part for (f, _), part in zip(terms, parts, strict=True))
+                            for parts in zip(*(lost for _, (_, lost) in terms), strict=True)))  # fmt: skip

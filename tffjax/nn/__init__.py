@@ -1,34 +1,27 @@
 """The language that networks are written in, and the networks themselves, written once over `(ops, tap)`."""
 
-from tffjax.kernels.convolution import Geometry, same_padding
-from tffjax.nn.canonization import canonize
-from tffjax.nn.card import Card, Normalization
-from tffjax.nn.efficientnet_b0 import EfficientNetB0
-from tffjax.nn.graph import Layer, layers_of
-from tffjax.nn.layers import BatchNorm, Conv, Dense
-from tffjax.nn.model import Model, module_of
-from tffjax.nn.ops import Plain, Tap, no_tap
-from tffjax.nn.resnet50 import ResNet50
-from tffjax.nn.sites import Site, sites_of
+from tffjax.doors import door
 
-__all__ = [
-    "BatchNorm",
-    "Card",
-    "Conv",
-    "Dense",
-    "EfficientNetB0",
-    "Geometry",
-    "Layer",
-    "Model",
-    "Normalization",
-    "Plain",
-    "ResNet50",
-    "Site",
-    "Tap",
-    "canonize",
-    "layers_of",
-    "module_of",
-    "no_tap",
-    "same_padding",
-    "sites_of",
-]
+_PUBLIC = {
+    "BatchNorm": "tffjax.nn.layers",
+    "Card": "tffjax.nn.card",
+    "Conv": "tffjax.nn.layers",
+    "Dense": "tffjax.nn.layers",
+    "EfficientNetB0": "tffjax.nn.efficientnet_b0",
+    "Geometry": "tffjax.kernels.convolution",
+    "Layer": "tffjax.nn.graph",
+    "Model": "tffjax.nn.model",
+    "Normalization": "tffjax.nn.card",
+    "Plain": "tffjax.nn.ops",
+    "ResNet50": "tffjax.nn.resnet50",
+    "Site": "tffjax.nn.sites",
+    "Tap": "tffjax.nn.ops",
+    "canonize": "tffjax.nn.canonization",
+    "layers_of": "tffjax.nn.graph",
+    "module_of": "tffjax.nn.model",
+    "no_tap": "tffjax.nn.ops",
+    "same_padding": "tffjax.kernels.convolution",
+    "sites_of": "tffjax.nn.sites",
+}
+
+__all__, __getattr__, __dir__ = door(__name__, _PUBLIC)
