@@ -1,4 +1,4 @@
-"""Files of PyTorch checkpoints, read and written; `conversion.variables` turns state dicts into Flax variables.
+"""Files of PyTorch checkpoints, read and written; `tffjax.conversion.variables` turns state dicts into Flax variables.
 
 Files are read with `torch.load(weights_only=True)` only: a checkpoint that would need anything else is refused, because
 unpickling it could run any code. The way to Flax and back restores every bit.
@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tffjax.conversion import names
+from tffjax.conversion.variables import COUNTER, FLAX, Variables, swap
 
-from conversion import names
-from conversion.variables import COUNTER, FLAX, Variables, swap
 from tffjax.errors import InputError
 
 

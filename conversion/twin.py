@@ -3,7 +3,7 @@
 State-dict keys are torchvision's for ResNet-50 (v1.5: the stride sits in the 3x3 convolution) and those of
 `efficientnet_pytorch` for EfficientNet-B0, so released checkpoints load strictly. Inference only, NCHW. Every operation
 that relevance propagation has to know is a module of its own, without parameters where PyTorch has none there:
-`conversion.twin_lrp` hooks into these.
+`tffjax.conversion.twin_lrp` hooks into these.
 """
 
 import copy
@@ -12,11 +12,10 @@ from os import PathLike
 from typing import Any, Literal
 
 import torch
+from tffjax.conversion import checkpoint, names
+from tffjax.conversion.variables import to_flax
 from torch import nn
 from torch.nn import functional as F
-
-from conversion import checkpoint, names
-from conversion.variables import to_flax
 
 Padding = Literal["same", "symmetric"]
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from tffjax.conversion.twin import AveragePool, Conv, Gate, Sum, Twin, canonize, sites
 from torch import nn
 
-from conversion.twin import AveragePool, Conv, Gate, Sum, Twin, canonize, sites
 from tffjax.errors import InputError
 from tffjax.nn.card import Normalization
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from tffjax.conversion import names
 
-from conversion import names
 from tffjax.errors import InputError
 
 Variables = Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -78,7 +78,7 @@ def to_flax(state_dict: Mapping[str, np.ndarray]) -> tuple[dict[str, dict[str, d
 
     Returns:
         variables: `{"params": {layer: {"kernel" | "scale" | "bias": array}}, "batch_stats": {layer: {"mean", "var"}}}`,
-            float32, layers named as in `conversion.names`; `num_batches_tracked` is left out.
+            float32, layers named as in `tffjax.conversion.names`; `num_batches_tracked` is left out.
         facts: what the network is.
 
     Raises:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from jaxtyping import Float
+from tffjax.conversion import twin
 
-from conversion import twin
 from tffjax.compile.passes import Pass
 from tffjax.nn import Model
 from tffjax.nn.sites import site_outputs

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.stats import spearmanr
+from tffjax.conversion import twin, twin_lrp
 
-from conversion import twin, twin_lrp
 from tffjax.lrp.explain import relevance
 from tffjax.nn import Model
 from tffjax.nn.card import Normalization

@@ -25,8 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from tffjax.conversion import twin, twin_lrp
 
-from conversion import twin, twin_lrp
 from tffjax.kernels import convolution
 from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance

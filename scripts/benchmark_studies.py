@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from benchmark import measure, random_model
 from PIL import Image
+from tffjax.conversion import twin, twin_lrp
 
-from conversion import twin, twin_lrp
 from tffjax.color import max_activations
 from tffjax.compile.passes import Pass, micro_batch_of
 from tffjax.data import Batch, find_images, plan

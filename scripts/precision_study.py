@@ -31,9 +31,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
+from tffjax.conversion import checkpoint
+from tffjax.conversion.variables import to_flax
 
-from conversion import checkpoint
-from conversion.variables import to_flax
 from tffjax.bootstrap import image_keys, poisson_weights, topk_overlap
 from tffjax.compile.passes import Pass
 from tffjax.data import ImageFile, find_images, relative_names

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tffjax.conversion.variables import to_flax
 
-from conversion.variables import to_flax
 from tffjax.nn import Model, module_of
 from tffjax.nn.card import Card, Normalization
 from tffjax.preprocessing import center_crop, normalize

@@ -19,6 +19,10 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 import jaxtyping
 
+import tffjax
+
+tffjax.__path__.append(str(Path(__file__).resolve().parents[1]))  # this checkout's conversion/, whatever is installed
+
 # Before tffjax is imported: every signature in it is checked at every call, in the tests only.
 jaxtyping.install_import_hook("tffjax", "beartype.beartype")
 

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def test_a_room_imports_only_from_rooms_above_it(room):
 def test_the_floor_imports_nothing():
     for name in FLOOR:
         assert imports(PRODUCT / f"{name}.py") <= FLOOR
+
+
+def test_every_package_is_installed():
+    root = PRODUCT.parent
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("not a checkout")
+    listed = set(tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    product = {".".join(path.parent.relative_to(root).parts) for path in PRODUCT.rglob("__init__.py")}
+    conversion = {".".join(path.parent.relative_to(root).parts) for path in (root / "conversion").rglob("__init__.py")}
+    assert listed == product | {f"tffjax.{name}" for name in conversion}
 
 
 @pytest.mark.parametrize("door", ["tffjax", "tffjax.nn", "tffjax.lrp"])

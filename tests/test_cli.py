@@ -22,15 +22,15 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import tffjax.conversion.cli.verify
+import tffjax.conversion.twin
 import tolerances
 import torch
 from PIL import Image
+from tffjax.conversion import checkpoint as torch_checkpoint
 
-import conversion.cli.verify
-import conversion.twin
 import tffjax.cli.heatmap
 import tffjax.cli.predict
-from conversion import checkpoint as torch_checkpoint
 from tffjax.cli.console import Talk
 from tffjax.cli.main import cli, main
 from tffjax.heatmaps import Heatmap
@@ -209,7 +209,7 @@ def test_verify_proves_a_checkpoint_and_writes_json(detector, images, tmp_path):
 
 
 def test_verify_finds_an_altered_weight_and_names_the_first_site(detector, images, monkeypatch):
-    build = conversion.twin.twin_from_variables
+    build = tffjax.conversion.twin.twin_from_variables
 
     def altered(*arguments):
         net = build(*arguments)
@@ -217,7 +217,7 @@ def test_verify_finds_an_altered_weight_and_names_the_first_site(detector, image
             net.get_submodule("_blocks.5._project_conv").weight[0, 0] += 0.1
         return net
 
-    monkeypatch.setattr(conversion.twin, "twin_from_variables", altered)
+    monkeypatch.setattr(tffjax.conversion.twin, "twin_from_variables", altered)
     ended = tffjax_command("verify", detector, "--images", images, "--limit", 2)
     assert ended.code == 1
     assert ended.last.startswith("tffjax: failed: _blocks.5._project_conv differs by")
@@ -231,8 +231,8 @@ def test_verify_takes_a_pytorch_file(torch_file, images):
 
 
 def test_verify_without_images_uses_synthetic_ones(detector, monkeypatch):
-    small = functools.partial(conversion.cli.verify.synthetic_images, size=SIDE)
-    monkeypatch.setattr(conversion.cli.verify, "synthetic_images", small)
+    small = functools.partial(tffjax.conversion.cli.verify.synthetic_images, size=SIDE)
+    monkeypatch.setattr(tffjax.conversion.cli.verify, "synthetic_images", small)
     ended = tffjax_command("verify", detector)
     assert ended.code == 0
     assert "synthetic 1" in ended.out
@@ -258,7 +258,7 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     assert len(predictions) == 10
     assert [row["label"] for row in predictions].count("real") == 6
     assert {(row["generator"], row["category"]) for row in predictions} == {("biggan", ""), ("progan", "cat")}
-    net = conversion.twin.load_twin(torch_file)
+    net = tffjax.conversion.twin.load_twin(torch_file)
     pixels = normalize(np.stack([decode(row["path"]) for row in predictions]), Normalization())
     with torch.no_grad():
         expected = net(torch.from_numpy(pixels).permute(0, 3, 1, 2))[:, 0].sigmoid()
@@ -619,7 +619,8 @@ def test_the_core_loads_no_torch_even_when_it_is_used():
     names = "tffjax.__all__ and [getattr(tffjax, name) for name in tffjax.__all__]"
     ended = python("-c", f"import sys, tffjax, tffjax.cli.predict; {names}; print(*sys.modules)")
     assert ended.returncode == 0, ended.stderr
-    assert not {"torch", "tensorflow", "torchvision", "conversion"} & set(ended.stdout.split())
+    loaded = set(ended.stdout.split())
+    assert not {"torch", "tensorflow", "torchvision", "tffjax.conversion"} & loaded
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tffjax").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
@@ -627,10 +628,11 @@ def test_tffjax_imports_neither_torch_nor_conversion(path):
     imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
+            imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "").partition(".")[0])
-    assert not imported & {"torch", "tensorflow", "torchvision", "conversion", "tests"}
+            imported |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    assert not [name for name in imported if name.startswith("tffjax.conversion")]
+    assert not {name.partition(".")[0] for name in imported} & {"torch", "tensorflow", "torchvision", "tests"}
 
 
 # The real checkpoints

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tffjax.conversion import checkpoint, names, twin
+from tffjax.conversion.variables import to_flax
 
-from conversion import checkpoint, names, twin
-from conversion.variables import to_flax
 from tffjax.errors import InputError
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"

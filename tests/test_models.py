@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tolerances
 import torch
+from tffjax.conversion import twin
 
-from conversion import twin
 from tffjax.nn import Model, canonize
 from tffjax.nn.ops import Plain
 from tffjax.nn.sites import Site, site_outputs, sites_of

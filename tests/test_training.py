@@ -17,11 +17,11 @@ import tolerances
 import torch
 from command import done, refused, save_image
 from PIL import Image
+from tffjax.conversion.checkpoint import read_state_dict
+from tffjax.conversion.twin import twin_from_variables
+from tffjax.conversion.variables import to_flax
 from torch.nn import functional as F
 
-from conversion.checkpoint import read_state_dict
-from conversion.twin import twin_from_variables
-from conversion.variables import to_flax
 from tffjax import fit, training
 from tffjax.augmentations import Augmentation
 from tffjax.compile.placement import put, put_model

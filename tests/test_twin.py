@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tffjax.conversion import names, twin, twin_lrp
+from tffjax.conversion.variables import to_flax
 from torch.nn import functional as F
 
-from conversion import names, twin, twin_lrp
-from conversion.variables import to_flax
 from tffjax.errors import InputError
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from tffjax.conversion.cli import require_torch
 
-from conversion.cli import require_torch
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused
 from tffjax.errors import InputError
 from tffjax.files import replace_file
@@ -53,7 +53,8 @@ def convert(
       tffjax convert --to torch detector detector-again.pth
     """
     require_torch()
-    from conversion import checkpoint as torch_checkpoint
+    from tffjax.conversion import checkpoint as torch_checkpoint
+
     from tffjax.nn import checkpoint
 
     talk = Talk(quiet)
@@ -82,13 +83,13 @@ def read_torch(source: Path, normalization: str = "imagenet", high_means: str = 
     """A PyTorch checkpoint as a model with its card.
 
     Raises:
-        InputError: as `conversion.checkpoint`.
+        InputError: as `tffjax.conversion.checkpoint`.
     """
     import jax
     import jax.numpy as jnp
+    from tffjax.conversion import checkpoint
+    from tffjax.conversion.variables import to_flax
 
-    from conversion import checkpoint
-    from conversion.variables import to_flax
     from tffjax.nn import Model, module_of
 
     variables, facts = to_flax(checkpoint.read_state_dict(source))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 from rich.table import Table
+from tffjax.conversion.cli import require_torch
 
-from conversion.cli import require_torch
 from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import read_groups, size_options, synthetic_images
 from tffjax.errors import CheckFailed
@@ -16,8 +16,8 @@ from tffjax.files import replace_file
 from tffjax.preprocessing import Transform
 
 if TYPE_CHECKING:
-    from conversion.verify import Difference, Verification
-    from conversion.verify_lrp import LrpDifference
+    from tffjax.conversion.verify import Difference, Verification
+    from tffjax.conversion.verify_lrp import LrpDifference
 
 
 @click.command()
@@ -63,9 +63,10 @@ def verify(
     if not lrp:
         refuse_unused("without --lrp", "composite")
     require_torch()
-    from conversion.cli.convert import read_torch
-    from conversion.twin import twin_from_variables
-    from conversion.verify import verify_forward
+    from tffjax.conversion.cli.convert import read_torch
+    from tffjax.conversion.twin import twin_from_variables
+    from tffjax.conversion.verify import verify_forward
+
     from tffjax.nn import checkpoint as checkpoints
 
     talk = Talk(quiet)
@@ -84,7 +85,7 @@ def verify(
     talk.say(_logit_table(result, names))
     explained: tuple[LrpDifference, ...] = ()
     if lrp:
-        from conversion.verify_lrp import verify_lrp
+        from tffjax.conversion.verify_lrp import verify_lrp
 
         explained = verify_lrp(model, net, batches, composite, talk.busy)
         talk.say(_lrp_table(explained, composite))

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tffjax.conversion import twin, twin_lrp
+from tffjax.conversion.variables import to_flax
 
-from conversion import twin, twin_lrp
-from conversion.variables import to_flax
 from gpu.work import Rows, Setup
 from tffjax.nn.card import Normalization
 

@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tffjax.conversion.variables import to_flax
 
-from conversion.variables import to_flax
 from tffjax.kernels.convolution import Geometry
 from tffjax.nn import Model, module_of
 from tffjax.nn import ops as operations
