@@ -41,8 +41,8 @@ from tffjax.ffrs import order
 from tffjax.files import replace_file
 from tffjax.kernels.convolution import switched
 from tffjax.kernels.pooling import winners
-from tffjax.lrp.composites import LrpOps
 from tffjax.lrp.explain import composite_of
+from tffjax.lrp.operations import LrpOps
 from tffjax.nn import Model, canonize, module_of
 from tffjax.nn.card import NORMALIZATIONS, Card
 from tffjax.nn.graph import layers_of

@@ -17,8 +17,9 @@ from tffjax.errors import InputError
 from tffjax.kernels import convolution
 from tffjax.kernels.convolution import CHOICES, Geometry, switched
 from tffjax.lrp import composites, rules
-from tffjax.lrp.composites import BETA0, COMPOSITES, EPSILON, GRADIENT_X_INPUT, GUIDED, Composite, LrpOps, rule
+from tffjax.lrp.composites import BETA0, COMPOSITES, EPSILON, GRADIENT_X_INPUT, GUIDED, Composite, rule
 from tffjax.lrp.explain import relevance
+from tffjax.lrp.operations import LrpOps
 from tffjax.nn import Conv, Dense, Model, canonize
 from tffjax.nn.graph import Layer, layers_of, trace
 from tffjax.nn.ops import Plain, no_tap

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tffjax.kernels.convolution import Geometry, Pair
-from tffjax.lrp.composites import Composite, LrpOps, Rule
+from tffjax.lrp.composites import Composite, Rule
 from tffjax.lrp.linear import Conv
+from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.rules import Linear
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tffjax.kernels.convolution import on_cpu
-from tffjax.lrp.composites import Composite, LrpOps
+from tffjax.lrp.composites import Composite
+from tffjax.lrp.operations import LrpOps
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model
 from tffjax.nn.sites import outputs_at

@@ -10,7 +10,7 @@ _PUBLIC = {
     "Linear": "tffjax.lrp.rules",
     "LinearMap": "tffjax.lrp.rules",
     "Lost": "tffjax.lrp.rules",
-    "LrpOps": "tffjax.lrp.composites",
+    "LrpOps": "tffjax.lrp.operations",
     "Neuron": "tffjax.lrp.explain",
     "Relevance": "tffjax.lrp.explain",
     "Rule": "tffjax.lrp.composites",

@@ -12,8 +12,9 @@ from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import zeros_varying_like
 from tffjax.kernels.precision import check_precision
-from tffjax.lrp.composites import Composite, LrpOps
+from tffjax.lrp.composites import Composite
 from tffjax.lrp.explain import check_types, chosen_output, composite_of, resolve_target
+from tffjax.lrp.operations import LrpOps
 from tffjax.nn.canonization import canonize
 from tffjax.nn.graph import Layer, layers_of
 from tffjax.nn.model import Model
@@ -138,7 +139,7 @@ def _account_batch(
     layers: tuple[Layer, ...],
     precision: str,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Layer name -> (n, 5) as `tffjax.lrp.composites.account`, and the relevance (n,) that arrives at the images."""
+    """Layer name -> (n, 5) as `tffjax.lrp.operations.account`, and the relevance (n,) that arrives at the images."""
     model = canonize(model)
     kinds = ("conv", "dense", "average_pool", "add")
     zeros = {layer.name: zeros_varying_like(images, (len(images), 5)) for layer in layers if layer.kind in kinds}

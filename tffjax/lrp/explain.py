@@ -15,7 +15,8 @@ from tffjax.errors import InputError
 from tffjax.kernels.convolution import zeros_varying_like
 from tffjax.kernels.precision import check_precision
 from tffjax.lrp import rules
-from tffjax.lrp.composites import COMPOSITES, Composite, LrpOps, rule
+from tffjax.lrp.composites import COMPOSITES, Composite, rule
+from tffjax.lrp.operations import LrpOps
 from tffjax.nn.canonization import canonize
 from tffjax.nn.graph import Layer, layers_of
 from tffjax.nn.model import Model
