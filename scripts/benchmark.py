@@ -9,7 +9,6 @@ slow for a while is slow for all. Only ratios within one run mean anything on a 
 """
 
 import argparse
-import importlib.util
 import json
 import platform
 import resource
@@ -17,7 +16,6 @@ import statistics
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -25,13 +23,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from gpu.contenders import zennit_run
 from tffjax.conversion import twin, twin_lrp
 
 from tffjax.kernels import convolution
 from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance
 from tffjax.nn import EfficientNetB0, Model, ResNet50, canonize
-from tffjax.nn.card import Normalization
 
 GFLOP = {"resnet50": 8.2, "efficientnet_b0": 0.78}
 """Multiplications and additions of one forward pass at 224x224, in billions."""
@@ -79,44 +77,6 @@ def contenders(arch: str, batch: int, size: int) -> dict[str, Callable[[], Any]]
     if arch == "resnet50":
         runs["lrp: zennit"] = zennit_run(net, plain_x)
     return runs
-
-
-def zennit_run(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], Any]:
-    """The same composite in zennit: ZPlus, Epsilon, Norm and ZBox on the twin with folded batch norms."""
-    if importlib.util.find_spec("torchvision") is None:  # zennit imports it for its canonizers, which are not used here
-        blocks = {"Bottleneck": torch.nn.Module, "BasicBlock": torch.nn.Module}
-        for name in ("torchvision", "torchvision.models", "torchvision.models.resnet"):
-            sys.modules[name] = types.ModuleType(name)
-        vars(sys.modules["torchvision.models.resnet"]).update(blocks)
-    from zennit.attribution import Gradient
-    from zennit.composites import NameMapComposite
-    from zennit.rules import Epsilon, Norm, Pass, ZBox, ZPlus
-
-    low, high = Normalization().bounds
-    net = twin.canonize(net)
-    rules: dict[Any, list[str]] = {"box": [], "plus": [], "epsilon": [], "norm": [], "pass": []}
-    for name, module in net.named_modules():
-        if name == "conv1":
-            rules["box"].append(name)
-        elif isinstance(module, twin.Conv):
-            rules["plus"].append(name)
-        elif isinstance(module, torch.nn.Linear):
-            rules["epsilon"].append(name)
-        elif isinstance(module, twin.AveragePool):
-            rules["norm"].append(name)
-        elif isinstance(module, torch.nn.ReLU):
-            rules["pass"].append(name)
-    composite = NameMapComposite(
-        [
-            (rules["box"], ZBox(low=low, high=high, zero_params=["bias"])),
-            (rules["plus"], ZPlus(stabilizer=1e-12, zero_params=["bias"])),
-            (rules["epsilon"], Epsilon(epsilon=1e-6)),
-            (rules["norm"], Norm(stabilizer=1e-6)),
-            (rules["pass"], Pass()),
-        ]
-    )
-    attributor = Gradient(model=net, composite=composite)
-    return lambda: attributor(x.clone().requires_grad_(), torch.ones(len(x), 1))
 
 
 def random_model(arch: str) -> tuple[Model, torch.nn.Module]:
