@@ -1,6 +1,7 @@
 """Part 4 in PyTorch: the same networks, plain forward and backward, and LRP by our twin and by zennit."""
 
 import functools
+import importlib
 import importlib.util
 import sys
 import types
@@ -71,11 +72,7 @@ def compiled(setup: Setup, name: str, batch: int) -> Rows:
 
 def zennit_run(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], Any]:
     """The same composite in zennit: ZPlus, Epsilon, Norm and ZBox on the twin with folded batch norms."""
-    if importlib.util.find_spec("torchvision") is None:  # zennit imports it for its canonizers, which are not used here
-        blocks = {"Bottleneck": torch.nn.Module, "BasicBlock": torch.nn.Module}
-        for module in ("torchvision", "torchvision.models", "torchvision.models.resnet"):
-            sys.modules[module] = types.ModuleType(module)
-        vars(sys.modules["torchvision.models.resnet"]).update(blocks)
+    _stand_in_for_torchvision()
     from zennit.attribution import Gradient
     from zennit.composites import NameMapComposite
     from zennit.rules import Epsilon, Norm, Pass, ZBox, ZPlus
@@ -94,6 +91,17 @@ def zennit_run(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], Any]:
     )
     attributor = Gradient(model=net, composite=composite)
     return lambda: attributor(x.clone().requires_grad_(), torch.ones(len(x), 1, device=x.device))
+
+
+def _stand_in_for_torchvision() -> None:
+    """Zennit imports torchvision for its canonizers, which are not used here: do without, or without a broken one."""
+    try:
+        importlib.import_module("torchvision")
+    except Exception:  # one that was built for another PyTorch raises a RuntimeError
+        blocks = {"Bottleneck": torch.nn.Module, "BasicBlock": torch.nn.Module}
+        for module in ("torchvision", "torchvision.models", "torchvision.models.resnet"):
+            sys.modules[module] = types.ModuleType(module)
+        vars(sys.modules["torchvision.models.resnet"]).update(blocks)
 
 
 def _network(setup: Setup, name: str) -> torch.nn.Module:
