@@ -26,7 +26,7 @@ import torch
 from gpu.contenders import zennit_run
 from tffjax.conversion import twin, twin_lrp
 
-from tffjax.kernels import convolution
+from tffjax.kernels.convolution import CHOICES, switched
 from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance
 from tffjax.nn import EfficientNetB0, Model, ResNet50, canonize
@@ -49,11 +49,8 @@ def contenders(arch: str, batch: int, size: int) -> dict[str, Callable[[], Any]]
     native = jax.jit(lambda model, x: model(x))
 
     def run_native() -> None:
-        original, convolution.on_cpu = convolution.on_cpu, lambda: False
-        try:
+        with switched(**dict.fromkeys(CHOICES, False)):
             native(model, x).block_until_ready()
-        finally:
-            convolution.on_cpu = original
 
     def torch_forward(net: torch.nn.Module, x: torch.Tensor) -> None:
         with torch.no_grad():
