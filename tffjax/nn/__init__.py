@@ -7,6 +7,7 @@ from tffjax.nn.efficientnet_b0 import EfficientNetB0
 from tffjax.nn.graph import Layer, layers_of
 from tffjax.nn.layers import BatchNorm, Conv, Dense
 from tffjax.nn.model import Model, module_of
+from tffjax.nn.networks import Convention, Network, network_of, register
 from tffjax.nn.ops import Plain, Tap, no_tap
 from tffjax.nn.resnet50 import ResNet50
 from tffjax.nn.sites import Site, sites_of
@@ -15,11 +16,13 @@ __all__ = [
     "BatchNorm",
     "Card",
     "Conv",
+    "Convention",
     "Dense",
     "EfficientNetB0",
     "Geometry",
     "Layer",
     "Model",
+    "Network",
     "Normalization",
     "Plain",
     "ResNet50",
@@ -28,7 +31,9 @@ __all__ = [
     "canonize",
     "layers_of",
     "module_of",
+    "network_of",
     "no_tap",
+    "register",
     "same_padding",
     "sites_of",
 ]
