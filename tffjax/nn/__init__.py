@@ -9,7 +9,7 @@ from tffjax.nn.layers import BatchNorm, Conv, Dense
 from tffjax.nn.model import Model, module_of
 from tffjax.nn.networks import Convention, Network, network_of, register
 from tffjax.nn.ops import Plain, Tap, no_tap
-from tffjax.nn.resnet50 import ResNet50
+from tffjax.nn.resnet import ResNet, ResNet50
 from tffjax.nn.sites import Site, sites_of
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Network",
     "Normalization",
     "Plain",
+    "ResNet",
     "ResNet50",
     "Site",
     "Tap",

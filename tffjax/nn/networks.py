@@ -16,7 +16,7 @@ import flax.linen as nn
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
 from tffjax.nn.efficientnet_b0 import EfficientNetB0
-from tffjax.nn.resnet50 import ResNet50
+from tffjax.nn.resnet import ResNet50
 
 GROUP = "tffjax.networks"
 
