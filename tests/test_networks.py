@@ -38,8 +38,10 @@ from tffjax.nn import (
     network_of,
     networks,
     register,
+    sites_of,
 )
 from tffjax.nn.ops import Plain, no_tap
+from tffjax.ranking_figures import places_of
 
 run = jax.jit(lambda model, images: model(images))
 
@@ -56,7 +58,11 @@ class Expected(NamedTuple):
 
 
 EXPECTED = (
+    Expected("resnet18", 20, 11_689_512, "z_box"),
+    Expected("resnet34", 36, 21_797_672, "z_box"),
     Expected("resnet50", 53, 25_557_032, "z_box"),
+    Expected("resnet101", 104, 44_549_160, "z_box"),
+    Expected("resnet152", 155, 60_192_808, "z_box"),
     Expected("efficientnet_b0", 49, 5_288_548, None),
 )
 
@@ -96,9 +102,15 @@ def test_the_first_rule_is_that_of_the_record(expected, with_card):
     assert composite_of("epsilon-gamma-box", model).first.function is rules.zb  # it is not the paper's
 
 
+@pytest.mark.parametrize(("name", "kinds"), [("resnet34", {"3x3"}), ("resnet101", {"1x1 reduce", "3x3", "1x1 expand"})])
+def test_figures_know_the_kinds_of_its_convolutions(name, kinds):
+    sites = [site.name for site in sites_of(on_shapes(name), 64, 64)]
+    assert {place.kind for place in places_of(sites).values()} == {"stem", "downsample", *kinds}
+
+
 def test_a_name_that_is_not_known():
     for ask in (network_of, tffjax.nn.module_of):
-        with pytest.raises(InputError, match=r"no network 'alexnet'; known are resnet50, efficientnet_b0"):
+        with pytest.raises(InputError, match=r"no network 'alexnet'; known are resnet18, resnet34, resnet50, "):
             ask(Card("alexnet", 1, "symmetric", 1e-5))
 
 

@@ -16,7 +16,7 @@ import flax.linen as nn
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
 from tffjax.nn.efficientnet_b0 import EfficientNetB0
-from tffjax.nn.resnet import ResNet50
+from tffjax.nn.resnet import ResNet
 
 GROUP = "tffjax.networks"
 
@@ -79,8 +79,12 @@ class Network:
         return own.clone(**{name: getattr(module, name) for name in _OF_A_CHECKPOINT if name in fields}) == module
 
 
-def _resnet50(card: Card) -> nn.Module:
-    return ResNet50(num_outputs=card.num_outputs, epsilon=card.epsilon)
+def _resnet(name: str, block: Literal["basic", "bottleneck"], stages: tuple[int, ...], **of_the_paper: Any) -> Network:
+    def constructor(card: Card) -> nn.Module:
+        return ResNet(block, stages, num_outputs=card.num_outputs, epsilon=card.epsilon)
+
+    cam_layer = f"layer4.{stages[-1] - 1}.relu{2 if block == 'basic' else 3}"
+    return Network(name, constructor, head="fc", cam_layer=cam_layer, first_rule="z_box", **of_the_paper)
 
 
 def _efficientnet_b0(card: Card) -> nn.Module:
@@ -88,16 +92,11 @@ def _efficientnet_b0(card: Card) -> nn.Module:
 
 
 _BUILT_IN = (
-    Network(
-        "resnet50",
-        _resnet50,
-        head="fc",
-        cam_layer="layer4.2.relu3",
-        first_rule="z_box",
-        paper_k=114,
-        paper_ks=(29, 57, 114, 228),
-        published="ResNet-50",
-    ),
+    _resnet("resnet18", "basic", (2, 2, 2, 2)),
+    _resnet("resnet34", "basic", (3, 4, 6, 3)),
+    _resnet("resnet50", "bottleneck", (3, 4, 6, 3), paper_k=114, paper_ks=(29, 57, 114, 228), published="ResNet-50"),
+    _resnet("resnet101", "bottleneck", (3, 4, 23, 3)),
+    _resnet("resnet152", "bottleneck", (3, 8, 36, 3)),
     Network(
         "efficientnet_b0",
         _efficientnet_b0,
