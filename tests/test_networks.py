@@ -262,6 +262,22 @@ def test_a_users_network_through_the_command_line(weights, tmp_path):
     assert {row["published_ap"] for row in rows} == {None}
 
 
+def test_a_users_network_is_trained(weights, tmp_path):
+    images = make_images(tmp_path / "images", generators=("progan",), count=4)
+    options = ("--batch-size", 2, "--epochs", 1, "--load-size", 0, "--crop", 32, "--validation-share", 0.5)
+    done("train", images, "--init", weights, "--out", tmp_path / "run", *options)
+    trained = checkpoint.load(tmp_path / "run" / "checkpoint")
+    assert trained.card.architecture == "small_vgg"
+    before = checkpoint.load(weights).variables["params"]["conv1.1"]["kernel"]
+    assert not np.array_equal(trained.variables["params"]["conv1.1"]["kernel"], before)
+
+
+def test_a_users_network_cannot_be_converted(weights, tmp_path):
+    assert "small_vgg networks cannot be converted or verified, only resnet50, efficientnet_b0" in refused(
+        "convert", weights, tmp_path / "weights.pth", "--to", "torch"
+    )
+
+
 def test_a_variant_of_a_network_is_registered_in_one_line(rng):
     nodown = dataclasses.replace(
         network_of("resnet50"),

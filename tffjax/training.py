@@ -107,7 +107,7 @@ def as_detector(model: Model, seed: int = 0) -> Model:
     Raises:
         InputError: a model without a card, or folded.
     """
-    if model.card is None or "batch_stats" not in model.variables:
+    if model.card is None or getattr(model.module, "batch_norm", "statistics") != "statistics":
         raise InputError("training starts from a checkpoint as converted or trained, batch norms not folded")
     card, head = model.card, network_of(model.card).head
     source = f"trained by tffjax from {card.source or card.weights_sha256[:12] or 'a model in memory'}"
@@ -136,12 +136,13 @@ def start(model: Model) -> State:
     """The state before the first step, in arrays of its own: a step may overwrite those that it is given."""
     variables = jax.tree.map(jnp.array, model.variables)
     params = variables["params"]
-    return State(params, variables["batch_stats"], _ADAM.init(params), jnp.zeros((), jnp.int32))
+    return State(params, variables.get("batch_stats", {}), _ADAM.init(params), jnp.zeros((), jnp.int32))
 
 
 def trained(model: Model, state: State) -> Model:
     """The model with the weights of a state."""
-    return dataclasses.replace(model, variables={"params": state.params, "batch_stats": state.batch_stats})
+    statistics = {"batch_stats": state.batch_stats} if state.batch_stats else {}  # a network may have no batch norms
+    return dataclasses.replace(model, variables={"params": state.params, **statistics})
 
 
 def training_pass(
@@ -155,7 +156,7 @@ def training_pass(
     loss = optax.sigmoid_binary_cross_entropy(logits, labels).mean()
     statistics = jax.tree_util.tree_map_with_path(
         lambda path, _: ops.statistics[".".join(key.key for key in path[:-1])][path[-1].key],
-        model.variables["batch_stats"],
+        model.variables.get("batch_stats", {}),
     )
     return loss, (logits, statistics)
 
