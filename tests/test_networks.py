@@ -64,6 +64,13 @@ EXPECTED = (
     Expected("resnet101", 104, 44_549_160, "z_box"),
     Expected("resnet152", 155, 60_192_808, "z_box"),
     Expected("efficientnet_b0", 49, 5_288_548, None),
+    Expected("efficientnet_b1", 69, 7_794_184, None),
+    Expected("efficientnet_b2", 69, 9_109_994, None),
+    Expected("efficientnet_b3", 78, 12_233_232, None),
+    Expected("efficientnet_b4", 96, 19_341_616, None),
+    Expected("efficientnet_b5", 116, 30_389_784, None),
+    Expected("efficientnet_b6", 134, 43_040_704, None),
+    Expected("efficientnet_b7", 163, 66_347_960, None),
 )
 
 

@@ -142,9 +142,9 @@ def _network(job: Job) -> tuple[Model, str]:
     if arguments["squeeze_excite_from"]:
         other = checkpoint.load(Path(arguments["squeeze_excite_from"]))
         second = other.card.weights_sha256
-        gates = {name: leaf for name, leaf in other.variables["params"].items() if "_se_" in name}
-        ours = {name for name in model.variables["params"] if "_se_" in name}
-        if not gates or gates.keys() != ours:
+        gates, ours = ({name: leaf for name, leaf in network.variables["params"].items() if "_se_" in name}
+                       for network in (other, model))  # fmt: skip
+        if not gates or jax.tree.map(np.shape, gates) != jax.tree.map(np.shape, ours):
             raise InputError("--squeeze-excite-from needs EfficientNet-B0, as detector and as the other checkpoint")
         variables = {**model.variables, "params": {**model.variables["params"], **gates}}
         model = dataclasses.replace(model, variables=variables)

@@ -3,7 +3,7 @@
 from tffjax.kernels.convolution import Geometry, same_padding
 from tffjax.nn.canonization import canonize
 from tffjax.nn.card import Card, Normalization
-from tffjax.nn.efficientnet_b0 import EfficientNetB0
+from tffjax.nn.efficientnet import EfficientNet, EfficientNetB0
 from tffjax.nn.graph import Layer, layers_of
 from tffjax.nn.layers import BatchNorm, Conv, Dense
 from tffjax.nn.model import Model, module_of
@@ -18,6 +18,7 @@ __all__ = [
     "Conv",
     "Convention",
     "Dense",
+    "EfficientNet",
     "EfficientNetB0",
     "Geometry",
     "Layer",

@@ -15,7 +15,7 @@ import flax.linen as nn
 
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
-from tffjax.nn.efficientnet_b0 import EfficientNetB0
+from tffjax.nn.efficientnet import EfficientNet
 from tffjax.nn.resnet import ResNet
 
 GROUP = "tffjax.networks"
@@ -87,8 +87,14 @@ def _resnet(name: str, block: Literal["basic", "bottleneck"], stages: tuple[int,
     return Network(name, constructor, head="fc", cam_layer=cam_layer, first_rule="z_box", **of_the_paper)
 
 
-def _efficientnet_b0(card: Card) -> nn.Module:
-    return EfficientNetB0(num_outputs=card.num_outputs, padding=card.padding, epsilon=card.epsilon)
+def _efficientnet(
+    name: str, width: float, depth: float, dropout: float, torchvision_epsilon: float = 1e-5, **of_the_paper: Any
+) -> Network:
+    def constructor(card: Card) -> nn.Module:
+        return EfficientNet(width, depth, card.num_outputs, card.padding, card.epsilon)
+
+    conventions = (Convention("same", 1e-3), Convention("symmetric", torchvision_epsilon))
+    return Network(name, constructor, "_fc", conventions, cam_layer="_conv_head", dropout=dropout, **of_the_paper)
 
 
 _BUILT_IN = (
@@ -97,17 +103,14 @@ _BUILT_IN = (
     _resnet("resnet50", "bottleneck", (3, 4, 6, 3), paper_k=114, paper_ks=(29, 57, 114, 228), published="ResNet-50"),
     _resnet("resnet101", "bottleneck", (3, 4, 23, 3)),
     _resnet("resnet152", "bottleneck", (3, 8, 36, 3)),
-    Network(
-        "efficientnet_b0",
-        _efficientnet_b0,
-        head="_fc",
-        conventions=(Convention("same", 1e-3), Convention("symmetric", 1e-5)),
-        cam_layer="_conv_head",
-        paper_k=27,
-        paper_ks=(5, 27, 49),
-        published="EfficientNet-B0",
-        dropout=0.2,
-    ),
+    _efficientnet("efficientnet_b0", 1.0, 1.0, 0.2, paper_k=27, paper_ks=(5, 27, 49), published="EfficientNet-B0"),
+    _efficientnet("efficientnet_b1", 1.0, 1.1, 0.2),
+    _efficientnet("efficientnet_b2", 1.1, 1.2, 0.3),
+    _efficientnet("efficientnet_b3", 1.2, 1.4, 0.3),
+    _efficientnet("efficientnet_b4", 1.4, 1.8, 0.4),
+    _efficientnet("efficientnet_b5", 1.6, 2.2, 0.4, torchvision_epsilon=1e-3),
+    _efficientnet("efficientnet_b6", 1.8, 2.6, 0.5, torchvision_epsilon=1e-3),
+    _efficientnet("efficientnet_b7", 2.0, 3.1, 0.5, torchvision_epsilon=1e-3),
 )
 _known = {network.name: network for network in _BUILT_IN}
 
