@@ -18,6 +18,7 @@ from command import done, refused
 from studies import make_images, read
 
 import tffjax
+from conversion import names
 from tffjax.errors import InputError
 from tffjax.heatmaps import grad_cam
 from tffjax.lrp import rules
@@ -279,10 +280,9 @@ def test_a_users_network_is_trained(weights, tmp_path):
     assert not np.array_equal(trained.variables["params"]["conv1.1"]["kernel"], before)
 
 
-def test_a_users_network_cannot_be_converted(weights, tmp_path):
-    assert "small_vgg networks cannot be converted or verified, only resnet50, efficientnet_b0" in refused(
-        "convert", weights, tmp_path / "weights.pth", "--to", "torch"
-    )
+def test_a_users_network_cannot_be_converted():
+    with pytest.raises(InputError, match="small_vgg networks cannot be converted or verified, only resnet50, eff"):
+        names.layers("small_vgg", 1)
 
 
 def test_a_variant_of_a_network_is_registered_in_one_line(rng):
