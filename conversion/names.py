@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from tffjax.errors import InputError
 
-Architecture = Literal["resnet50", "efficientnet_b0"]
+Architecture = str  # as on a card; `layers` refuses those of which there is no table
 Convention = Literal["torchvision", "efficientnet_pytorch"]
 
 RESNET50_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride
