@@ -6,7 +6,9 @@ variables carry the same names. torchvision names EfficientNet-B0 differently; `
 
 from typing import Literal, NamedTuple
 
-Architecture = Literal["resnet50", "efficientnet_b0"]
+from tffjax.errors import InputError
+
+Architecture = str  # as on a card; `layers` refuses those of which there is no table
 Convention = Literal["torchvision", "efficientnet_pytorch"]
 
 RESNET50_STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width, blocks, stride
@@ -85,8 +87,14 @@ def b0_blocks() -> list[MBConv]:
 
 
 def layers(architecture: Architecture, num_outputs: int) -> list[Layer]:
-    """The layers of a network in state-dict order."""
-    return _resnet50(num_outputs) if architecture == "resnet50" else _efficientnet_b0(num_outputs)
+    """The layers of a network in state-dict order.
+
+    Raises:
+        InputError: a network of which this module has no table.
+    """
+    if architecture not in _LAYERS:
+        raise InputError(f"{architecture} networks cannot be converted or verified, only {', '.join(_LAYERS)}")
+    return _LAYERS[architecture](num_outputs)
 
 
 def tensor_shapes(architecture: Architecture, convention: Convention, num_outputs: int) -> dict[str, tuple[int, ...]]:
@@ -162,3 +170,6 @@ def _batch_norm(name: str, channels: int) -> Layer:
 
 def _dense(name: str, out: int, inputs: int) -> Layer:
     return Layer(name, "dense", {"weight": (out, inputs), "bias": (out,)})
+
+
+_LAYERS = {"resnet50": _resnet50, "efficientnet_b0": _efficientnet_b0}

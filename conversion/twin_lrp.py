@@ -253,11 +253,11 @@ def _halves(x: torch.Tensor, layer: Conv, inverted: bool) -> list[Part]:
 
 
 def _positive(relevance: torch.Tensor, x: torch.Tensor, layer: Conv) -> torch.Tensor:
-    return sum(redistribute(relevance, _halves(x, layer, inverted=False), 1e-12, 0))
+    return sum(redistribute(relevance, _halves(x, layer, inverted=False), 1e-12, 0.0))
 
 
 def _negative(relevance: torch.Tensor, x: torch.Tensor, layer: Conv, at_zero: float) -> torch.Tensor:
-    return sum(redistribute(relevance, _halves(x, layer, inverted=True), at_zero, 0))
+    return sum(redistribute(relevance, _halves(x, layer, inverted=True), at_zero, 0.0))
 
 
 def _conv_rule(layer: Conv, composite: str, first: bool, bounds: tuple[float, float], epsilon: float) -> Rule:
@@ -267,7 +267,7 @@ def _conv_rule(layer: Conv, composite: str, first: bool, bounds: tuple[float, fl
         return partial(conv_zb, layer=layer, bounds=bounds, epsilon=epsilon)
     if composite == "beta-adaptive":
         return partial(conv_beta_adaptive, layer=layer)
-    return partial(conv_beta, layer=layer, beta=1 if composite == "beta1" else 0)
+    return partial(conv_beta, layer=layer, beta=1.0 if composite == "beta1" else 0.0)
 
 
 def _rule(module: nn.Module, epsilon: float) -> Rule | None:

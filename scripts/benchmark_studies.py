@@ -37,11 +37,11 @@ from tffjax.lrpmax import Neurons, neuron_maps
 from tffjax.lrpmax_plan import plan as plan_neurons
 from tffjax.masks import Setting
 from tffjax.maxima import maxima
-from tffjax.nn import Model, canonize
+from tffjax.nn import Model, canonize, network_of
 from tffjax.nn.card import Card, Normalization
 from tffjax.nn.sites import sites_of
 from tffjax.preprocessing import Transform
-from tffjax.rankings import PAPER_K, Channel, Ranking, all_channels, read_ranking
+from tffjax.rankings import Channel, Ranking, all_channels, read_ranking
 from tffjax.streaming import stream
 
 BATCH = 16
@@ -114,7 +114,7 @@ def dropout(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rou
     rng = np.random.default_rng(0)
     channels = all_channels(model)
     starts = [index for index, channel in enumerate(channels) if channel.site.startswith(DEEP[arch])]
-    k = PAPER_K[arch]
+    k = network_of(arch).paper_k
 
     def draw(first: int) -> list[Setting]:
         picks = [rng.choice(np.arange(first, len(channels)), k, replace=False) for _ in range(16)]
@@ -168,8 +168,8 @@ def lrpmax(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, roun
     images = np.asarray(np.random.default_rng(0).normal(size=(32, side, side, 3)), np.float32)
     hooked, _ = twin_lrp.with_rules(net)
     x = torch.from_numpy(images[:1]).permute(0, 3, 1, 2).contiguous()
-    groups: dict[str, list[Channel]] = {"the whole list": list(ranking.channels[: PAPER_K[arch]])}
-    for channel in ranking.channels[: PAPER_K[arch]]:
+    groups: dict[str, list[Channel]] = {"the whole list": list(ranking.channels[: network_of(arch).paper_k])}
+    for channel in ranking.channels[: network_of(arch).paper_k]:
         groups.setdefault(stage(channel.site), []).append(channel)
     slow: dict[str, float] = {}
     print("milliseconds per (image, channel)")
@@ -214,7 +214,7 @@ def explain_all(
 def color(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rounds: int) -> None:
     """One pass over images and their grayscale versions, for all channels of the list and for one."""
     images = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 2, SIDE, SIDE, 3)), jnp.float32)
-    many, one = ranking.channels[: PAPER_K[arch]], ranking.channels[:1]
+    many, one = ranking.channels[: network_of(arch).paper_k], ranking.channels[:1]
     runs = {
         f"color: {len(many)} channels": lambda: jax.block_until_ready(max_activations(model, images, many)),
         "color: 1 channel": lambda: jax.block_until_ready(max_activations(model, images, one)),
@@ -249,7 +249,7 @@ STUDIES = {"rank": rank, "dropout": dropout, "lrpmax": lrpmax, "color": color}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", choices=list(PAPER_K), default="resnet50")
+    parser.add_argument("--arch", choices=list(DEEP), default="resnet50")
     parser.add_argument("--only", choices=list(STUDIES), action="append", help="default: all")
     parser.add_argument("--ranking", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)

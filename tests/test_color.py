@@ -38,7 +38,7 @@ from tffjax.figures import save_figure
 from tffjax.metrics import score
 from tffjax.nn import Model
 from tffjax.nn.card import Normalization
-from tffjax.nn.resnet50 import ResNet50
+from tffjax.nn.resnet import ResNet50
 from tffjax.nn.sites import site_outputs
 from tffjax.preprocessing import center_crop, normalize
 from tffjax.rankings import Channel, all_channels

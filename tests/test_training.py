@@ -29,7 +29,7 @@ from tffjax.data import ImageFile, find_images
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import Geometry, native
 from tffjax.kernels.kernel_gradient import kernel_gradient, trainable_conv
-from tffjax.nn import BatchNorm, Conv, Dense, Model, canonize, checkpoint
+from tffjax.nn import BatchNorm, Conv, Dense, Model, canonize, checkpoint, network_of
 from tffjax.nn.card import Normalization
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.preprocessing import resize
@@ -368,7 +368,7 @@ def test_from_scratch(architecture):
     assert checkpoint.digest(model.variables) == checkpoint.digest(again.variables)
     assert checkpoint.digest(model.variables) != checkpoint.digest(other.variables)
     params, stats = model.variables["params"], model.variables["batch_stats"]
-    head = params[training.HEADS[architecture]]
+    head = params[network_of(architecture).head]
     assert head["kernel"].shape[1] == 1
     assert abs(float(head["kernel"].std()) - 0.02) < 0.002
     for name, layer in params.items():

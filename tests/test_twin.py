@@ -146,8 +146,8 @@ def by_hand(rule, **parameters) -> list[float]:
 @pytest.mark.parametrize(
     ("rule", "parameters", "expected"),
     [
-        (twin_lrp.conv_beta, {"beta": 0}, [3 / 5, 2 / 5, 0]),  # positive contributions 3 and 2, negative one -8
-        (twin_lrp.conv_beta, {"beta": 1}, [2 * 3 / 5, 2 * 2 / 5, -1]),
+        (twin_lrp.conv_beta, {"beta": 0.0}, [3 / 5, 2 / 5, 0]),  # positive contributions 3 and 2, negative one -8
+        (twin_lrp.conv_beta, {"beta": 1.0}, [2 * 3 / 5, 2 * 2 / 5, -1]),
         (twin_lrp.conv_beta_adaptive, {}, [5.5 * 3 / 5, 5.5 * 2 / 5, -4.5]),  # -z- / y = 8 / 1, capped at 4.5
         (twin_lrp.affine_epsilon, {"epsilon": 0.5}, [3 / 1.5, 2 / 1.5, -8 / 1.5]),  # z = 3 + 2 - 8 + 4
         # z = -3 - (-3)(3) - 4(-1 - 4) = 26; contributions (1 + 3) 3, (-2 - 4)(-1), (2 - 4)(-4)
@@ -168,7 +168,7 @@ def test_sum_rule_by_hand():
 def test_no_relevance_where_nothing_contributes():
     conv = twin.Conv(2, 1, 1, bias=True).requires_grad_(False)
     x = torch.zeros(1, 2, 1, 1)
-    for beta in (0, 1):
+    for beta in (0.0, 1.0):
         assert twin_lrp.conv_beta(torch.ones(1, 1, 1, 1), conv(x), x, layer=conv, beta=beta)[0].tolist() == x.tolist()
 
 

@@ -20,9 +20,6 @@ from tffjax.metrics import score
 DETECTED = 0.20
 """Fakes count in whisker plots if their probability before is at least this."""
 
-DETECTORS = {"resnet50": "ResNet-50", "efficientnet_b0": "EfficientNet-B0"}
-"""Architecture of a card to its name in the published table."""
-
 
 def detected(label: Int[np.ndarray, " n"], before: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
     """Which images a whisker plot takes: the fakes (label 1) whose probability before is at least `DETECTED`."""

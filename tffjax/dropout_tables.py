@@ -15,6 +15,7 @@ from tffjax.data import ImageFile
 from tffjax.errors import InputError
 from tffjax.masks import BASELINE, Setting, family
 from tffjax.metrics import Metrics, calibrated_threshold, score
+from tffjax.nn import network_of
 from tffjax.nn.card import Card
 from tffjax.predictions import fake_probability, prediction_table
 from tffjax.rankings import Ranking
@@ -24,7 +25,6 @@ IMAGE_COLUMNS = ("path", "generator", "category", "label")
 TRAINING_GENERATOR = "progan"
 """The paper takes 0.5 for the generator that the detectors were trained on, where others get a calibrated threshold."""
 
-_DETECTORS = {"resnet50": "ResNet-50", "efficientnet_b0": "EfficientNet-B0"}
 _ALIASES = {"stylegan1": "stylegan", "spade": "gaugan"}
 
 
@@ -85,7 +85,7 @@ def with_published(table: pa.Table, card: Card) -> pa.Table:
 
     Generators are recognized by name, whatever the case and punctuation.
     """
-    detector = _DETECTORS[card.architecture]
+    detector = network_of(card).published
     found = [
         published().get((detector, setting, _plain(generator)))
         for setting, generator in zip(table["setting"].to_pylist(), table["generator"].to_pylist(), strict=True)

@@ -12,11 +12,8 @@ from tffjax.errors import InputError
 from tffjax.lrp.composites import GUIDED, Composite
 from tffjax.lrp.explain import chosen_output, relevance, resolve_target
 from tffjax.nn.graph import layers_of
-from tffjax.nn.model import Model
+from tffjax.nn.model import Model, record_of
 from tffjax.nn.ops import Activation, Plain
-
-CAM_LAYERS = {"ResNet50": "layer4.2.relu3", "EfficientNetB0": "_conv_head"}
-"""Where Grad-CAM looks, by module class: the output of `layer4`, and that of the convolution `_conv_head`."""
 
 
 class Heatmap(NamedTuple):
@@ -47,13 +44,14 @@ def grad_cam(
         model: a network, as trained.
         images: normalized images.
         target: `top`, `logit` or an output index.
-        layer: name of a convolution or activation whose output is A; None takes the network's own (`CAM_LAYERS`).
+        layer: name of a convolution or activation whose output is A; None takes that of the network's record.
         sign: 1 explains the output, -1 its negative.
 
     Raises:
         InputError: there is no such layer, or none is known for the network.
     """
-    layer = layer or CAM_LAYERS.get(type(model.module).__name__)
+    network = record_of(model)
+    layer = layer or (network and network.cam_layer)
     if layer is None:
         raise InputError("say which layer Grad-CAM shall look at; none is known for this network")
     index, word = resolve_target(target, layers_of(model, images))

@@ -40,19 +40,32 @@ class Place(NamedTuple):
     kind: str
 
 
-def place_of(site: str) -> Place:
-    """Stage and kind by the names of ResNet-50 and EfficientNet-B0.
+def place_of(site: str, bottlenecks: bool = True) -> Place:
+    """Stage and kind by the names of ResNets and EfficientNets.
 
     E.g. layer1 and 3x3 for `layer1.0.conv2`, 4 and project for `_blocks.4._project_conv`.
     In other networks the stage is the first part of the name, and the kind the last one that is not a number.
+
+    Args:
+        site: name of a convolution.
+        bottlenecks: a ResNet's blocks have three convolutions; otherwise two, both 3x3.
     """
     first, *rest = site.split(".")
     if not rest:
         kind = _OUTER.get(site, site)
         return Place(kind, kind)
     known = next((kind for ending, kind in _INNER.items() if site.endswith(ending)), None)
+    if known == "1x1 reduce" and not bottlenecks:
+        known = "3x3"
     named = next((part for part in reversed(rest) if not part.isdecimal()), first)
     return Place(rest[0] if first == "_blocks" else first, known or named)
+
+
+def places_of(sites: Iterable[str]) -> dict[str, Place]:
+    """Stage and kind of all sites of a network, by their names."""
+    sites = tuple(sites)
+    bottlenecks = any(site.endswith(".conv3") for site in sites)
+    return {site: place_of(site, bottlenecks) for site in sites}
 
 
 def omega_curve(
@@ -98,7 +111,7 @@ def top_by_site(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k: 
     count = np.bincount([index[channel.site] for channel, chosen in zip(channels, top, strict=True) if chosen],
                         minlength=len(sites))  # fmt: skip
     share = 100 * count / np.array(list(sites.values()))
-    places = [place_of(site) for site in sites]
+    places = list(places_of(sites).values())
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     for axes, heights, label in zip(figure.subplots(2, 1, sharex=True), (count, share), ("channels", "% of the site"),
                                     strict=True):  # fmt: skip
@@ -128,7 +141,7 @@ def omega_by_kind(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k
         k: length of the list of top channels.
         images: over how many images omega is the mean.
     """
-    of_site = {site: place_of(site) for site in dict.fromkeys(channel.site for channel in channels)}
+    of_site = places_of(dict.fromkeys(channel.site for channel in channels))
     kind_of = np.array([of_site[channel.site].kind for channel in channels])
     kinds, top = _kinds(of_site.values()), ranks(omega) <= k
     drawn = _raise_to(_floor(omega), omega)

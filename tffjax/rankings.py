@@ -14,8 +14,6 @@ from tffjax.nn.model import Model
 from tffjax.nn.sites import sites_of
 
 HEADER = ("key", "mean_relevance")
-PAPER_K = {"resnet50": 114, "efficientnet_b0": 27}
-"""How many top channels the paper takes of each architecture."""
 
 _KEY = re.compile(r"(?P<site>[\w.]+)\.#(?P<index>\d+)\(T=(?P<channels>\d+)\)")
 

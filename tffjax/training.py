@@ -5,7 +5,7 @@ The loop over epochs is `tffjax.fit`.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,10 @@ from tffjax.compile.compilation import compiler_options
 from tffjax.compile.placement import batch_sharding
 from tffjax.errors import InputError
 from tffjax.kernels.precision import Precision, check_precision
-from tffjax.nn import Model, module_of
+from tffjax.nn import Model, module_of, network_of
 from tffjax.nn.card import Card
 from tffjax.training_ops import Training
 
-ARCHITECTURES = {"resnet50": ("symmetric", 1e-5), "efficientnet_b0": ("same", 1e-3)}
-"""Padding and batch norm epsilon of a network from scratch."""
-
-HEADS = {"resnet50": "fc", "efficientnet_b0": "_fc"}
 HEAD_DEVIATION = 0.02  # of the normal distribution that a new head is drawn from, as in Wang et al.
 
 _ADAM = optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8)
@@ -74,14 +70,17 @@ class State:
     step: Any
 
 
-def from_scratch(architecture: Literal["resnet50", "efficientnet_b0"], seed: int = 0) -> Model:
+def from_scratch(architecture: str, seed: int = 0) -> Model:
     """A detector with random weights.
 
     Kernels are normal with variance 2 / fan-out (He et al. 2015), batch norms the identity, the head as in
     `as_detector`. An output of a depthwise kernel has the fan-out of its own channel, kh * kw, as in TensorFlow's
     EfficientNet.
+
+    Raises:
+        InputError: there is no such network.
     """
-    padding, epsilon = ARCHITECTURES[architecture]
+    padding, epsilon = network_of(architecture).conventions[0]
     card = Card(architecture, 1, padding, epsilon, source=f"trained by tffjax from scratch, seed {seed}")
     module = module_of(card)
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
@@ -108,9 +107,9 @@ def as_detector(model: Model, seed: int = 0) -> Model:
     Raises:
         InputError: a model without a card, or folded.
     """
-    if model.card is None or "batch_stats" not in model.variables:
+    if model.card is None or getattr(model.module, "batch_norm", "statistics") != "statistics":
         raise InputError("training starts from a checkpoint as converted or trained, batch norms not folded")
-    card, head = model.card, HEADS[model.card.architecture]
+    card, head = model.card, network_of(model.card).head
     source = f"trained by tffjax from {card.source or card.weights_sha256[:12] or 'a model in memory'}"
     new_card = dataclasses.replace(
         card, num_outputs=1, high_means="fake", source=source, source_sha256="", weights_sha256=""
@@ -125,7 +124,7 @@ def as_detector(model: Model, seed: int = 0) -> Model:
 
 
 def _with_head(model: Model, seed: int) -> Model:
-    head = HEADS[model.card.architecture]
+    head = network_of(model.card).head
     params = model.variables["params"]
     shape = (params[head]["kernel"].shape[0], 1)
     kernel = HEAD_DEVIATION * np.random.default_rng([seed, 0]).standard_normal(shape)
@@ -137,12 +136,13 @@ def start(model: Model) -> State:
     """The state before the first step, in arrays of its own: a step may overwrite those that it is given."""
     variables = jax.tree.map(jnp.array, model.variables)
     params = variables["params"]
-    return State(params, variables["batch_stats"], _ADAM.init(params), jnp.zeros((), jnp.int32))
+    return State(params, variables.get("batch_stats", {}), _ADAM.init(params), jnp.zeros((), jnp.int32))
 
 
 def trained(model: Model, state: State) -> Model:
     """The model with the weights of a state."""
-    return dataclasses.replace(model, variables={"params": state.params, "batch_stats": state.batch_stats})
+    statistics = {"batch_stats": state.batch_stats} if state.batch_stats else {}  # a network may have no batch norms
+    return dataclasses.replace(model, variables={"params": state.params, **statistics})
 
 
 def training_pass(
@@ -156,7 +156,7 @@ def training_pass(
     loss = optax.sigmoid_binary_cross_entropy(logits, labels).mean()
     statistics = jax.tree_util.tree_map_with_path(
         lambda path, _: ops.statistics[".".join(key.key for key in path[:-1])][path[-1].key],
-        model.variables["batch_stats"],
+        model.variables.get("batch_stats", {}),
     )
     return loss, (logits, statistics)
 

@@ -32,7 +32,7 @@ from tffjax.distributed import wait_for_all
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
 from tffjax.files import file_name
-from tffjax.nn import Model
+from tffjax.nn import Model, network_of
 from tffjax.per_image import PartWriter, Rows, read_parts
 from tffjax.predictions import fake_probability
 from tffjax.rankings import Channel
@@ -266,7 +266,7 @@ def _write_detector(job: Job, found: _Found, folder: Path) -> None:
         percent = dict.fromkeys(["ap", "real", "fake", "real_calibrated", "fake_calibrated"], ".1%")
         job.talk.say(screen_table(metrics, "detection", {"ablation": "", "generator": "", **percent}))
         if "grayscale" in found.names:
-            detector = color_tables.DETECTORS[job.model.card.architecture]
+            detector = network_of(job.model.card).published or job.model.card.architecture
             write_table(color_tables.grayscale_table(metrics, detector), folder / "table-i.csv")
         columns = {"ap": "average precision [%]", "fake_calibrated": "accuracy on fakes [%]"}
         _save_curves(found, metrics, columns, folder)

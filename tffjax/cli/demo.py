@@ -26,8 +26,7 @@ from tffjax.demo_findings import RULES, Finding, findings, markdown
 from tffjax.embedded import Embedded
 from tffjax.errors import InputError
 from tffjax.files import replace_file
-from tffjax.nn import checkpoint
-from tffjax.rankings import PAPER_K
+from tffjax.nn import checkpoint, network_of
 from tffjax.report import read_sources
 
 COMMANDS = {
@@ -57,7 +56,7 @@ RECORD = "demo.json"
 CONFIDENCE = 0.9  # rank's default, the paper's
 LARGEST_K = 1024
 MULTIPLES = (1, 2, 4)  # of the k that was found: dropout gets a curve
-COLOR_CHANNELS = PAPER_K["efficientnet_b0"]
+COLOR_CHANNELS = network_of("efficientnet_b0").paper_k
 SHOWN_CHANNELS, SHOWN_IMAGES = 8, 4  # of LRP-max, whose every site is compiled
 
 
@@ -167,7 +166,7 @@ def found_k(out: Path) -> int | None:
     if not Step("find-k", (), out / "find-k").done:
         return None
     record = runs.read_record(out / "find-k")
-    return record["results"]["k"] or PAPER_K[record["identity"]["weights"]["architecture"]]
+    return record["results"]["k"] or network_of(record["identity"]["weights"]["architecture"]).paper_k
 
 
 def write_findings(study: Embedded, out: Path) -> tuple[Finding, ...]:

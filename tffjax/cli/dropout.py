@@ -20,12 +20,12 @@ from tffjax.dropout_tables import dropout_table, effect_correlation, effect_tabl
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
 from tffjax.masks import BASELINE, Setting, check_settings, counted, low_k, random_k, read_setting, singles, top_k
+from tffjax.nn import network_of
 from tffjax.nn.sites import sites_of
 from tffjax.rankings import Ranking, check_channels, read_ranking
 from tffjax.runs import Run
 from tffjax.tables import screen_table, write_table
 
-PAPER_KS = {"resnet50": (29, 57, 114, 228), "efficientnet_b0": (5, 27, 49)}
 SHOWN = 10
 
 
@@ -133,8 +133,11 @@ def ranking_of(job: Job) -> Ranking:
 
 def _settings(job: Job, ranking: Ranking) -> tuple[list[Setting], list[Setting]]:
     arguments = job.asked.arguments
+    ks = arguments["ks"] or network_of(job.model.card).paper_ks
+    if not ks:
+        raise InputError(f"the paper has no numbers of channels for {job.model.card.architecture}; give --k")
     settings = [BASELINE]
-    for k in arguments["ks"] or PAPER_KS[job.model.card.architecture]:
+    for k in ks:
         settings.append(top_k(ranking, k))
         settings += random_k(ranking, k, arguments["draws"], arguments["seed"])
         if arguments["low"]:

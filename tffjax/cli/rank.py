@@ -16,7 +16,7 @@ from tffjax import ffrs_tables, ranking_figures
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk, precision_option, refuse_unused
 from tffjax.cli.memory import halving
-from tffjax.cli.study import Job, compile_shapes, gather_skipped, go_through, opened, prepare, write_skipped
+from tffjax.cli.study import Job, chosen_k, compile_shapes, gather_skipped, go_through, opened, prepare, write_skipped
 from tffjax.compile.placement import put, put_model
 from tffjax.compile.products import products
 from tffjax.data import Batch
@@ -30,7 +30,7 @@ from tffjax.lrp.explain import composite_of
 from tffjax.nn import Model, canonize, checkpoint
 from tffjax.nn.sites import sites_of
 from tffjax.per_image import PartWriter
-from tffjax.rankings import PAPER_K, Channel, all_channels, write_ranking
+from tffjax.rankings import Channel, all_channels, write_ranking
 from tffjax.runs import Run
 from tffjax.tables import screen_table, write_table
 
@@ -105,6 +105,7 @@ def rank(context: click.Context, **given: Any) -> None:
     job = prepare(asked, talk)
     model, second = _network(job)
     job.record["identity"]["squeeze_excite_from"] = second
+    chosen_k(job)  # that there is one, before hours are spent
     label = asked.arguments["label"]
     unlabeled = sum(file.label is None for file in job.files)
     if unlabeled and label is None:
@@ -141,9 +142,9 @@ def _network(job: Job) -> tuple[Model, str]:
     if arguments["squeeze_excite_from"]:
         other = checkpoint.load(Path(arguments["squeeze_excite_from"]))
         second = other.card.weights_sha256
-        gates = {name: leaf for name, leaf in other.variables["params"].items() if "_se_" in name}
-        ours = {name for name in model.variables["params"] if "_se_" in name}
-        if not gates or gates.keys() != ours:
+        gates, ours = ({name: leaf for name, leaf in network.variables["params"].items() if "_se_" in name}
+                       for network in (other, model))  # fmt: skip
+        if not gates or jax.tree.map(np.shape, gates) != jax.tree.map(np.shape, ours):
             raise InputError("--squeeze-excite-from needs EfficientNet-B0, as detector and as the other checkpoint")
         variables = {**model.variables, "params": {**model.variables["params"], **gates}}
         model = dataclasses.replace(model, variables=variables)
@@ -185,8 +186,7 @@ def _finish(job: Job, run: Run, sums: FFRSSums, skipped: dict[int, str], channel
             "keep more with a lower --confidence (0 keeps all)"
         )
     if process.index == 0:
-        k = job.asked.arguments["k"] or PAPER_K[job.model.card.architecture]
-        k = min(k, len(channels))
+        k = min(chosen_k(job), len(channels))
         labels = [label for label in (1, 0) if kept[label]]
         images = {
             LABELS[label]: {"kept": int(kept[label]), "dropped": int(totals.images[label, 0, 1])} for label in (1, 0)

@@ -36,9 +36,9 @@ from tffjax.data import (
 from tffjax.distributed import gather_bytes, share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
-from tffjax.nn import Model, checkpoint
+from tffjax.nn import Model, checkpoint, network_of
 from tffjax.preprocessing import Transform
-from tffjax.rankings import PAPER_K, Channel, check_channels, read_ranking
+from tffjax.rankings import Channel, check_channels, read_ranking
 from tffjax.runs import Run
 from tffjax.streaming import stream
 from tffjax.tables import write_table
@@ -266,15 +266,28 @@ def go_through(
     return skipped
 
 
+def chosen_k(job: Job) -> int:
+    """How many channels count as the top ones: --k, or as many as in the paper.
+
+    Raises:
+        InputError: neither is there.
+    """
+    k = job.asked.arguments["k"] or network_of(job.model.card).paper_k
+    if k is None:
+        raise InputError(f"the paper has no number of channels for {job.model.card.architecture}; give --k")
+    return k
+
+
 def chosen_channels(job: Job) -> tuple[Channel, ...]:
     """The first --k channels of --ranking.
 
     Raises:
-        InputError: no ranking, a ranking of another network or with fewer channels.
+        InputError: no ranking, a ranking of another network or with fewer channels, no number of channels.
     """
-    path, k = job.asked.arguments["ranking"], job.asked.arguments["k"] or PAPER_K[job.model.card.architecture]
+    path = job.asked.arguments["ranking"]
     if path is None:
         raise InputError("give --ranking RANK.csv, such as tffjax rank writes")
+    k = chosen_k(job)
     channels = read_ranking(Path(path)).channels
     check_channels(channels, job.model)
     if k > len(channels):

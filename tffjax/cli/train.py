@@ -17,10 +17,11 @@ from tffjax.cli.study import environment, resumable
 from tffjax.data import ImageFile, find_images, fingerprint, plan, relative_names
 from tffjax.errors import InputError
 from tffjax.figures import save_figure
-from tffjax.nn import Model, checkpoint
+from tffjax.nn import Model, checkpoint, network_of
+from tffjax.nn.networks import names
 from tffjax.preprocessing import Transform
 from tffjax.runs import Run
-from tffjax.training import ARCHITECTURES, Recipe
+from tffjax.training import Recipe
 from tffjax.training_data import TrainingImages, check_labels, split
 from tffjax.training_figures import training_curves
 from tffjax.training_state import Epoch, Progress, States
@@ -41,7 +42,7 @@ _PROBABILITY = click.FloatRange(0, 1)
     metavar="CHECKPOINT",
     help="Start from a converted ImageNet network, whose head is replaced, or from a detector.",
 )
-@click.option("--arch", type=click.Choice(list(ARCHITECTURES)), help="Start from random weights of this network.")
+@click.option("--arch", type=click.Choice(names()), help="Start from random weights of this network.")
 @click.option(
     "--validation", type=click.Path(path_type=Path), multiple=True, metavar="DIR", help="Images to validate on."
 )
@@ -171,9 +172,9 @@ def _prepare(
     """Recipe, training images, validation files, and the record of the run."""
     arguments = dict(asked.arguments)
     if arguments["dropout"] is None:
-        arguments["dropout"] = 0.2 if model.card.architecture == "efficientnet_b0" else 0.0
-    names = ("epochs", "batch_size", "rate", "patience", "dropout", "seed", "precision")
-    recipe = Recipe(**{name: arguments[name] for name in names})
+        arguments["dropout"] = network_of(model.card).dropout
+    fields = [field.name for field in dataclasses.fields(Recipe)]
+    recipe = Recipe(**{name: arguments[name] for name in fields})
     augmentation = Augmentation(
         load_size=arguments["load_size"] or None,
         crop=arguments["crop"],

@@ -19,8 +19,7 @@ from tffjax.lrp.composites import COMPOSITES, Composite, rule
 from tffjax.lrp.operations import LrpOps
 from tffjax.nn.canonization import canonize
 from tffjax.nn.graph import Layer, layers_of
-from tffjax.nn.model import Model
-from tffjax.nn.resnet50 import ResNet50
+from tffjax.nn.model import Model, record_of
 from tffjax.nn.sites import probe_maps, probe_sums
 
 
@@ -134,7 +133,7 @@ def composite_of(name: str, model: Model) -> Composite:
     """A preset by name, as it applies to a network.
 
     The box of the zB rule takes the bounds of the network's normalization. The paper's composites (beta0, beta1,
-    beta-adaptive) use zB on ResNet-50 only; on other networks the first convolution is like the others.
+    beta-adaptive) use zB on networks whose record says so (ResNets); on others the first convolution is like the rest.
 
     Raises:
         InputError: there is no such composite.
@@ -144,7 +143,8 @@ def composite_of(name: str, model: Model) -> Composite:
     composite = COMPOSITES[name]
     if composite.first is None:
         return composite
-    if name.startswith("beta") and not isinstance(model.module, ResNet50):
+    network = record_of(model)
+    if name.startswith("beta") and (network is None or network.first_rule is None):
         return dataclasses.replace(composite, first=None)
     if model.card is None:
         return composite

@@ -19,7 +19,7 @@ def canonize(model: Model, batch_norm: str = "folded") -> Model:
 
     Args:
         model: its module says which convolutions have a batch norm behind them (`batch_norm_pairs()`) and has the
-            fields `batch_norm` and `epsilon`; see `tffjax.nn.resnet50`.
+            fields `batch_norm` and `epsilon`; see `tffjax.nn.resnet`.
         batch_norm: `folded`, or `reset` to leave an emptied batch norm behind each convolution as the released code
             does (`tffjax.nn.conv_bn`).
     """

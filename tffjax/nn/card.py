@@ -44,10 +44,9 @@ class Card:
     """What stands beside the weights of a checkpoint.
 
     Attributes:
-        architecture: `resnet50` or `efficientnet_b0`.
+        architecture: name of the network's record (`tffjax.nn.networks`), such as `resnet50`.
         num_outputs: 1 for a detector (a logit), 1000 for an ImageNet network.
-        padding, epsilon: EfficientNet's convention, `("same", 1e-3)` or `("symmetric", 1e-5)`; ResNet-50 is always
-            `("symmetric", 1e-5)`.
+        padding, epsilon: one of the conventions of the record.
         normalization: from pixels to network input.
         high_means: which label a high logit of a one-output network speaks for, `fake` or `real`.
         source, source_sha256: name and SHA-256 of the file that the weights came from.
@@ -55,7 +54,7 @@ class Card:
         version: of this format, `major.minor`.
     """
 
-    architecture: Literal["resnet50", "efficientnet_b0"]
+    architecture: str
     num_outputs: int
     padding: Literal["symmetric", "same"]
     epsilon: float
@@ -75,8 +74,11 @@ class Card:
         """Read a card.
 
         Raises:
-            InputError: not a card, a card with unknown or missing fields, or a card of another major version.
+            InputError: not a card, a card with unknown or missing fields or of an unknown network, or a card of another
+                major version.
         """
+        from tffjax.nn.networks import names  # here, for records import cards: their constructors take one
+
         try:
             fields: dict[str, Any] = json.loads(text)
             version = str(fields["version"])
@@ -89,11 +91,11 @@ class Card:
         try:
             norm = fields.pop("normalization")
             norm = Normalization(mean=_three(norm["mean"]), std=_three(norm["std"]), order=norm["order"])
-            names = {field.name for field in dataclasses.fields(cls)} - {"normalization"}
-            if fields.keys() != names:
-                raise ValueError(f"its fields differ by {', '.join(sorted(fields.keys() ^ names))}")
+            expected = {field.name for field in dataclasses.fields(cls)} - {"normalization"}
+            if fields.keys() != expected:
+                raise ValueError(f"its fields differ by {', '.join(sorted(fields.keys() ^ expected))}")
             for value, allowed in (
-                (fields["architecture"], ("resnet50", "efficientnet_b0")),
+                (fields["architecture"], names()),
                 (fields["padding"], ("symmetric", "same")),
                 (fields["high_means"], ("fake", "real")),
                 (norm.order, ("rgb", "bgr")),

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tffjax.errors import InputError
 from tffjax.nn.card import Card
-from tffjax.nn.efficientnet_b0 import EfficientNetB0
+from tffjax.nn.networks import Network, names, network_making, network_of
 from tffjax.nn.ops import Plain, Tap, no_tap
-from tffjax.nn.resnet50 import ResNet50
 
 
 @jax.tree_util.register_dataclass
@@ -41,7 +41,19 @@ class Model:
 
 
 def module_of(card: Card) -> nn.Module:
-    """The network that a card describes, as trained (batch norms not folded)."""
-    if card.architecture == "resnet50":
-        return ResNet50(num_outputs=card.num_outputs, epsilon=card.epsilon)
-    return EfficientNetB0(num_outputs=card.num_outputs, padding=card.padding, epsilon=card.epsilon)
+    """The network that a card describes, as trained (batch norms not folded).
+
+    Raises:
+        InputError: no network is known by the card's name for it, or no weights of it have the card's padding.
+    """
+    network = network_of(card)
+    if card.padding not in {convention.padding for convention in network.conventions}:
+        raise InputError(f"the card is damaged (a {card.architecture} has no {card.padding} padding)")
+    return network.constructor(card)
+
+
+def record_of(model: Model) -> Network | None:
+    """What is known of a model's network: by its card or, if it has none, by its module. None if nothing is."""
+    if model.card is None:
+        return network_making(model.module)
+    return network_of(model.card) if model.card.architecture in names() else None

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from tffjax.masks import BASELINE, counted
-from tffjax.rankings import PAPER_K
+from tffjax.nn import network_of
 from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
 from tffjax.report.sources import Source
 
@@ -133,9 +133,9 @@ def _effects(effects: list[dict[str, Any]]) -> Html:
 
 
 def _card(source: Source, rows: pa.Table) -> Html:
-    """The main finding at the k nearest to the paper's."""
+    """The main finding at the k nearest to the paper's, or at the smallest one."""
     by = {(row["setting"], row["generator"]): row for row in rows.to_pylist()}
-    wanted = PAPER_K[source.weights["architecture"]]
+    wanted = network_of(source.weights["architecture"]).paper_k or 0
     kinds = [counted(setting) for setting, _ in by]
     ks = [kind[1] for kind in kinds if kind and kind[0] == "top"]
     generators = list(dict.fromkeys(generator for _, generator in by))

@@ -1,9 +1,10 @@
-"""EfficientNet-B0 (Tan & Le 2019), named as in the PyTorch package `efficientnet_pytorch`.
+"""EfficientNets (Tan & Le 2019), named as in the PyTorch package `efficientnet_pytorch`.
 
-Two conventions exist in the wild, one network serves both: `efficientnet_pytorch` ("same" padding computed from the
-input size, epsilon 1e-3) and torchvision (symmetric padding, epsilon 1e-5).
+Two conventions exist in the wild, one module serves both: `efficientnet_pytorch` ("same" padding computed from the
+input size, epsilon 1e-3) and torchvision (symmetric padding, epsilon 1e-5, of B5 to B7 1e-3).
 """
 
+import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -26,8 +27,16 @@ class Block(NamedTuple):
     outputs: int
 
 
-def _blocks() -> tuple[Block, ...]:
-    stages = [  # repeats, kernel size, stride of the first, expansion, input channels, output channels
+def rounded(channels: int, width: float) -> int:
+    """`width` times a number of channels, as a multiple of 8 that is at least 0.9 of it."""
+    scaled = channels * width
+    multiple = max(8, int(scaled + 4) // 8 * 8)
+    return multiple if multiple >= 0.9 * scaled else multiple + 8
+
+
+def blocks_of(width: float, depth: float) -> Iterator[Block]:
+    """The blocks of a network, for the coefficients of its width and depth."""
+    stages = [  # repeats, kernel size, stride of the first, expansion, input channels, output channels; of B0
         (1, 3, 1, 1, 32, 16),
         (2, 3, 2, 6, 16, 24),
         (2, 5, 2, 6, 24, 40),
@@ -36,22 +45,26 @@ def _blocks() -> tuple[Block, ...]:
         (4, 5, 2, 6, 112, 192),
         (1, 3, 1, 6, 192, 320),
     ]
-    return tuple(
-        Block(kernel, stride if repeat == 0 else 1, expansion, inputs if repeat == 0 else outputs, outputs)
-        for repeats, kernel, stride, expansion, inputs, outputs in stages
-        for repeat in range(repeats)
-    )
+    for repeats, kernel, stride, expansion, inputs, outputs in stages:
+        narrow, wide = rounded(inputs, width), rounded(outputs, width)
+        for repeat in range(math.ceil(depth * repeats)):
+            first = repeat == 0
+            yield Block(kernel, stride if first else 1, expansion, narrow if first else wide, wide)
 
 
-BLOCKS = _blocks()
+class EfficientNet(nn.Module):
+    """Any image size, any number of outputs. All convolutions but those of squeeze-excite are sites.
 
-
-class EfficientNetB0(nn.Module):
-    """49 convolutions that are sites (those of squeeze-excite are not), any image size, any number of outputs.
-
-    `batch_norm` says what stands behind each convolution, see `tffjax.nn.conv_bn`.
+    Attributes:
+        width, depth: coefficients of the numbers of channels and of blocks, 1 and 1 for B0, 2 and 3.1 for B7.
+        num_outputs: of the head, `_fc`.
+        padding: "same" or symmetric, see above.
+        epsilon: of batch norms.
+        batch_norm: what stands behind each convolution, see `tffjax.nn.conv_bn`.
     """
 
+    width: float
+    depth: float
     num_outputs: int = 1
     padding: Literal["same", "symmetric"] = "same"
     epsilon: float = 1e-3
@@ -62,11 +75,12 @@ class EfficientNetB0(nn.Module):
         self, x: Float[Array, "n h w 3"], ops: Plain = Plain(), tap: Tap = no_tap
     ) -> Float[Array, "n outputs"]:
         """Logits of normalized images."""
-        x = self._conv("_conv_stem", "_bn0", x, ops, tap, features=32, kernel_size=3, stride=2)
+        x = self._conv("_conv_stem", "_bn0", x, ops, tap, features=rounded(32, self.width), kernel_size=3, stride=2)
         x = ops.silu(x, "_swish0")
-        for index, block in enumerate(BLOCKS):
+        for index, block in enumerate(blocks_of(self.width, self.depth)):
             x = self._block(f"_blocks.{index}", block, x, ops, tap)
-        x = ops.silu(self._conv("_conv_head", "_bn1", x, ops, tap, features=1280), "_swish1")
+        x = self._conv("_conv_head", "_bn1", x, ops, tap, features=rounded(1280, self.width))
+        x = ops.silu(x, "_swish1")
         return Dense(self.num_outputs, name="_fc")(ops.mean_pool(x, "_avg_pooling"), ops)
 
     def _conv(
@@ -100,10 +114,20 @@ class EfficientNetB0(nn.Module):
     def batch_norm_pairs(self) -> Iterator[tuple[str, str]]:
         """(convolution, batch norm behind it), for `canonize`."""
         yield "_conv_stem", "_bn0"
-        for index, block in enumerate(BLOCKS):
+        for index, block in enumerate(blocks_of(self.width, self.depth)):
             name = f"_blocks.{index}"
             if block.expansion > 1:
                 yield f"{name}._expand_conv", f"{name}._bn0"
             yield f"{name}._depthwise_conv", f"{name}._bn1"
             yield f"{name}._project_conv", f"{name}._bn2"
         yield "_conv_head", "_bn1"
+
+
+def EfficientNetB0(
+    num_outputs: int = 1,
+    padding: Literal["same", "symmetric"] = "same",
+    epsilon: float = 1e-3,
+    batch_norm: Literal["statistics", "folded", "reset"] = "statistics",
+) -> EfficientNet:
+    """EfficientNet-B0: 49 convolutions that are sites."""
+    return EfficientNet(1.0, 1.0, num_outputs, padding, epsilon, batch_norm)

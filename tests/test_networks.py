@@ -1,0 +1,346 @@
+"""Networks as records: every record holds, ResNets against PyTorch, and a user's network through the product."""
+
+import dataclasses
+import importlib.metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import cases
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tolerances
+import torch
+import torch.nn.functional as F
+from command import done, refused
+from studies import make_images, read
+from tffjax.conversion import names
+
+import tffjax
+from tffjax.errors import InputError
+from tffjax.heatmaps import grad_cam
+from tffjax.lrp import rules
+from tffjax.lrp.explain import composite_of
+from tffjax.nn import (
+    Card,
+    Conv,
+    Convention,
+    Dense,
+    Geometry,
+    Model,
+    Network,
+    ResNet,
+    ResNet50,
+    canonize,
+    checkpoint,
+    layers_of,
+    network_of,
+    networks,
+    register,
+    sites_of,
+)
+from tffjax.nn.ops import Plain, no_tap
+from tffjax.ranking_figures import places_of
+
+run = jax.jit(lambda model, images: model(images))
+
+# Records
+
+
+class Expected(NamedTuple):
+    """Of a network with 1000 outputs: convolutions that are sites, parameters (without running statistics)."""
+
+    name: str
+    convolutions: int
+    parameters: int
+    first_rule: str | None
+
+
+EXPECTED = (
+    Expected("resnet18", 20, 11_689_512, "z_box"),
+    Expected("resnet34", 36, 21_797_672, "z_box"),
+    Expected("resnet50", 53, 25_557_032, "z_box"),
+    Expected("resnet101", 104, 44_549_160, "z_box"),
+    Expected("resnet152", 155, 60_192_808, "z_box"),
+    Expected("efficientnet_b0", 49, 5_288_548, None),
+    Expected("efficientnet_b1", 69, 7_794_184, None),
+    Expected("efficientnet_b2", 69, 9_109_994, None),
+    Expected("efficientnet_b3", 78, 12_233_232, None),
+    Expected("efficientnet_b4", 96, 19_341_616, None),
+    Expected("efficientnet_b5", 116, 30_389_784, None),
+    Expected("efficientnet_b6", 134, 43_040_704, None),
+    Expected("efficientnet_b7", 163, 66_347_960, None),
+)
+
+
+def on_shapes(name: str, outputs: int = 1000) -> Model:
+    """A network whose weights are shapes: nothing is computed."""
+    card = Card(name, outputs, *network_of(name).conventions[0])
+    module = network_of(name).constructor(card)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return Model(module, dict(jax.eval_shape(module.init, jax.random.key(0), image)), card)
+
+
+def test_these_are_the_networks():
+    assert networks.names(lambda: ())[: len(EXPECTED)] == tuple(expected.name for expected in EXPECTED)
+
+
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda expected: expected.name)
+def test_a_record_is_complete(expected):
+    network, model = network_of(expected.name), on_shapes(expected.name)
+    layers = layers_of(model, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    assert sum(layer.is_site for layer in layers) == expected.convolutions
+    assert sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"])) == expected.parameters
+    assert layers[-1].name == network.head
+    assert {layer.name: layer.kind for layer in layers}[network.cam_layer] in ("conv", "activation")
+    assert network.first_rule == expected.first_rule
+    assert network.makes(model.module)
+    assert network.makes(model.module.clone(num_outputs=2, epsilon=0.1, batch_norm="folded"))
+
+
+@pytest.mark.parametrize("expected", EXPECTED, ids=lambda expected: expected.name)
+@pytest.mark.parametrize("with_card", [True, False], ids=["card", "no card"])
+def test_the_first_rule_is_that_of_the_record(expected, with_card):
+    model = on_shapes(expected.name, outputs=3)
+    model = model if with_card else dataclasses.replace(model, card=None)
+    first = composite_of("beta0", model).first
+    assert first.function is rules.zb if expected.first_rule else first is None, first
+    assert composite_of("epsilon-gamma-box", model).first.function is rules.zb  # it is not the paper's
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("resnet34", {"3x3"}), ("resnet101", {"1x1 reduce", "3x3", "1x1 expand"})])
+def test_figures_know_the_kinds_of_its_convolutions(name, kinds):
+    sites = [site.name for site in sites_of(on_shapes(name), 64, 64)]
+    assert {place.kind for place in places_of(sites).values()} == {"stem", "downsample", *kinds}
+
+
+def test_a_name_that_is_not_known():
+    for ask in (network_of, tffjax.nn.module_of):
+        with pytest.raises(InputError, match=r"no network 'alexnet'; known are resnet18, resnet34, resnet50, "):
+            ask(Card("alexnet", 1, "symmetric", 1e-5))
+
+
+def test_a_padding_that_the_network_does_not_have():
+    with pytest.raises(InputError, match="a resnet50 has no same padding"):
+        tffjax.nn.module_of(Card("resnet50", 1, "same", 1e-5))
+
+
+@pytest.mark.parametrize("change", [{"name": ""}, {"conventions": ()}, {"dropout": 1.0}])
+def test_an_impossible_record(change):
+    with pytest.raises(InputError, match="a network needs a name"):
+        dataclasses.replace(SMALL_VGG, **change)
+
+
+# ResNets against PyTorch
+
+
+def resnet_in_torch(variables, x, strides, stages, stem_stride=2, pool_stride=2):
+    """ResNet by the paper, from weights under torchvision's names; `strides` of the convolutions of the first block of
+    a stage whose stride is 2.
+    """
+    tensors = jax.tree.map(lambda a: torch.from_numpy(np.array(a)), variables)
+    params, statistics = tensors["params"], tensors["batch_stats"]
+
+    def conv_bn(conv, bn, x, stride):
+        kernel = params[conv]["kernel"].permute(3, 2, 0, 1)
+        y = F.conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
+        mean, var = statistics[bn]["mean"], statistics[bn]["var"]
+        return F.batch_norm(y, mean, var, params[bn]["scale"], params[bn]["bias"], eps=1e-5)
+
+    x = F.max_pool2d(F.relu(conv_bn("conv1", "bn1", x, stem_stride)), 3, pool_stride, padding=1)
+    for stage, count in enumerate(stages, start=1):
+        for block in range(count):
+            name, y = f"layer{stage}.{block}", x
+            reduces = stage > 1 and block == 0
+            for number, stride in enumerate(strides, start=1):
+                y = y if number == 1 else F.relu(y)
+                y = conv_bn(f"{name}.conv{number}", f"{name}.bn{number}", y, stride if reduces else 1)
+            if f"{name}.downsample.0" in params:
+                x = conv_bn(f"{name}.downsample.0", f"{name}.downsample.1", x, 2 if reduces else 1)
+            x = F.relu(x + y)
+    return F.linear(x.mean((2, 3)), params["fc"]["kernel"].T, params["fc"]["bias"])
+
+
+@pytest.mark.parametrize(
+    ("module", "strides", "stem"),
+    [
+        (ResNet("basic", (2, 2, 2, 2), num_outputs=3), (2, 1), {}),
+        (ResNet("bottleneck", (2, 1, 1, 1), num_outputs=3), (1, 2, 1), {}),
+        (ResNet("bottleneck", (1, 2, 1, 1), num_outputs=3, stride_in="1x1"), (2, 1, 1), {}),
+        (
+            ResNet("bottleneck", (1, 1, 2, 1), num_outputs=3, stem_stride=1, pool_stride=1),
+            (1, 2, 1),
+            {"stem_stride": 1, "pool_stride": 1},
+        ),
+    ],
+    ids=["ResNet-18", "v1.5", "v1", "no down-sampling"],
+)
+def test_a_resnet_equals_pytorch(module, strides, stem, rng, x64):
+    model = Model(module, cases.random_variables(module, seed=0)).astype(jnp.float64)
+    images = rng.standard_normal((2, 33, 46, 3))
+    ours = np.asarray(run(model, jnp.asarray(images)))
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    theirs = resnet_in_torch(model.variables, pixels, strides, module.stages, **stem)
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-10 * np.abs(ours).max())
+
+
+def test_a_resnet_of_basic_blocks_is_canonized(rng, x64):
+    module = ResNet("basic", (1, 1, 1, 1), num_outputs=3)
+    model = Model(module, cases.random_variables(module, seed=0)).astype(jnp.float64)
+    images = jnp.asarray(rng.standard_normal((2, 33, 46, 3)))
+    before, after = np.asarray(run(model, images)), np.asarray(run(canonize(model), images))
+    assert np.max(np.abs(after - before)) <= tolerances.F64_IDENTITY * np.abs(before).max()
+
+
+def test_resnet50_is_a_resnet():
+    assert ResNet50(3, "folded", 0.1) == ResNet("bottleneck", (3, 4, 6, 3), 3, "folded", 0.1)
+    assert network_of("resnet50").makes(ResNet50(3, "folded", 0.1))
+    assert not network_of("resnet50").makes(ResNet("bottleneck", (3, 4, 6, 3), stem_stride=1))
+
+
+# A network of a user
+
+
+class SmallVGG(nn.Module):
+    """Convolutions, ReLUs and max pools; no batch norms."""
+
+    num_outputs: int = 1
+
+    @nn.compact
+    def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
+        for stage, width in enumerate((8, 16), start=1):
+            for name in (f"conv{stage}.1", f"conv{stage}.2"):
+                x = ops.relu(Conv(width, padding=1, name=name)(x, ops, tap), f"{name}.relu")
+            x = ops.max_pool(x, (2, 2), Geometry(stride=(2, 2)), f"pool{stage}")
+        return Dense(self.num_outputs, name="head")(ops.mean_pool(x, "mean"), ops)
+
+
+SMALL_VGG = Network(
+    "small_vgg", lambda card: SmallVGG(card.num_outputs), head="head", cam_layer="conv2.2.relu", first_rule="z_box"
+)
+register(SMALL_VGG)
+
+
+@pytest.fixture(scope="module")
+def user_model() -> Model:
+    variables = cases.random_variables(SmallVGG(), seed=0)
+    for layer in variables["params"].values():  # a bias would keep relevance for itself
+        layer["bias"] = jnp.zeros_like(layer["bias"])
+    return Model(SmallVGG(), variables, Card("small_vgg", 1, "symmetric", 1e-5))
+
+
+@pytest.fixture(scope="module")
+def weights(user_model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("user") / "weights"
+    checkpoint.save(user_model, path)
+    return path
+
+
+def test_a_users_network_is_saved_and_loaded(user_model, weights):
+    loaded = checkpoint.load(weights)
+    assert (loaded.module, loaded.card.architecture) == (user_model.module, "small_vgg")
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, user_model.variables)
+
+
+@pytest.mark.parametrize("composite", ["beta0", "epsilon-plus"])
+def test_a_users_network_is_explained(user_model, composite, rng):
+    images = jnp.asarray(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
+    assert (composite_of(composite, user_model).first is not None) == (composite == "beta0")
+    explained = tffjax.relevance(user_model, images, composite=composite)
+    np.testing.assert_allclose(explained.input.sum(axis=(1, 2, 3)), 1, rtol=1e-3)
+    np.testing.assert_array_equal(grad_cam(user_model, images), grad_cam(user_model, images, layer=SMALL_VGG.cam_layer))
+
+
+def test_a_users_network_through_the_command_line(weights, tmp_path):
+    images = make_images(tmp_path / "images", generators=("progan",))
+    folder, options = tmp_path / "rank", ("--own-size", "--batch-size", 4)
+    assert "the paper has no number of channels for small_vgg; give --k" in refused(
+        "rank", weights, images, "--out", folder, *options
+    )
+    done("rank", weights, images, "--out", folder, *options, "--k", 5, "--confidence", 0)
+    ranking = folder / "ranking_fake.csv"
+    assert len(read(ranking)) == 2 * (8 + 16)
+    scored = ("dropout", weights, images, "--ranking", ranking, "--batch-size", 4, "--random", 1)
+    assert "give --k" in refused(*scored, "--out", tmp_path / "dropout")
+    done(*scored, "--k", "3,6", "--out", tmp_path / "dropout")
+    rows = read(tmp_path / "dropout" / "dropout.csv")
+    assert {row["setting"] for row in rows} == {"baseline", "top-3", "random-3", "top-6", "random-6"}
+    assert {row["published_ap"] for row in rows} == {None}
+
+
+def test_a_users_network_is_trained(weights, tmp_path):
+    images = make_images(tmp_path / "images", generators=("progan",), count=4)
+    options = ("--batch-size", 2, "--epochs", 1, "--load-size", 0, "--crop", 32, "--validation-share", 0.5)
+    done("train", images, "--init", weights, "--out", tmp_path / "run", *options)
+    trained = checkpoint.load(tmp_path / "run" / "checkpoint")
+    assert trained.card.architecture == "small_vgg"
+    before = checkpoint.load(weights).variables["params"]["conv1.1"]["kernel"]
+    assert not np.array_equal(trained.variables["params"]["conv1.1"]["kernel"], before)
+
+
+def test_a_users_network_cannot_be_converted():
+    with pytest.raises(InputError, match="small_vgg networks cannot be converted or verified, only resnet50, eff"):
+        names.layers("small_vgg", 1)
+
+
+def test_a_variant_of_a_network_is_registered_in_one_line(rng):
+    nodown = dataclasses.replace(
+        network_of("resnet50"),
+        name="resnet50_nodown",
+        constructor=lambda card: ResNet("bottleneck", (3, 4, 6, 3), card.num_outputs, stem_stride=1, pool_stride=1),
+    )
+    register(nodown)
+    register(nodown)  # as when a notebook's cell runs again
+    assert network_of("resnet50_nodown") is nodown
+    assert composite_of("beta0", on_shapes("resnet50_nodown")).first.function is rules.zb
+
+
+def test_a_network_of_tffjax_is_not_replaced():
+    with pytest.raises(InputError, match="resnet50 is a network of tffjax; give yours another name"):
+        register(dataclasses.replace(SMALL_VGG, name="resnet50"))
+
+
+# Entry points
+
+ANNOUNCED = dataclasses.replace(SMALL_VGG, name="announced", conventions=(Convention("same", 1e-3),))
+
+
+def announced() -> Network:
+    return ANNOUNCED
+
+
+def broken() -> Network:
+    raise OSError("no such library")
+
+
+def points(**values: str):
+    return lambda: [importlib.metadata.EntryPoint(name, f"{__name__}:{value}", networks.GROUP)
+                    for name, value in values.items()]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["ANNOUNCED", "announced"], ids=["record", "function"])
+def test_an_entry_point_is_honored(value):
+    assert network_of("announced", points(announced=value)) is ANNOUNCED
+    assert network_of(Card("announced", 1, "same", 1e-3), points(announced=value)) is ANNOUNCED
+    assert "announced" in networks.names(points(announced=value))
+
+
+def test_entry_points_are_imported_only_when_named():
+    assert network_of("resnet50", points(other="missing")).name == "resnet50"
+    assert networks.names(points(other="missing"))[-1] == "other"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("missing", "cannot be loaded [(]AttributeError"),
+        ("broken", "cannot be loaded [(]OSError: no such library"),
+        ("SmallVGG", "is announced as the network 'other', but it is not that record"),
+        ("ANNOUNCED", "is announced as the network 'other', but it is not that record"),
+    ],
+)
+def test_an_entry_point_that_delivers_no_such_record(value, message):
+    with pytest.raises(InputError, match=message):
+        network_of("other", points(other=value))
