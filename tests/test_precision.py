@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tolerances
+from command import done, refused
+from studies import make_images, networks_by_name
 from test_composites import SmallNet
 
 from tffjax.color import max_activations
@@ -140,6 +142,18 @@ def test_a_compiled_program_names_its_products():
     x = jnp.ones((4, 4))
     text = jax.jit(lambda x: jnp.dot(x, x, precision=lax_precision("float32"))).lower(x).compile().as_text()
     assert products(text) == "1 dot f32 highest"
+
+
+def test_rank_prints_what_its_program_computes_in(tmp_path):
+    data = make_images(tmp_path / "data")
+    options = ("--resize", 32, "--crop", 32, "--confidence", 0, "--batch-size", 4)
+    with networks_by_name():
+        for precision, expected in (("float32", None), ("bfloat16", "the compiled program has ")):
+            out = done("rank", "small", data, "--out", tmp_path / precision, "--precision", precision, *options).out
+            assert ("the compiled program has" in out) == (expected is not None)
+        refusal = refused("rank", "small", data, "--out", tmp_path / "x", "--precision", "tensorfloat32", *options)
+    assert "tensorfloat32 needs an NVIDIA GPU" in refusal
+    assert not (tmp_path / "x").exists()
 
 
 def test_every_precision_has_a_meaning():

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow as pa
 
 from tffjax import training
 from tffjax.compile.placement import put, put_model
+from tffjax.compile.products import products
 from tffjax.data import ImageFile, plan
 from tffjax.errors import InputError
 from tffjax.files import replace_file
@@ -47,6 +49,7 @@ def fit(
     report: Callable[[Progress], None] = lambda progress: None,
     busy: Callable[[str], Any] = contextlib.nullcontext,
     save_seconds: float = SAVE_SECONDS,
+    say: Callable[[str], Any] = lambda text: None,
 ) -> tuple[Model, Progress]:
     """Train until the schedule stops or the epochs are over, from where the states in `folder` stand.
 
@@ -61,6 +64,7 @@ def fit(
         folder: the run directory.
         report: called with the progress after every batch and every epoch.
         busy: called with a word on what is going on; the value is entered as a context.
+        say: called with what the compiled step computes its products in, where that is not float32 on a CPU.
         save_seconds: save the state in the middle of an epoch when so much time has passed.
 
     Returns:
@@ -80,6 +84,8 @@ def fit(
     with busy(f"compiling a training step for {crop}x{crop} (the first time takes a while, later runs find it in the "
               "cache)"):  # fmt: skip
         step = training.compile_step(model, recipe, state, crop)
+    if recipe.precision != "float32" or jax.default_backend() != "cpu":
+        say(f"the compiled step has {products(step.as_text())}")
     saved_at, pause = time.monotonic(), save_seconds
     while not progress.over(recipe.epochs):
         rate = np.float32(progress.plateau.rate)

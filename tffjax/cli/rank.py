@@ -25,6 +25,7 @@ from tffjax.errors import InputError
 from tffjax.ffrs import LABELS, Design, Totals, omega, relevance_shares
 from tffjax.ffrs_sums import FFRSSums, row_schema
 from tffjax.figures import save_figure
+from tffjax.kernels.precision import check_precision
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrp.explain import composite_of
 from tffjax.nn import Model, canonize, checkpoint
@@ -101,6 +102,7 @@ def rank(context: click.Context, **given: Any) -> None:
     if given["random_crop"] is not None:
         given["resize"] = None
     asked = ask(context, given)
+    check_precision(asked.arguments["precision"])
     talk = Talk(given["quiet"] or asked.process.index > 0)
     job = prepare(asked, talk)
     model, second = _network(job)

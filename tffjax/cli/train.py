@@ -249,7 +249,7 @@ def _train(
                 run.log("epoch", **dataclasses.asdict(progress.history[-1]))
                 talk.say(_line(progress.history[-1]))
 
-        return fit.fit(model, recipe, images, validation, run.path, report, talk.busy)[1]
+        return fit.fit(model, recipe, images, validation, run.path, report, talk.busy, say=talk.say)[1]
 
 
 def _line(row: Epoch) -> str:
