@@ -20,6 +20,7 @@ import numpy as np
 
 from gpu import networks
 from gpu.work import Rows, Setup
+from tffjax.ffrs import Shares, relevance_shares
 from tffjax.kernels import precision as precisions
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp.explain import relevance
@@ -123,7 +124,7 @@ def studies(setup: Setup, name: str) -> Rows:
     from tffjax.dropout import masked_logits
     from tffjax.lrpmax import lrp_max
     from tffjax.masks import Setting
-    from tffjax.rankings import Channel, parse_key
+    from tffjax.rankings import Channel, all_channels, parse_key
 
     if setup.quick:
         return
@@ -133,7 +134,7 @@ def studies(setup: Setup, name: str) -> Rows:
     settings = [Setting(f"top {k}", tuple(keys[:k])) for k in (5, 27, 114)]
     found = masked_logits(model, images, settings)[:, :, 0]
     yield "correctness", _judged(name, 224, "float32", "dropout logit, absolute", _largest(found - golden["dropout"]))
-    totals = {key.site: key.channels for key in _all_channels(model)}
+    totals = {key.site: key.channels for key in all_channels(model)}
     channels = tuple(
         Channel(str(site), int(index), totals[str(site)])
         for site, index in zip(golden["sites"], golden["channels"], strict=True)
@@ -253,9 +254,19 @@ def _compared(a: np.ndarray, b: np.ndarray) -> str:
     return f"different bytes; relative L2 {np.linalg.norm(a - b) / np.linalg.norm(b):.2g}, {np.mean(a == b):.1%} equal"
 
 
+def model_of(setup: Setup, name: str) -> Model:
+    """A golden network as trained; to rehearse, the small one."""
+    return networks.small_model() if setup.quick else networks.golden_model(name, setup.goldens)
+
+
 def model_to_time(setup: Setup, name: str) -> Model:
-    model = networks.small_model() if setup.quick else networks.golden_model(name, setup.goldens)
-    return canonize(model)
+    """The same, canonized."""
+    return canonize(model_of(setup, name))
+
+
+def shares(model: Model, images: jax.Array, precision: str = "float32") -> Shares:
+    """LRP with the sums of all sites, as `tffjax rank` runs it for fakes."""
+    return relevance_shares(model, images, jnp.ones(len(images), jnp.int32), precision=precision)
 
 
 def precisions_here() -> list[str]:
@@ -267,12 +278,6 @@ def precisions_here() -> list[str]:
             continue
         found.append(name)
     return found
-
-
-def _all_channels(model: Model) -> Any:
-    from tffjax.rankings import all_channels
-
-    return all_channels(model)
 
 
 def _golden(setup: Setup, name: str) -> dict[str, np.ndarray]:

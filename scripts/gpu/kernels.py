@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpu import networks
-from gpu.checks import model_to_time
+from gpu.checks import model_to_time, shares
 from gpu.work import Rows, Setup
 from tffjax.compile.passes import Program
-from tffjax.ffrs import relevance_shares
 from tffjax.kernels import convolution
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.pooling import max_pool
@@ -97,17 +96,13 @@ def whole_pass(setup: Setup, name: str, batch: int, chosen: str) -> Rows:
         with convolution.switched(**({choice: not convolution.chosen(choice)} if choice else {})):
             jax.clear_caches()
             start = time.perf_counter()
-            lowered = jax.jit(functools.partial(_shares, precision=chosen)).lower(model, images)
+            lowered = jax.jit(functools.partial(shares, precision=chosen)).lower(model, images)
             compiled = lowered.compile(compiler_options=cublas)
             row = {"compiling, s": time.perf_counter() - start}
             row["ms"] = 1e3 * setup.seconds(compiled, model, images, wait=jax.block_until_ready)
         way = f"{'without' if convolution.chosen(choice) else 'with'} {choice}" if choice else "as chosen"
         yield "kernels", {"operation": f"LRP of {networks.NETWORKS[name].title}, batch {batch}, {chosen}, {way}"} | row
     jax.clear_caches()
-
-
-def _shares(model: Any, x: jax.Array, precision: str = "float32") -> Any:
-    return relevance_shares(model, x, jnp.ones(len(x), jnp.int32), precision=precision)
 
 
 def compiling(setup: Setup, name: str) -> Rows:
@@ -118,10 +113,10 @@ def compiling(setup: Setup, name: str) -> Rows:
 
     for batch in (2,) if setup.quick else (16, 128):
         images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
-        plain = jax.jit(_shares)
+        plain = jax.jit(shares)
         row = {"operation": f"LRP of {title}, batch {batch}, float32", "plain, ms": 1e3 * wait(plain, model, images)}
-        yield "compiling", row | {"weights prepared, ms": 1e3 * wait(Program(_shares, model, images), model, images)}
-    lowered = jax.jit(_shares).lower(model, images)
+        yield "compiling", row | {"weights prepared, ms": 1e3 * wait(Program(shares, model, images), model, images)}
+    lowered = jax.jit(shares).lower(model, images)
     levels = (("2", {}),) if jax.default_backend() != "gpu" else (
         ("default", {}), ("0", {"xla_gpu_autotune_level": 0}), ("2", {"xla_gpu_autotune_level": 2}),
     )  # fmt: skip

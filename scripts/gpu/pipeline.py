@@ -1,5 +1,6 @@
 """Part 7: from files on the disk to FF-RS, and what a run waits for."""
 
+import functools
 import os
 import tempfile
 import time
@@ -14,10 +15,9 @@ import numpy as np
 from PIL import Image
 
 from gpu import networks
-from gpu.checks import model_to_time, precisions_here
+from gpu.checks import model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
 from tffjax.data import batches, find_images, plan
-from tffjax.ffrs import relevance_shares
 from tffjax.nn.card import Normalization
 from tffjax.preprocessing import Transform, normalize
 
@@ -48,10 +48,8 @@ def rank(setup: Setup, name: str) -> Rows:
 
 
 def _compiled_step(model: Any, batch: int, size: int, chosen: str) -> Any:
-    def shares(model: Any, x: jax.Array) -> Any:
-        return relevance_shares(model, x, jnp.ones(len(x), jnp.int32), precision=chosen)
-
-    return jax.jit(shares).lower(model, jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)).compile()
+    run = functools.partial(shares, precision=chosen)
+    return jax.jit(run).lower(model, jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)).compile()
 
 
 def _photographs(setup: Setup) -> np.ndarray:

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpu import networks
-from gpu.checks import model_to_time, precisions_here
+from gpu.checks import model_of, model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
 from tffjax.compile.products import products
-from tffjax.ffrs import relevance_shares
 from tffjax.kernels.precision import lax_precision
 from tffjax.nn import Model
 from tffjax.nn.graph import trace
@@ -84,10 +83,8 @@ def batches(setup: Setup, name: str, formats: tuple[str, ...]) -> Rows:
 
 
 def _lrp(model: Model, size: int, chosen: str) -> Variant:
-    def shares(model: Model, images: jax.Array) -> Any:
-        return relevance_shares(model, images, jnp.ones(len(images), jnp.int32), precision=chosen)
-
-    return Variant("LRP, sums of all sites", shares, chosen, *cost(model, size, chosen, lrp=True))
+    run = functools.partial(shares, precision=chosen)
+    return Variant("LRP, sums of all sites", run, chosen, *cost(model, size, chosen, lrp=True))
 
 
 def _forward(model: Model, size: int, chosen: str) -> Variant:
@@ -179,7 +176,7 @@ def studies(setup: Setup, name: str) -> Rows:
     from tffjax.masks import Setting
     from tffjax.rankings import all_channels
 
-    model = networks.small_model() if setup.quick else networks.golden_model(name, setup.goldens)
+    model = model_of(setup, name)
     size, batch = (32, 4) if setup.quick else (SIDE, 128)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
@@ -203,7 +200,7 @@ def training(setup: Setup, name: str) -> Rows:
     from tffjax.training import Recipe, compile_step, start
 
     size, batch = (32, 4) if setup.quick else (SIDE, 64)
-    model = networks.small_model() if setup.quick else networks.golden_model(name, setup.goldens)
+    model = model_of(setup, name)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(batch, size, size, 3)), jnp.float32)
     labels = jnp.asarray(rng.integers(0, 2, batch), jnp.float32)
@@ -227,13 +224,14 @@ def lrpmax(setup: Setup, name: str) -> Rows:
     from tffjax.lrpmax import lrp_max
 
     if setup.quick:
-        model, size, count = networks.small_model(), 32, 2
+        size, count = 32, 2
         keys = ["conv1.#1(T=8)", "head.#3(T=16)"]
     else:
-        model, size, count = networks.golden_model(name, setup.goldens), 256, 16
+        size, count = 256, 16
         keys = json.loads((setup.goldens / "lists.json").read_text()).get(name, [])
     if not keys:
         raise ImportError("the published list (gpu_goldens.py --published)")
+    model = model_of(setup, name)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(count, size, size, 3)), jnp.float32)
     start = time.perf_counter()
     lrp_max(model, images, keys)

@@ -85,7 +85,9 @@ def main() -> None:
     except OSError as error:
         code = _say("error", f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)
     except Exception as error:
-        if "RESOURCE_EXHAUSTED" in str(error):  # JAX's word; it is not imported here
+        from tffjax.devices import is_out_of_memory  # here, for it imports JAX, which --help does without
+
+        if is_out_of_memory(error):
             code = _say("error", "the device is out of memory; give smaller or fewer images at a time", 2)
         else:  # a defect of tffjax, which is neither a failed check nor the user's
             traceback.print_exc()

@@ -33,7 +33,7 @@ def conv_transpose(
     few = kernel.shape[2] <= FEW_CHANNELS
     if dense and geometry.stride != (1, 1) and convolution.chosen("stem" if few else "phases"):
         return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
-    if precision != "bfloat16" and winograd.suits(kernel, geometry):
+    if winograd.suits(kernel, geometry, precision):
         transformed = winograd.transform(_swap_channels(kernel[::-1, ::-1], 1))
         return winograd.convolve(y, transformed, _reach(y, kernel.shape[:2], geometry, size), precision)
     if convolution.by_shifts(kernel.shape[2] * geometry.groups, kernel, geometry):

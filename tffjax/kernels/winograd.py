@@ -29,13 +29,15 @@ def conv(
     precision: str = "float32",
 ) -> Float[Array, "n oh ow o"]:
     """`tffjax.kernels.convolution.fast`; on a CPU, wide 3x3 convolutions are Winograd's."""
-    if precision != "bfloat16" and suits(kernel, geometry):
+    if suits(kernel, geometry, precision):
         return convolve(x, transform(kernel), geometry.padding, precision)
     return convolution.fast(x, kernel, geometry, precision)
 
 
-def suits(kernel: jax.Array, geometry: Geometry) -> bool:
-    """Whether `conv` computes this convolution from its transformed kernel."""
+def suits(kernel: jax.Array, geometry: Geometry, precision: str = "float32") -> bool:
+    """Whether `conv` computes this convolution from its transformed kernel; bfloat16 has too few bits for that."""
+    if precision == "bfloat16":
+        return False
     wide = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= MIN_CHANNELS
     return wide and geometry == Geometry(padding=geometry.padding) and convolution.chosen("winograd")
 

@@ -20,12 +20,7 @@ from tffjax.nn.resnet import ResNet
 
 GROUP = "tffjax.networks"
 
-_OF_A_CHECKPOINT = (
-    "num_outputs",
-    "padding",
-    "epsilon",
-    "batch_norm",
-)  # of modules: differ from weights to weights
+_OF_A_CHECKPOINT = ("num_outputs", "padding", "epsilon", "batch_norm")  # of modules: differ from weights to weights
 
 
 class Convention(NamedTuple):
