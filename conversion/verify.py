@@ -94,7 +94,7 @@ def verify_forward(
     return Verification(tuple(differences), ours, theirs)
 
 
-_site_outputs = Pass(site_outputs, static_argnames=("ops",))
+_site_outputs = Pass(site_outputs)
 
 
 def _numpy(outputs: dict[str, jax.Array]) -> dict[str, np.ndarray]:

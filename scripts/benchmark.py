@@ -26,10 +26,11 @@ import torch
 from gpu.contenders import zennit_run
 from tffjax.conversion import twin, twin_lrp
 
-from tffjax.kernels.convolution import CHOICES, switched
+import tffjax
+from tffjax.kernels.choice import XLA
 from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance
-from tffjax.nn import EfficientNetB0, Model, ResNet50, canonize
+from tffjax.nn import EfficientNetB0, Model, Plain, ResNet50
 
 GFLOP = {"resnet50": 8.2, "efficientnet_b0": 0.78}
 """Multiplications and additions of one forward pass at 224x224, in billions."""
@@ -44,13 +45,8 @@ def contenders(arch: str, batch: int, size: int) -> dict[str, Callable[[], Any]]
     plain_x, last_x = nchw.contiguous(), nchw.contiguous(memory_format=torch.channels_last)
     last_net = twin.canonize(net).to(memory_format=torch.channels_last)
     folded_net = twin.canonize(net)
-    folded = canonize(model)
-
-    native = jax.jit(lambda model, x: model(x))
-
-    def run_native() -> None:
-        with switched(**dict.fromkeys(CHOICES, False)):
-            native(model, x).block_until_ready()
+    plain, explaining = tffjax.prepare(model), tffjax.prepare(model, "beta0")
+    native = jax.jit(lambda model, x: model(x, Plain(kernels=XLA)))
 
     def torch_forward(net: torch.nn.Module, x: torch.Tensor) -> None:
         with torch.no_grad():
@@ -61,12 +57,12 @@ def contenders(arch: str, batch: int, size: int) -> dict[str, Callable[[], Any]]
         torch.autograd.grad(net(x).sum(), x)
 
     runs: dict[str, Callable[[], Any]] = {
-        "forward: tffjax": lambda: logits_of(model, x).block_until_ready(),
-        "forward: tffjax, XLA's own convolutions": run_native,
+        "forward: tffjax": lambda: logits_of(plain, x).block_until_ready(),
+        "forward: tffjax, XLA's own convolutions": lambda: native(model, x).block_until_ready(),
         "forward: torch": lambda: torch_forward(net, plain_x),
         "forward: torch channels-last": lambda: torch_forward(net.to(memory_format=torch.channels_last), last_x),
-        "lrp: tffjax": lambda: relevance(folded, x).input.block_until_ready(),
-        "lrp: tffjax with sums of all sites": lambda: jax.block_until_ready(relevance(folded, x, sites=True).sites),
+        "lrp: tffjax": lambda: relevance(explaining, x).input.block_until_ready(),
+        "lrp: tffjax with sums of all sites": lambda: jax.block_until_ready(relevance(explaining, x, sites=True).sites),
         "lrp: torch forward+backward (no LRP)": lambda: torch_gradient(folded_net, plain_x),
         "lrp: torch channels-last forward+backward (no LRP)": lambda: torch_gradient(last_net, last_x),
         "lrp: our PyTorch twin": lambda: twin_lrp.explain(net, plain_x),

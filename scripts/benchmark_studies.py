@@ -25,6 +25,7 @@ from benchmark import measure, random_model
 from PIL import Image
 from tffjax.conversion import twin, twin_lrp
 
+import tffjax
 from tffjax.color import max_activations
 from tffjax.compile.passes import Pass, micro_batch_of
 from tffjax.data import Batch, find_images, plan
@@ -37,7 +38,7 @@ from tffjax.lrpmax import Neurons, neuron_maps
 from tffjax.lrpmax_plan import plan as plan_neurons
 from tffjax.masks import Setting
 from tffjax.maxima import maxima
-from tffjax.nn import Model, canonize, network_of
+from tffjax.nn import Model, network_of
 from tffjax.nn.card import Card, Normalization
 from tffjax.nn.sites import sites_of
 from tffjax.preprocessing import Transform
@@ -53,7 +54,7 @@ DEEP = {"resnet50": "layer4", "efficientnet_b0": "_blocks.12"}
 def rank(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rounds: int) -> None:
     """The whole pipeline over image files, against LRP alone and a plain forward + backward in PyTorch."""
     count = 3 * BATCH
-    model = canonize(model)
+    model = tffjax.prepare(model, "beta0")
     images = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, SIDE, SIDE, 3)), jnp.float32)
     signs = np.ones(BATCH, np.int32)
     shares = functools.partial(
@@ -164,7 +165,7 @@ def lrpmax(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, roun
     batches of crops are filled as those of a real run over thousands of images are; deep ones and the list get 8.
     """
     side = 256
-    model = canonize(model)
+    model = tffjax.prepare(model, "beta0")
     images = np.asarray(np.random.default_rng(0).normal(size=(32, side, side, 3)), np.float32)
     hooked, _ = twin_lrp.with_rules(net)
     x = torch.from_numpy(images[:1]).permute(0, 3, 1, 2).contiguous()

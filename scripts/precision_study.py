@@ -39,10 +39,10 @@ from tffjax.compile.passes import Pass
 from tffjax.data import ImageFile, find_images, relative_names
 from tffjax.ffrs import order
 from tffjax.files import replace_file
-from tffjax.kernels.convolution import switched
 from tffjax.kernels.pooling import winners
-from tffjax.lrp.explain import composite_of
+from tffjax.lrp.composites import composite_of
 from tffjax.lrp.operations import LrpOps
+from tffjax.lrp.rules import LinearMap
 from tffjax.nn import Model, canonize, module_of
 from tffjax.nn.card import NORMALIZATIONS, Card
 from tffjax.nn.graph import layers_of
@@ -85,13 +85,13 @@ FORMATS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Rounded:
+class Rounded(LinearMap):
     """A convolution or dense layer (`tffjax.lrp.linear`) whose products are rounded."""
 
     linear: Any
     format: Format
 
-    def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, kernel: jax.Array, transformed: Any = None) -> jax.Array:
         """The map; a direct convolution, because Winograd's would multiply sums of inputs and not the inputs."""
         return self.format.stored(self.linear(self.format.product(x), self.format.product(kernel)))
 
@@ -102,9 +102,9 @@ class Rounded:
         kernels = [self.format.product(kernel) for kernel in kernels]
         return [self.format.stored(x) for x in self.linear.transposes(self.format.product(s), kernels, like)]
 
-    def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def positive(self, x: jax.Array, *kernels: jax.Array) -> jax.Array:
         """Sum of the positive contributions."""
-        return self.format.stored(self.linear.positive(self.format.product(x), self.format.product(kernel)))
+        return self.format.stored(self.linear.positive(self.format.product(x), *map(self.format.product, kernels)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,25 +120,21 @@ class RoundedOps(LrpOps):
             linear = Rounded(linear, self.format)
         return self.format.stored(super()._linear(linear, self.format.stored(x), kernel, bias, name))
 
-    def activation(self, x: jax.Array, function: Activation, name: str) -> jax.Array:
-        """Activation."""
+    def _activation(self, name: str, x: jax.Array, function: Activation) -> jax.Array:
         if function is relu:
             self.relus.append(x > 0)
-        return self.format.stored(super().activation(x, function, name))
+        return self.format.stored(super()._activation(name, x, function))
 
-    def max_pool(self, x: jax.Array, window: Any, geometry: Any, name: str) -> jax.Array:
-        """Maximum over windows."""
-        y = super().max_pool(self.format.stored(x), window, geometry, name)
+    def _max_pool(self, name: str, x: jax.Array, window: Any, geometry: Any) -> jax.Array:
+        y = super()._max_pool(name, self.format.stored(x), window, geometry)
         self.pools.append(winners(x, window, geometry, y.shape[1:3]))
         return y
 
-    def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
-        """Residual sum."""
-        return self.format.stored(super().add(self.format.stored(a), self.format.stored(b), name))
+    def _add(self, name: str, a: jax.Array, b: jax.Array) -> jax.Array:
+        return self.format.stored(super()._add(name, self.format.stored(a), self.format.stored(b)))
 
-    def gate(self, x: jax.Array, gate: jax.Array, name: str) -> jax.Array:
-        """Squeeze-excite product."""
-        return self.format.stored(super().gate(self.format.stored(x), gate, name))
+    def _gate(self, name: str, x: jax.Array, gate: jax.Array) -> jax.Array:
+        return self.format.stored(super()._gate(name, self.format.stored(x), gate))
 
 
 NewOps = Callable[[], RoundedOps]  # an object for each trace, as it notes decisions
@@ -219,7 +215,7 @@ def in_batches(function: Callable[..., Any], *arrays: np.ndarray, say: str = "")
 def measure(model: Model, images: np.ndarray, few: int, format: Format, reference: Measured | None = None) -> Measured:
     """Explain images, and neurons of the first `few` of them; target and channels are those of the reference."""
     wide = format.dtype == "float64"
-    with jax.enable_x64(wide), switched(compiler_options=not wide):  # they make float64 convolutions 50 times slower
+    with jax.enable_x64(wide):
         model, images = canonize(model.astype(format.dtype)), images.astype(format.dtype)
         parts = {"composite": composite_of("beta0", model), "layers": layers_of(model, images), "format": format}
         new_ops = functools.partial(RoundedOps, **parts)

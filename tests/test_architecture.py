@@ -40,6 +40,37 @@ def test_the_floor_imports_nothing():
         assert imports(PRODUCT / f"{name}.py") <= FLOOR
 
 
+PRIVATE = ("_src", "core", "experimental", "extend", "interpreters", "lib")
+"""Parts of JAX that are private, or that its API policy says may change without notice."""
+
+
+def parts_of_jax(path: Path) -> set[str]:
+    """`jax.<name>` of everything that a module imports from JAX or reads of it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jax":
+            found |= {node.module.split(".")[1]} if "." in node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("jax.")}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "jax":
+            found.add(node.attr)
+    return found
+
+
+def test_nothing_of_jax_that_may_change_is_used():
+    # multihost_utils has no public counterpart; it goes with the processes of the studies
+    excepted = {PRODUCT / "distributed.py": {"experimental"}}
+    for folder in (PRODUCT, PRODUCT.parent / "conversion"):
+        for path in folder.rglob("*.py"):
+            assert not parts_of_jax(path) & set(PRIVATE) - excepted.get(path, set()), path
+
+
+def test_parts_of_jax_are_seen(tmp_path):
+    for line in ("import jax.core", "from jax._src import core", "from jax import extend", "import jax; jax.lib.x()"):
+        (tmp_path / "a.py").write_text(line)
+        assert parts_of_jax(tmp_path / "a.py") & set(PRIVATE), line
+
+
 def test_every_package_is_installed():
     root = PRODUCT.parent
     if not (root / "pyproject.toml").exists():

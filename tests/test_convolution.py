@@ -12,8 +12,8 @@ import tolerances
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tffjax.kernels import convolution
-from tffjax.kernels.convolution import CHOICES, Geometry, conv, same_padding, switched
+from tffjax.kernels import choice
+from tffjax.kernels.convolution import Geometry, conv, same_padding
 from tffjax.kernels.transpose import conv_transpose
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -63,24 +63,24 @@ def arrays(size, kernel_size, channels, out, groups, count=2):
     return x, rng.standard_normal((*kernel_size, channels // groups, out))
 
 
-def compiled(function, *static):
-    """One program instead of many small ones; a new one at every call, because the path is chosen while tracing."""
-    return jax.jit(lambda array, kernel: function(array, kernel, *static))
+def compiled(function, *static, kernels=choice.CPU):
+    """One program instead of many small ones."""
+    return jax.jit(lambda array, kernel: function(array, kernel, *static, kernels=kernels))
 
 
-def check(size, kernel_size, stride, padding, dilation, groups, channels, out):
+def check(size, kernel_size, stride, padding, dilation, groups, channels, out, kernels=choice.CPU):
     """Forward, transpose and adjoint identity of one shape."""
     x, kernel = arrays(size, kernel_size, channels, out, groups)
     geometry = Geometry(stride, padding, dilation, groups)
     explicit = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     expected = oracles.convolve(x, kernel, **explicit)
-    ours = compiled(conv, geometry)(x, kernel)
+    ours = compiled(conv, geometry, kernels=kernels)(x, kernel)
     assert ours.dtype == jnp.float64
     assert geometry.output_size(size, kernel_size) == ours.shape[1:3]
     close(ours, expected)
 
     y = np.random.default_rng(1).standard_normal(expected.shape)
-    back = compiled(conv_transpose, geometry, size)(y, kernel)
+    back = compiled(conv_transpose, geometry, size, kernels=kernels)(y, kernel)
     close(back, oracles.convolve_transposed(y, kernel, size, **explicit))
     scale = np.linalg.norm(expected) * np.linalg.norm(y)
     assert abs(np.vdot(ours, y) - np.vdot(x, back)) <= tolerances.F64_CONVOLUTION * scale
@@ -97,24 +97,20 @@ def test_on_a_cpu(name):
 
 
 @pytest.mark.parametrize("name", NATIVE)
-def test_on_other_devices(name, monkeypatch):
-    monkeypatch.setattr(convolution, "on_cpu", lambda: False)
-    with switched(**dict.fromkeys(CHOICES, False)):
-        check(*SHAPES[name])
+def test_as_xla_does_it(name):
+    check(*SHAPES[name], kernels=choice.XLA)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_as_patches(name):
-    with switched(**{choice: choice in ("patches", "stem") for choice in CHOICES}):
-        check(*SHAPES[name])
+    check(*SHAPES[name], kernels=choice.Kernels(patches=True, stem=True, spread=True))
 
 
-@switched(**dict.fromkeys(CHOICES, False))
 def test_with_nothing_chosen_every_shape_is_the_native_convolution():
     for size, kernel_size, stride, padding, dilation, groups, channels, out in SHAPES.values():
         x, kernel = arrays(size, kernel_size, channels, out, groups)
         geometry = Geometry(stride, padding, dilation, groups)
-        (equation,) = jax.make_jaxpr(functools.partial(conv, geometry=geometry))(x, kernel).eqns
+        (equation,) = jax.make_jaxpr(functools.partial(conv, geometry=geometry, kernels=choice.XLA))(x, kernel).eqns
         assert equation.primitive.name == "conv_general_dilated"
 
 

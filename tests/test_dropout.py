@@ -13,7 +13,7 @@ import pytest
 import tolerances
 
 from tffjax import dropout
-from tffjax.compile.compilation import compiler_options
+from tffjax.compile.passes import compiler_options
 from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile
 from tffjax.dropout import GROUPS, STEP, masked_logits, plan_chunks

@@ -17,8 +17,8 @@ from test_composites import SmallNet, noise, small_model
 
 from tffjax.errors import InputError
 from tffjax.lrp import rules
-from tffjax.lrp.composites import COMPOSITES, Composite, rule
-from tffjax.lrp.explain import Neuron, composite_of, relevance
+from tffjax.lrp.composites import COMPOSITES, Composite, composite_of, rule
+from tffjax.lrp.explain import Neuron, relevance
 from tffjax.nn import Model, canonize
 from tffjax.nn.card import NORMALIZATIONS
 from tffjax.nn.sites import site_outputs

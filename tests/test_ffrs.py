@@ -15,7 +15,8 @@ from test_explain import released, with_float32_epsilons
 from tffjax import ffrs_tables
 from tffjax.bootstrap import image_keys, poisson_weights, subset_level
 from tffjax.ffrs import Design, Totals, is_confident, omega, order, relevance_shares, standard_error
-from tffjax.lrp.explain import composite_of, relevance
+from tffjax.lrp.composites import composite_of
+from tffjax.lrp.explain import relevance
 from tffjax.nn import Model
 from tffjax.rankings import Channel
 

@@ -18,8 +18,8 @@ from test_receptive_field import same_model
 
 from tffjax import full_pass, lrpmax, lrpmax_plan
 from tffjax.errors import InputError
-from tffjax.lrp.composites import BETA0, COMPOSITES, GUIDED, rule
-from tffjax.lrp.explain import Neuron, composite_of, relevance
+from tffjax.lrp.composites import BETA0, COMPOSITES, GUIDED, composite_of, rule
+from tffjax.lrp.explain import Neuron, relevance
 from tffjax.lrp.rules import flat, w2
 from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps
 from tffjax.lrpmax_plan import on_crops, plan

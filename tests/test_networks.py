@@ -22,7 +22,7 @@ import tffjax
 from tffjax.errors import InputError
 from tffjax.heatmaps import grad_cam
 from tffjax.lrp import rules
-from tffjax.lrp.explain import composite_of
+from tffjax.lrp.composites import composite_of
 from tffjax.nn import (
     Card,
     Conv,

@@ -1,6 +1,4 @@
-"""Programs: what depends on the weights only is done once a model and kept as long as the model."""
-
-import gc
+"""Passes compiled for the backend, inside and outside of transformations, and in micro-batches."""
 
 import flax.linen as nn
 import jax
@@ -9,9 +7,12 @@ import numpy as np
 import pytest
 import tolerances
 
-from tffjax.compile import passes
-from tffjax.compile.passes import Pass, Program, micro_batch_of
+from tffjax.compile.passes import Pass, compiler_options, in_micro_batches, micro_batch_of
 from tffjax.nn import EfficientNetB0, Model, ResNet50
+
+
+def layer(weights, x, scale=1.0):
+    return scale * (x @ jnp.maximum(weights["a"], 0) + jnp.exp(weights["b"]))
 
 
 @pytest.fixture
@@ -24,67 +25,64 @@ def images():
     return jnp.linspace(0, 1, 3 * 128).reshape(3, 128)
 
 
-def layer(weights, x, scale=1.0):
-    return scale * (x @ jnp.maximum(weights["a"], 0) + jnp.exp(weights["b"]))
-
-
-def derived(weights):
-    key = tuple(id(leaf) for leaf in jax.tree.leaves(weights))
-    return passes._kept[key].derived if key in passes._kept else {}
-
-
 def test_a_pass_is_its_function(weights, images):
     run = Pass(layer, static_argnames=("scale",))
     for x in (images, images[:2], images):
         np.testing.assert_allclose(run(weights, x, scale=2.0), layer(weights, x, 2.0), rtol=tolerances.F32_PROGRAM)
-    assert len(run._programs) == 2
+
+
+def test_a_pass_is_traced_once_for_each_shape(weights, images):
+    shapes = []
+
+    def noted(weights, x):
+        shapes.append(x.shape)
+        return layer(weights, x)
+
+    run = Pass(noted)
+    for x in (images, images[:2], images, np.asarray(images)):
+        run(weights, x)
+    assert shapes == [images.shape, images[:2].shape]
 
 
 def test_inside_of_transformations(weights, images):
     run = Pass(layer, static_argnames=("scale",))
     expected = layer(weights, images)
     np.testing.assert_allclose(jax.jit(run)(weights, images), expected, rtol=tolerances.F32_PROGRAM)
+    np.testing.assert_allclose(jax.jit(lambda: run(weights, images))(), expected, rtol=tolerances.F32_PROGRAM)
     found = jax.vmap(lambda x: run(weights, x[None]))(images)[:, 0]
     np.testing.assert_allclose(found, expected, rtol=tolerances.F32_PROGRAM)
     gradient = jax.grad(lambda weights: run(weights, images).sum())(weights)["b"]
     np.testing.assert_allclose(gradient, 3 * jnp.exp(weights["b"]), rtol=tolerances.F32_PROGRAM)
 
 
-def test_programs_share_what_is_made_of_the_same_weights(weights, images):
-    first, second = Program(layer, weights, images), Program(lambda w, x: layer(w, x) + 1, weights, images[:1])
-    first(weights, images)
-    (kept,) = derived(weights).values()
-    np.testing.assert_array_equal(kept, np.maximum(weights["a"], 0))  # exp(b) is too small to be kept
-    second(weights, images[:1])
-    assert [array is kept for array in derived(weights).values()] == [True]
+def test_there_are_no_options_for_double_precision(x64):
+    assert compiler_options(jnp.ones(2, jnp.float32))
+    assert not compiler_options(jnp.ones(2, jnp.float32), {"a": jnp.ones(2, jnp.float64)})
 
 
-def test_other_operations_and_other_weights_are_told_apart(weights, images):
-    def both(weights, x):
-        return x @ jnp.maximum(weights["a"], 0) + x @ jnp.maximum(weights["a"], 1) + x @ jnp.minimum(weights["a"], 0)
+def test_micro_batches_of_trees():
+    weights = {"a": jnp.arange(3.0), "b": jnp.float32(2)}
 
-    run = Pass(both)
-    other = {"a": weights["a"] - 0.5, "b": weights["b"]}
-    for model in (weights, other, weights):
-        np.testing.assert_allclose(run(model, images), both(model, images), rtol=tolerances.F32_PROGRAM)
-    assert len(derived(weights)) == len(derived(other)) == 3
+    def function(part):
+        x, index = part
+        return {"y": x * weights["a"] ** 2 + jnp.zeros(3), "w": weights["b"] * jnp.ones(len(x)), "i": index}
 
-
-def test_it_goes_with_the_model(weights, images):
-    Pass(layer)(weights, images)
-    key = tuple(id(leaf) for leaf in jax.tree.leaves(weights))
-    assert key in passes._kept
-    weights.clear()
-    gc.collect()
-    assert key not in passes._kept
+    batch = (jnp.arange(12.0).reshape(4, 3), jnp.arange(4))
+    expected = function(batch)
+    for size in (1, 2, 4, 5):
+        found = in_micro_batches(function, batch, size)
+        assert set(found) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value)
 
 
-def test_numpy_weights_may_change_in_place(images):
-    weights = {"a": np.ones((128, 64), np.float32), "b": np.zeros(64, np.float32)}
-    run = Pass(layer)
-    run(weights, images)
-    weights["a"] *= 2
-    np.testing.assert_allclose(run(weights, images), layer(weights, images), rtol=tolerances.F32_PROGRAM)
+def test_micro_batches_under_jit_and_gradient():
+    def loss(weights, batch):
+        return in_micro_batches(lambda x: x @ jnp.tanh(weights), batch, 2).sum()
+
+    weights, batch = jnp.linspace(0, 1, 3), jnp.ones((4, 3))
+    found = jax.jit(jax.grad(loss))(weights, batch)
+    np.testing.assert_allclose(found, jax.grad(lambda w: (batch @ jnp.tanh(w)).sum())(weights), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

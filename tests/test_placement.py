@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import tolerances
 
-from tffjax.compile.compilation import micro_batch_size
+from tffjax.compile.passes import micro_batch_size
 from tffjax.compile.placement import batch_sharding, put, put_model
 from tffjax.logits import forward
 

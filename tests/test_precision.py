@@ -1,5 +1,7 @@
 """The arithmetic of products by name: what is refused, and how far bfloat16 is from float32."""
 
+import dataclasses
+
 import cases
 import jax
 import jax.numpy as jnp
@@ -13,12 +15,14 @@ from test_composites import SmallNet
 from tffjax.color import max_activations
 from tffjax.compile.products import products
 from tffjax.errors import InputError
-from tffjax.kernels.convolution import CHOICES, Geometry, chosen, conv, fast, switched
+from tffjax.kernels import choice
+from tffjax.kernels.convolution import Geometry, conv, fast
 from tffjax.kernels.precision import PRECISIONS, check_precision, lax_precision
 from tffjax.logits import forward
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.linear import Conv
+from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model
 from tffjax.rankings import all_channels
 from tffjax.training import Recipe
@@ -89,20 +93,17 @@ def test_the_ways_of_gpus_explain_the_same(rng, x64):
     """Patches, the stem's phases and the pool by comparisons, and XLA's own convolutions with nothing chosen."""
     model, x = small().astype(jnp.float64), jnp.asarray(images(rng), jnp.float64)
     expected = relevance(model, x, sites=True)
-    for ways in ((), ("stem", "max_pool", "patches"), ("pointwise", "patches")):
-        with switched(**{choice: choice in ways for choice in CHOICES}):
-            found = jax.jit(lambda model, x, ways=ways: relevance(model, x, sites=True))(model, x)
+    for kernels in (choice.XLA, choice.GPU, choice.Kernels(pointwise=True, patches=True)):
+        found = relevance(prepare(model, "beta0", kernels=kernels), x, sites=True)
         np.testing.assert_allclose(found.input, expected.input, rtol=0, atol=1e-12)
         for site, sums in expected.sites.items():
             np.testing.assert_allclose(found.sites[site], sums, rtol=0, atol=1e-12)
 
 
-def test_switched_ends_with_the_block():
-    assert chosen("depthwise")
-    with switched(depthwise=False):
-        assert not chosen("depthwise")
-        assert chosen("winograd")
-    assert chosen("depthwise")
+def test_the_choice_is_that_of_the_backend():
+    assert choice.kernels_of() == choice.kernels_of("cpu") == choice.CPU
+    assert choice.kernels_of("gpu") == choice.GPU
+    assert choice.kernels_of("tpu") == choice.XLA
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -111,8 +112,9 @@ def test_denominators_are_exactly_zero_where_all_contributions_are(precision, pa
     x = np.abs(rng.normal(size=(2, 12, 12, 64)))
     x[:, :, 6:] = 0
     kernel = jnp.asarray(np.abs(rng.normal(size=(3, 3, 64, 64))), jnp.float32)
-    with switched(patches=patches):
-        z = jax.jit(Conv(Geometry(padding=((1, 1), (1, 1))), precision))(jnp.asarray(x, jnp.float32), kernel)
+    kernels = dataclasses.replace(choice.kernels_of(), patches=patches)
+    linear = Conv(Geometry(padding=((1, 1), (1, 1))), precision, kernels)
+    z = jax.jit(linear)(jnp.asarray(x, jnp.float32), kernel)
     assert not np.asarray(z, np.float32)[:, :, 7:].any()
     assert (np.asarray(z, np.float32)[:, :, :7] > 0).all()
 

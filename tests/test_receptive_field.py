@@ -43,8 +43,8 @@ def same_model(dtype=jnp.float64) -> Model:
 class HeldGates(Plain):
     """The network with its gates held at their values."""
 
-    def gate(self, x, gate, name):
-        return super().gate(x, jax.lax.stop_gradient(gate), name)
+    def _gate(self, name, x, gate):
+        return super()._gate(name, x, jax.lax.stop_gradient(gate))
 
 
 def seen(model: Model, images, site: str, row, column):

@@ -15,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tffjax.kernels.convolution import Geometry, switched
+from tffjax.kernels.choice import Kernels
+from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import rules
+from tffjax.lrp.composites import rule
 from tffjax.lrp.linear import AveragePool, Conv, Dense
 from tffjax.lrp.rules import Linear
 from tffjax.nn.ops import max_pool
@@ -26,8 +28,9 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 def on(linear, function, nonnegative=False, **parameters):
     """A rule as a function of (x, kernel, bias, output, relevance)."""
-    return lambda x, kernel, bias, output, relevance: function(
-        Linear(linear, x, kernel, bias, output, nonnegative), relevance, **parameters
+    applied = rule(function, **parameters)
+    return lambda x, kernel, bias, output, relevance: applied(
+        Linear(linear, x, kernel, bias, output, nonnegative), relevance
     )
 
 
@@ -406,8 +409,9 @@ def test_the_winner_of_a_max_pool_takes_all(name, by_comparisons):
     for low in (-2, -5):
         # few different values, so that most windows have several maxima; all negative from -5 on
         x = jnp.asarray(rng.integers(low, low + 4, (2, *size, 3)), float)
-        with switched(max_pool=by_comparisons):
-            y, pullback = jax.vjp(lambda x: max_pool(x, window, Geometry(stride, padding)), x)
+        kernels = Kernels(max_pool=by_comparisons)
+        pool = functools.partial(max_pool, window=window, geometry=Geometry(stride, padding), kernels=kernels)
+        y, pullback = jax.vjp(pool, x)
         relevance = jnp.asarray(rng.integers(-8, 9, y.shape), float)
         expected = rule_oracles.winners(np.asarray(x), np.asarray(relevance), window, stride, padding)
         np.testing.assert_array_equal(pullback(relevance)[0], expected)

@@ -27,6 +27,7 @@ from tffjax.augmentations import Augmentation
 from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile, find_images
 from tffjax.errors import InputError
+from tffjax.kernels.choice import CPU
 from tffjax.kernels.convolution import Geometry, native
 from tffjax.kernels.kernel_gradient import kernel_gradient, trainable_conv
 from tffjax.nn import BatchNorm, Conv, Dense, Model, canonize, checkpoint, network_of
@@ -97,7 +98,7 @@ def test_gradients_of_convolutions_are_xlas_own(case, x64, rng):
     x, kernel = jnp.asarray(rng.standard_normal(shape)), jnp.asarray(rng.standard_normal(kernel_shape))
     y, transpose = jax.vjp(lambda x, kernel: native(x, kernel, geometry, "float32"), x, kernel)
     gradient = jnp.asarray(rng.standard_normal(y.shape))
-    ours, our_transpose = jax.vjp(lambda x, kernel: trainable_conv(x, kernel, geometry, "float32"), x, kernel)
+    ours, our_transpose = jax.vjp(lambda x, kernel: trainable_conv(x, kernel, geometry, "float32", CPU), x, kernel)
     for found, wanted in zip((ours, *our_transpose(gradient)), (y, *transpose(gradient)), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerances.F64_CONVOLUTION * float(abs(wanted).max()))
     to_kernel = kernel_gradient(x, gradient, 0 * kernel, geometry)  # its values do not matter

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tolerances
 
+from tffjax.kernels.choice import CPU, XLA
 from tffjax.kernels.convolution import Geometry, native
 from tffjax.kernels.transpose import conv_transpose
 from tffjax.kernels.winograd import convolve, suits, transform
@@ -45,11 +46,17 @@ def test_the_kernel_transform_is_the_formula(x64):
 
 def test_only_wide_3x3_kernels_of_stride_1_are_transformed():
     padded = Geometry(padding=((1, 1), (1, 1)))
-    assert suits(jnp.zeros((3, 3, 64, 64)), padded)
-    assert not suits(jnp.zeros((3, 3, 63, 64)), padded)
-    assert not suits(jnp.zeros((1, 1, 64, 64)), padded)
-    assert not suits(jnp.zeros((3, 3, 64, 64)), dataclasses.replace(padded, stride=(2, 2)))
-    assert not suits(jnp.zeros((3, 3, 64, 128)), dataclasses.replace(padded, groups=2))
+
+    def is_transformed(*shape, precision="float32", kernels=CPU, **changes):
+        return suits(jnp.zeros(shape), dataclasses.replace(padded, **changes), precision, kernels)
+
+    assert is_transformed(3, 3, 64, 64)
+    assert not is_transformed(3, 3, 63, 64)
+    assert not is_transformed(1, 1, 64, 64)
+    assert not is_transformed(3, 3, 64, 64, stride=(2, 2))
+    assert not is_transformed(3, 3, 64, 128, groups=2)
+    assert not is_transformed(3, 3, 64, 64, precision="bfloat16")
+    assert not is_transformed(3, 3, 64, 64, kernels=XLA)
 
 
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 2), (1, 0))])
@@ -77,7 +84,7 @@ def test_denominators_are_exactly_zero_where_all_contributions_are():
 
 
 class _Native(Plain):
-    def conv(self, x, kernel, bias, geometry, name):
+    def _conv(self, name, x, kernel, bias, geometry):
         y = native(x, kernel, geometry, self.precision)
         return y if bias is None else y + bias
 

@@ -18,6 +18,7 @@ _PUBLIC = {
     "Relevance": "tffjax.lrp.explain",
     "load": "tffjax.nn.checkpoint",
     "lrp_max": "tffjax.lrpmax",
+    "prepare": "tffjax.lrp.prepare",
     "relevance": "tffjax.lrp.explain",
     "save": "tffjax.nn.checkpoint",
 }

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tffjax.compile.compilation import in_micro_batches
-from tffjax.compile.passes import Pass, micro_batch_of
+from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_of
+from tffjax.compile.prepared import plain_ops, precision_of
 from tffjax.errors import InputError
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
-from tffjax.nn.ops import Plain
 from tffjax.rankings import Channel, check_channels
 
 
@@ -20,7 +19,7 @@ def max_activations(
     model: Model,
     images: Float[Array, "*batch h w 3"],
     channels: tuple[Channel, ...],
-    precision: str = "float32",
+    precision: str | None = None,
     micro_batch: int | None = None,
 ) -> tuple[Float[Array, "*batch outputs"], Float[Array, "*batch k"]]:
     """Logits, and the maximal activation of every channel: max over (h, w) of the convolution's output (SPEC 7).
@@ -31,10 +30,11 @@ def max_activations(
     list of channels of the same sites is no new program.
 
     Args:
-        model: as trained, batch norms not folded.
+        model: as trained, batch norms not folded; for many batches `tffjax.prepare(model)`.
         images: normalized images with any axes before (h, w, 3), such as (n, v, h, w, 3) for v variants of n images.
         channels: at least one, in any order.
-        precision: of convolutions and dots, see `tffjax.kernels.precision`.
+        precision: of convolutions and dots, see `tffjax.kernels.precision`; by default that of a prepared model, else
+            float32.
         micro_batch: how many images (counting variants) to take at once, a divisor of their number.
 
     Returns:
@@ -53,7 +53,7 @@ def max_activations(
     wanted = tuple(site for site in sites if any(channel.site == site for channel in channels))
     starts = dict(zip(wanted, np.cumsum([0, *(sites[site] for site in wanted)]).tolist(), strict=False))
     places = np.array([starts[channel.site] + channel.index for channel in channels])
-    micro_batch = micro_batch or micro_batch_of(model, flat)
+    precision, micro_batch = precision_of(model, precision), micro_batch or micro_batch_of(model, flat)
     logits, maxima = _max_activations(model, flat, places, sites=wanted, precision=precision, micro_batch=micro_batch)
     return tuple(a.reshape(*images.shape[:-3], a.shape[-1]) for a in (logits, maxima))
 
@@ -69,7 +69,7 @@ def _of_batch(
                 maxima[site] = y.max(axis=(1, 2))
             return y
 
-        logits = model(images, Plain(precision), tap)
+        logits = model(images, plain_ops(model, precision), tap)
         return logits, jnp.concatenate([maxima[site] for site in sites], axis=1)[:, places]
 
     return in_micro_batches(one_pass, images, micro_batch)

@@ -8,7 +8,6 @@ relevances of what the neuron depends on are those of the whole image, at its bo
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -16,10 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from tffjax.kernels.convolution import Geometry, Pair
-from tffjax.lrp.composites import Composite, Rule
+from tffjax.lrp.composites import Composite
 from tffjax.lrp.linear import Conv
 from tffjax.lrp.operations import LrpOps
-from tffjax.lrp.rules import Linear
+from tffjax.lrp.prepare import prepared_for
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Activation
@@ -41,15 +40,16 @@ def crop_relevance(
     """Relevance of one neuron a crop, summed over colors; zero if its activation is <= 0.
 
     Args:
-        model: canonized network.
+        model: the network, best prepared for the composite.
         crops: the receptive fields `cone.field`; what sticks out of the image may hold anything and gets zero.
         channels, positions: of the neurons, positions in the site's output for the whole image.
         gates: values of the gates `cone.gates`.
         site, cone: of the neurons.
         composite, layers: of the network, see `LrpOps`.
     """
+    model = prepared_for(model, composite, "float32", crops)
     parts = {part.name: part for part in cone.parts}
-    ops = _ConeOps(composite=composite, layers=layers, parts=parts, positions=positions, gates=gates)
+    ops = _ConeOps.of(model, layers, parts=parts, positions=positions, gates=gates)
 
     def neuron(crops: jax.Array) -> jax.Array:
         (y,) = outputs_at(model, crops, (site,), ops)
@@ -74,46 +74,41 @@ class _ConeOps(LrpOps):
     positions: Any = None
     gates: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
 
-    def conv(self, x: jax.Array, kernel: jax.Array, bias: jax.Array | None, geometry: Geometry, name: str) -> jax.Array:
+    def _conv(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Geometry) -> jax.Array:
         if name not in self.parts:
             return jnp.zeros((len(x), 1, 1, kernel.shape[-1]), x.dtype)
         part, geometry = self.parts[name], _unpadded(geometry)
-        x, rule = self._read(name, x), self.composite.rule_of(self.layer(name))
-        if not part.padded:
-            return super().conv(x, kernel, bias, geometry, name)
-        inside = self._inside(part.read, part.input_size)
-        if rule is None:
-            return super().conv(jnp.where(inside, x, 0), kernel, bias, geometry, name)
-        nonnegative = self.layer(name).nonnegative
-        return _explained(Conv(geometry, self.precision), rule, nonnegative, x, inside, kernel, bias)
+        inside = self._inside(part.read, part.input_size) if part.padded else None
+        linear = Conv(geometry, self.precision, self.kernels)
+        return self._linear(linear, self._read(name, x), kernel, bias, name, inside)
 
-    def max_pool(self, x: jax.Array, window: Pair, geometry: Geometry, name: str) -> jax.Array:
+    def _max_pool(self, name: str, x: jax.Array, window: Pair, geometry: Geometry) -> jax.Array:
         if name not in self.parts:
             return x
         part, x = self.parts[name], self._read(name, x)
         if not part.padded:
-            return super().max_pool(x, window, _unpadded(geometry), name)
+            return super()._max_pool(name, x, window, _unpadded(geometry))
         x = jnp.where(self._inside(part.read, part.input_size), x, -jnp.inf)
-        y = super().max_pool(x, window, _unpadded(geometry), name)
+        y = super()._max_pool(name, x, window, _unpadded(geometry))
         return jnp.where(self._inside(part.output, part.output_size), y, 0)  # there may be nothing but padding
 
-    def average_pool(self, x: jax.Array, window: Pair, name: str) -> jax.Array:
-        return super().average_pool(self._read(name, x), window, name) if name in self.parts else x
+    def _average_pool(self, name: str, x: jax.Array, window: Pair | None) -> jax.Array:
+        return super()._average_pool(name, self._read(name, x), window) if name in self.parts or window is None else x
 
-    def batch_norm(self, y: jax.Array, *parameters: Any) -> jax.Array:
-        return super().batch_norm(self._read(parameters[-1], y), *parameters)
+    def _batch_norm(self, name: str, y: jax.Array, **parameters: Any) -> jax.Array:
+        return super()._batch_norm(name, self._read(name, y), **parameters)
 
-    def activation(self, x: jax.Array, function: Activation, name: str) -> jax.Array:
-        return super().activation(self._read(name, x), function, name)
+    def _activation(self, name: str, x: jax.Array, function: Activation) -> jax.Array:
+        return super()._activation(name, self._read(name, x), function)
 
-    def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
-        return super().add(self._read(name, a), self._read(name, b, 1), name) if name in self.parts else a
+    def _add(self, name: str, a: jax.Array, b: jax.Array) -> jax.Array:
+        return super()._add(name, self._read(name, a), self._read(name, b, 1)) if name in self.parts else a
 
-    def gate(self, x: jax.Array, gate: jax.Array, name: str) -> jax.Array:
+    def _gate(self, name: str, x: jax.Array, gate: jax.Array) -> jax.Array:
         if name not in self.parts:
             return x
         gate = self.gates[name] if name in self.gates else self._read(name, gate, 1)
-        return super().gate(self._read(name, x), gate, name)
+        return super()._gate(name, self._read(name, x), gate)
 
     def _read(self, name: str, x: jax.Array, number: int = 0) -> jax.Array:
         """What a layer reads of its input."""
@@ -138,41 +133,3 @@ class _ConeOps(LrpOps):
 
 def _unpadded(geometry: Geometry) -> Geometry:
     return dataclasses.replace(geometry, padding=((0, 0), (0, 0)))
-
-
-class _Inside:
-    """A linear map of images that end where `inside` says (also those that a rule makes up, such as zB's box)."""
-
-    def __init__(self, linear: Conv, inside: jax.Array) -> None:
-        self.linear, self.inside = linear, inside
-
-    def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return self.linear(jnp.where(self.inside, x, 0), kernel)
-
-    def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
-        return [jnp.where(self.inside, x, 0) for x in self.linear.transposes(s, kernels, like)]
-
-    def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return self.linear.positive(jnp.where(self.inside, x, 0), kernel)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _explained(linear: Conv, rule: Rule, nonnegative: bool, x: Any, inside: Any, kernel: Any, bias: Any) -> jax.Array:
-    y = _Inside(linear, inside)(x, kernel)
-    return y if bias is None else y + bias
-
-
-def _forward(
-    linear: Conv, rule: Rule, nonnegative: bool, x: Any, inside: Any, kernel: Any, bias: Any
-) -> tuple[Any, Any]:
-    y = _explained(linear, rule, nonnegative, x, inside, kernel, bias)
-    return y, (x, inside, kernel, bias, y)
-
-
-def _backward(linear: Conv, rule: Rule, nonnegative: bool, residuals: Any, relevance: jax.Array) -> tuple[Any, ...]:
-    x, inside, kernel, bias, y = residuals
-    received, _ = rule(Linear(_Inside(linear, inside), x, kernel, bias, y, nonnegative), relevance)
-    return received, None, None, None
-
-
-_explained.defvjp(_forward, _backward)

@@ -19,15 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tffjax.compile.compilation import in_micro_batches, micro_batch_size
-from tffjax.compile.passes import Pass
+from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_size
+from tffjax.compile.prepared import plain_ops
 from tffjax.errors import InputError
-from tffjax.kernels.convolution import on_cpu
+from tffjax.kernels.choice import on_cpu
 from tffjax.logits import logits_of
 from tffjax.masks import Setting
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
-from tffjax.nn.ops import Plain
 from tffjax.nn.sites import Site, sites_of
 from tffjax.rankings import Channel, check_channels
 
@@ -69,7 +68,7 @@ def masked_logits(
     others depend in their last bits on what else is computed with them.
 
     Args:
-        model: as trained, with its batch norms.
+        model: as trained, with its batch norms; for many batches `tffjax.prepare(model)`.
         images: normalized, NHWC, on one device or spread over several.
         settings: at least one, in any order.
         chunk: how many settings to take at once at most; by default as many as suit the caches of a CPU or fit the
@@ -153,7 +152,7 @@ def _apply_masks(
             def tap(site: str, y: jax.Array) -> jax.Array:
                 return jnp.where(mask[masked[site]], 0, y) if site in masked else y
 
-            return model(images, Plain(), tap)
+            return model(images, plain_ops(model), tap)
 
         return jax.vmap(under, out_axes=1)(masks)
 

@@ -42,8 +42,8 @@ def relevance_shares(
     model: Model,
     images: Float[Array, "n h w c"],
     signs: Int[Array, " n"],
-    composite: str | Composite = "beta0",
-    precision: str = "float32",
+    composite: str | Composite | None = None,
+    precision: str | None = None,
     micro_batch: int | None = None,
 ) -> Shares:
     """Relevance shares of every channel for one-output networks; `signs` is 1 to explain f, -1 to explain -f.

@@ -25,6 +25,7 @@ from tffjax.data import ImageFile, plan
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.logits import logits_of
+from tffjax.lrp.prepare import prepare
 from tffjax.metrics import score
 from tffjax.nn import Model, checkpoint
 from tffjax.predictions import fake_probability
@@ -131,8 +132,8 @@ def _validation(images: TrainingImages, files: Sequence[ImageFile], batch_size: 
     work = plan(files, transform, batch_size)
 
     def validate(model: Model) -> Validation:
-        found, labels = [], []
-        for done in stream(lambda batch: logits_of(model, put(batch.images)), work, files, transform, normalization,
+        found, labels, prepared = [], [], prepare(model, size=(crop, crop))
+        for done in stream(lambda batch: logits_of(prepared, put(batch.images)), work, files, transform, normalization,
                            batch_size):  # fmt: skip
             rows = np.flatnonzero(done.batch.weights)
             found.append(done.outputs[rows, 0])

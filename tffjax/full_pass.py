@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tffjax.kernels.convolution import on_cpu
+from tffjax.kernels.choice import on_cpu
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.operations import LrpOps
+from tffjax.lrp.prepare import prepared_for
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model
 from tffjax.nn.sites import outputs_at
@@ -31,7 +32,8 @@ def full_relevance(
     Explanations are linear in the relevance that starts, those of guided backpropagation excepted. So linearizing the
     backward pass splits it: what does not depend on the start, the denominators, is computed once.
     """
-    ops = LrpOps(composite=composite, layers=layers)
+    model = prepared_for(model, composite, "float32", images)
+    ops = LrpOps.of(model, layers)
     outputs, backward = jax.vjp(lambda images: outputs_at(model, images, sites, ops), images)
     if composite.activation != "guided":
         _, backward = jax.linearize(backward, tuple(jnp.zeros_like(y) for y in outputs))

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from tffjax.compile.passes import Pass
+from tffjax.compile.prepared import plain_ops
 from tffjax.errors import InputError
 from tffjax.lrp.composites import GUIDED, Composite
 from tffjax.lrp.explain import chosen_output, relevance, resolve_target
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model, record_of
-from tffjax.nn.ops import Activation, Plain
+from tffjax.nn.ops import Operation
 
 
 class Heatmap(NamedTuple):
@@ -72,44 +73,25 @@ def guided_grad_cam(
 def _grad_cam_batch(
     model: Model, images: jax.Array, index: Int[Array, ""] | None, sign: Any, word: str, layer: str
 ) -> jax.Array:
-    shape = jax.eval_shape(lambda: _activation(model, images, layer))
-    if shape is None:
+    shapes = {known.name: known.shape for known in layers_of(model, images) if known.kind in ("conv", "activation")}
+    if layer not in shapes:
         raise InputError(f"the network has no convolution or activation {layer!r} for Grad-CAM to look at")
 
     def explained(shift: jax.Array) -> tuple[jax.Array, jax.Array]:
-        watch = _Watch(layer=layer, shift=shift)
-        logits = model(images, watch, watch.tap)
-        return sign * chosen_output(logits, index, word).sum(), watch.seen[0]
+        seen = {}
 
-    gradient, activation = jax.grad(explained, has_aux=True)(jnp.zeros(shape.shape, shape.dtype))
+        def watch(operation: Operation, y: jax.Array) -> jax.Array:
+            seen[operation.name] = y + shift if operation.name == layer else y
+            return seen[operation.name]
+
+        logits = model(images, dataclasses.replace(plain_ops(model), behind=watch))
+        return sign * chosen_output(logits, index, word).sum(), seen[layer]
+
+    shift = jnp.zeros((len(images), *shapes[layer]), images.dtype)
+    gradient, activation = jax.grad(explained, has_aux=True)(shift)
     weights = gradient.mean(axis=(1, 2), keepdims=True)
     cam = jnp.maximum((weights * activation).sum(axis=3), 0)
     return jax.image.resize(cam, images.shape[:3], "bilinear")
 
 
 _grad_cam = Pass(_grad_cam_batch, static_argnames=("word", "layer"))
-
-
-def _activation(model: Model, images: jax.Array, layer: str) -> jax.Array | None:
-    watch = _Watch(layer=layer)
-    model(images, watch, watch.tap)
-    return watch.seen[0] if watch.seen else None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Watch(Plain):
-    """Plain operations that shift one layer's output (by zeros, to differentiate at it) and keep it."""
-
-    layer: str = ""
-    shift: Any = None
-    seen: list[Any] = dataclasses.field(default_factory=list)
-
-    def tap(self, name: str, y: jax.Array) -> jax.Array:
-        if name != self.layer:
-            return y
-        y = y if self.shift is None else y + self.shift
-        self.seen.append(y)
-        return y
-
-    def activation(self, x: jax.Array, function: Activation, name: str) -> jax.Array:
-        return self.tap(name, super().activation(x, function, name))

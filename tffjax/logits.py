@@ -4,17 +4,16 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from tffjax.compile.compilation import in_micro_batches
-from tffjax.compile.passes import Pass, micro_batch_of
+from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_of
+from tffjax.compile.prepared import plain_ops
 from tffjax.nn import Model
-from tffjax.nn.ops import Plain
 
 
 def forward(
-    model: Model, images: Float[Array, "n h w c"], micro_batch: int | None = None, precision: str = "float32"
+    model: Model, images: Float[Array, "n h w c"], micro_batch: int | None = None, precision: str | None = None
 ) -> Float[Array, "n outputs"]:
     """Logits of a batch, `micro_batch` images at a time; by default as `tffjax.compile.passes.micro_batch_of` says."""
-    ops = Plain(precision)
+    ops = plain_ops(model, precision)
     return in_micro_batches(lambda batch: model(batch, ops), images, micro_batch or micro_batch_of(model, images))
 
 

@@ -11,14 +11,16 @@ from jaxtyping import Float, Int
 
 from tffjax.compile.passes import Pass
 from tffjax.compile.placement import for_each_device, put, put_model
+from tffjax.compile.prepared import Prepared
 from tffjax.cone import crop_relevance
 from tffjax.full_pass import full_relevance
-from tffjax.kernels.convolution import Pair, on_cpu
+from tffjax.kernels.choice import on_cpu
+from tffjax.kernels.convolution import Pair
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.explain import check_types
+from tffjax.lrp.prepare import prepare, resolve
 from tffjax.lrpmax_plan import Plan, plan
 from tffjax.maxima import maxima
-from tffjax.nn.canonization import canonize
 from tffjax.nn.model import Model
 from tffjax.nn.receptive_field import Cone
 from tffjax.patches import patch_boxes
@@ -68,7 +70,7 @@ def lrp_max(
     model: Model,
     images: Float[Any, "n h w 3"],
     channels: Sequence[Channel | str],
-    composite: str | Composite = "beta0",
+    composite: str | Composite | None = None,
 ) -> LrpMax:
     """LRP-max of every channel in every image (SPEC 5).
 
@@ -81,8 +83,7 @@ def lrp_max(
         model: network with float32 or float64 weights.
         images: normalized images of the same type.
         channels: of any sites, as channels or as keys such as `layer1.0.conv1.#63(T=64)`.
-        composite: a name (see `tffjax.lrp.explain.composite_of`) or a `Composite`, of rules that are linear in the
-            relevance.
+        composite: as in `tffjax.relevance`, of rules that are linear in the relevance.
 
     Raises:
         InputError: the types do not fit, or there is no such channel or composite.
@@ -90,11 +91,12 @@ def lrp_max(
     check_types(model, images)
     channels = [parse_key(channel) if isinstance(channel, str) else channel for channel in channels]
     check_channels(channels, model)
-    model = canonize(model)
+    n, h, w = images.shape[:3]
+    if not isinstance(model, Prepared):
+        model = prepare(model, resolve(model, composite)[0], size=(h, w))
     columns: dict[str, list[int]] = {}
     for column, channel in enumerate(channels):
         columns.setdefault(channel.site, []).append(column)
-    n, h, w = images.shape[:3]
     how = plan(model, (h, w), {site: len(members) for site, members in columns.items()}, n, composite)
     indices = {site: [channels[column].index for column in members] for site, members in columns.items()}
     found = maxima(model, images, indices)
@@ -125,7 +127,7 @@ def neuron_maps(
     """Explain neurons of a batch of images: relevance 1 at each one alone, or 0 where its activation is <= 0.
 
     Args:
-        model: the network; canonize it yourself if you call this often.
+        model: the network; `tffjax.prepare(model, plan.composite)` if you call this often.
         plan: of these sites and this size of images.
         images: normalized, best in host memory.
         neurons: site -> its neurons, in any order and number.
@@ -134,7 +136,8 @@ def neuron_maps(
     Returns:
         site -> maps in the order of its neurons, with crops that lie inside the image.
     """
-    model, images = put_model(canonize(model), for_each_device(1)), np.asarray(images)
+    model = model if isinstance(model, Prepared) else prepare(model, plan.composite, size=plan.size)
+    model, images = put_model(model, for_each_device(1)), np.asarray(images)
     gates = {name: np.asarray(gate) for name, gate in gates.items()}
     found = {
         site: _maps_on_crops(model, plan, images, neurons[site], gates, site) for site in plan.crops if site in neurons

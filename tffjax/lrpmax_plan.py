@@ -20,9 +20,10 @@ import jax
 import jax.numpy as jnp
 
 from tffjax.compile.placement import for_each_device
-from tffjax.kernels.convolution import Pair, on_cpu
+from tffjax.kernels.choice import on_cpu
+from tffjax.kernels.convolution import Pair
 from tffjax.lrp.composites import Composite
-from tffjax.lrp.explain import composite_of
+from tffjax.lrp.prepare import resolve
 from tffjax.nn.graph import Layer, layers_of
 from tffjax.nn.model import Model
 from tffjax.nn.receptive_field import Cone, cones_of
@@ -76,7 +77,7 @@ def plan(
     size: Pair,
     neurons: Mapping[str, int | float],
     images: int,
-    composite: str | Composite = "beta0",
+    composite: str | Composite | None = None,
 ) -> Plan:
     """Choose for every site how its neurons are explained.
 
@@ -87,8 +88,7 @@ def plan(
         images: how many of these images there are in all: each site on crops has a program to compile.
         composite: the rules. Where gates receive relevance, sites behind a gate see the whole image.
     """
-    if isinstance(composite, str):
-        composite = composite_of(composite, model)
+    composite, _ = resolve(model, composite)
     hold_gates = composite.gate == "identity"
     cones = cones_of(model, *size, hold_gates)
     crops = on_crops(cones, neurons, images)

@@ -10,17 +10,15 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from tffjax.compile.placement import put
+from tffjax.compile.prepared import Prepared
 from tffjax.data import Batch, ImageFile
 from tffjax.distributed import Process, gather_arrays
 from tffjax.errors import InputError
 from tffjax.ffrs import relevance_shares
-from tffjax.lrp.composites import Composite
-from tffjax.lrp.explain import composite_of
 from tffjax.lrpmax import Maps, Neurons, neuron_maps
 from tffjax.lrpmax_plan import Plan, plan
 from tffjax.maxima import Top, maxima, no_top, top_images
 from tffjax.nn.card import Normalization
-from tffjax.nn.model import Model
 from tffjax.patches import patch_boxes
 from tffjax.preprocessing import denormalize
 from tffjax.rankings import Channel, all_channels
@@ -120,10 +118,9 @@ def work_list(tops: dict[str, Top]) -> dict[int, list[Task]]:
 class Explainer:
     """The two passes for a list of channels."""
 
-    def __init__(self, model: Model, channels: Sequence[Channel], composite: str, by_relevance: bool) -> None:
-        """`model` is canonized; images are scored by the channel's share of relevance, or by its maximum."""
+    def __init__(self, model: Prepared, channels: Sequence[Channel], by_relevance: bool) -> None:
+        """Images are scored by the channel's share of relevance, or by its maximum."""
         self._model, self._channels, self._by_relevance = model, tuple(channels), by_relevance
-        self._composite: Composite = composite_of(composite, model)
         self._columns: dict[str, list[int]] = {}
         for column, channel in enumerate(channels):
             self._columns.setdefault(channel.site, []).append(column)
@@ -140,7 +137,7 @@ class Explainer:
         positions = self._in_order(found.positions)
         if not self._by_relevance:
             return Found(self._in_order(found.values), positions)
-        shares = relevance_shares(self._model, images, put(signs), self._composite).shares
+        shares = relevance_shares(self._model, images, put(signs)).shares
         return Found(np.asarray(shares)[:, self._numbers], positions)
 
     def plan(self, shape: tuple[int, int], tasks: Sequence[list[Task]]) -> Plan:
@@ -149,7 +146,7 @@ class Explainer:
         for task in (task for one in tasks for task in one):
             counts[self._channels[task.channel].site] += 1
         wanted = {site: count / len(tasks) for site, count in counts.items() if count}
-        return plan(self._model, shape, wanted, len(tasks), self._composite)
+        return plan(self._model, shape, wanted, len(tasks))
 
     def explain(self, batch: Batch, how: Plan, tasks: dict[int, list[Task]]) -> dict[str, tuple[Maps, Any, Any]]:
         """Maps, patch boxes and activations of all tasks of a batch, by site, in the order of `_by_site`."""

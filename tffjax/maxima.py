@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tffjax.compile.compilation import in_micro_batches
-from tffjax.compile.passes import Pass, micro_batch_of
+from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_of
+from tffjax.compile.prepared import plain_ops, precision_of
 from tffjax.nn.canonization import canonize
 from tffjax.nn.graph import is_held
 from tffjax.nn.model import Model
-from tffjax.nn.ops import Plain
+from tffjax.nn.ops import Operation
 from tffjax.nn.sites import outputs_at
 
 
@@ -33,7 +33,7 @@ class Maxima(NamedTuple):
 
 
 def maxima(
-    model: Model, images: Float[Any, "n h w 3"], channels: Mapping[str, Sequence[int]], precision: str = "float32"
+    model: Model, images: Float[Any, "n h w 3"], channels: Mapping[str, Sequence[int]], precision: str | None = None
 ) -> Maxima:
     """Value and position of the maximum of some channels of some sites (SPEC 5), in one forward pass.
 
@@ -41,7 +41,7 @@ def maxima(
     shape of images and number of channels of each site.
     """
     indices = {site: np.asarray(some, np.int32) for site, some in channels.items()}
-    micro_batch = micro_batch_of(model, images)
+    precision, micro_batch = precision_of(model, precision), micro_batch_of(model, images)
     return _maxima(model, images, indices, sites=tuple(channels), precision=precision, micro_batch=micro_batch)
 
 
@@ -56,11 +56,18 @@ def _maxima_of_batch(
     model = canonize(model)
 
     def find(images: jax.Array) -> Maxima:
-        ops = _RecordGates(precision)
+        gates = {}
+
+        def keep(operation: Operation, y: jax.Array) -> jax.Array:
+            if operation.kind == "gate" and is_held(operation.inputs[1]):
+                gates[operation.name] = operation.inputs[1]
+            return y
+
+        ops = dataclasses.replace(plain_ops(model, precision), behind=keep)
         outputs = zip(sites, outputs_at(model, images, sites, ops), strict=True)
         found = {site: _maximum(y[..., channels[site]]) for site, y in outputs}
         values, positions = ({site: pair[i] for site, pair in found.items()} for i in (0, 1))
-        return Maxima(values, positions, ops.gates)
+        return Maxima(values, positions, gates)
 
     return in_micro_batches(find, images, micro_batch)
 
@@ -77,18 +84,6 @@ def _maximum(y: Float[Array, "n h w c"]) -> tuple[Float[Array, "n c"], Int[Array
     scan = jnp.arange(h * w, dtype=jnp.int32)[:, None]
     place = jnp.where(y == value[:, None], scan, h * w - 1).min(axis=1)
     return value, jnp.stack([place // w, place % w], axis=2)
-
-
-@dataclasses.dataclass(frozen=True)
-class _RecordGates(Plain):
-    """Plain operations that keep the gates."""
-
-    gates: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
-
-    def gate(self, x: jax.Array, gate: jax.Array, name: str) -> jax.Array:
-        if is_held(gate):
-            self.gates[name] = gate
-        return super().gate(x, gate, name)
 
 
 class Top(NamedTuple):

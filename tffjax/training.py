@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from tffjax.compile.compilation import compiler_options
+from tffjax.compile.passes import compiler_options
 from tffjax.compile.placement import batch_sharding
 from tffjax.errors import InputError
 from tffjax.kernels.precision import Precision, check_precision

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
+from tffjax.kernels.choice import kernels_of
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.kernel_gradient import trainable_conv
-from tffjax.kernels.precision import factor, widened
+from tffjax.kernels.precision import factor
 from tffjax.nn.ops import Activation, Plain, relu
 
 
@@ -39,38 +39,19 @@ class Training(Plain):
     key: Any = None
     statistics: dict[str, dict[str, jax.Array]] = dataclasses.field(default_factory=dict)
 
-    def conv(
-        self,
-        x: Float[Array, "n h w i"],
-        kernel: Float[Array, "kh kw i_per_group o"],
-        bias: Float[Array, " o"] | None,
-        geometry: Geometry,
-        name: str,
-    ) -> Float[Array, "n oh ow o"]:
-        """Convolution."""
+    def _conv(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Geometry) -> jax.Array:
         x, kernel = factor(x, self.precision), factor(kernel, self.precision)
-        y = trainable_conv(x, kernel, geometry, self.precision)
+        y = trainable_conv(x, kernel, geometry, self.precision, self.kernels or kernels_of())
         return y if bias is None else y + bias.astype(y.dtype)
 
-    def dense(
-        self, x: Float[Array, "n i"], kernel: Float[Array, "i o"], bias: Float[Array, " o"] | None, name: str
-    ) -> Float[Array, "n o"]:
+    def _dense(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any) -> jax.Array:
         """Dropout, then x W + b."""
         if self.dropout:
             kept = jax.random.bernoulli(self.key, 1 - self.dropout, x.shape)
             x = jnp.where(kept, x / (1 - self.dropout), 0)
-        return super().dense(x, kernel, bias, name)
+        return super()._dense(name, x, kernel, bias)
 
-    def batch_norm(
-        self,
-        y: Float[Array, "n h w c"],
-        scale: Float[Array, " c"],
-        bias: Float[Array, " c"],
-        mean: Float[Array, " c"],
-        var: Float[Array, " c"],
-        epsilon: float,
-        name: str,
-    ) -> Float[Array, "n h w c"]:
+    def _batch_norm(self, name: str, y: jax.Array, scale: Any, bias: Any, mean: Any, var: Any, epsilon: Any) -> Any:
         """Normalize by the mean and the biased variance of the batch.
 
         The running variance takes in the unbiased one, sum((y - mean)^2) / (count - 1), as in PyTorch. Over several
@@ -84,16 +65,14 @@ class Training(Plain):
         }
         return normalized.astype(y.dtype)
 
-    def mean_pool(self, x: Float[Array, "n h w c"], name: str) -> Float[Array, "n c"]:
-        """Global average pool; of bfloat16 numbers it is float32."""
-        return jnp.mean(lax.optimization_barrier(widened(x)), axis=(1, 2))
+    def _average_pool(self, name: str, x: jax.Array, window: tuple[int, int] | None) -> jax.Array:
+        return super()._average_pool(name, lax.optimization_barrier(x) if window is None else x, window)
 
-    def activation(self, x: Float[Array, "*s"], function: Activation, name: str) -> Float[Array, "*s"]:
-        """function(x); the gradient of max(x, 0) at 0 is 0, as in PyTorch."""
-        return super().activation(x, jax.nn.relu if function is relu else function, name)
+    def _activation(self, name: str, x: jax.Array, function: Activation) -> jax.Array:
+        """The gradient of max(x, 0) at 0 is 0, as in PyTorch."""
+        return super()._activation(name, x, jax.nn.relu if function is relu else function)
 
-    def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n #h #w c"], name: str) -> Float[Array, "n h w c"]:
-        """Squeeze-excite product x * gate."""
+    def _gate(self, name: str, x: jax.Array, gate: jax.Array) -> jax.Array:
         return _gate(x, gate)
 
 

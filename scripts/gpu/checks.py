@@ -264,7 +264,7 @@ def model_to_time(setup: Setup, name: str) -> Model:
     return canonize(model_of(setup, name))
 
 
-def shares(model: Model, images: jax.Array, precision: str = "float32") -> Shares:
+def shares(model: Model, images: jax.Array, precision: str | None = None) -> Shares:
     """LRP with the sums of all sites, as `tffjax rank` runs it for fakes."""
     return relevance_shares(model, images, jnp.ones(len(images), jnp.int32), precision=precision)
 

@@ -1,5 +1,6 @@
 """Part 6: XLA's own way of an operation against the one that tffjax takes on CPUs, and what compiling costs."""
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -9,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import tffjax
 from gpu import networks
 from gpu.checks import model_to_time, shares
 from gpu.work import Rows, Setup
-from tffjax.compile.passes import Program
-from tffjax.kernels import convolution
+from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.pooling import max_pool
 from tffjax.lrp.linear import Conv
@@ -45,7 +46,10 @@ def dense(setup: Setup) -> Rows:
     height, channels, batch = (8, 4, 2) if setup.quick else (112, 64, BATCH)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(batch, height, height, channels)), jnp.float32)
     geometry = Geometry((2, 2), ((1, 1), (1, 1)))
-    gradient = jax.grad(lambda x: (max_pool(x, (3, 3), geometry) ** 2).sum())
+
+    def gradient(kernels: Kernels, x: jax.Array) -> jax.Array:
+        return jax.grad(lambda x: (max_pool(x, (3, 3), geometry, kernels) ** 2).sum())(x)
+
     yield (
         "kernels",
         _both_ways(setup, f"maximum pool, gradient, {height} px, {channels} channels", gradient, (x,), "max_pool"),
@@ -59,19 +63,18 @@ def _compare_conv(
     kernel = jnp.asarray(rng.normal(size=(size, size, inputs // geometry.groups, outputs)), jnp.float32)
     x = jnp.asarray(rng.normal(size=(batch, height, height, inputs)), jnp.float32)
     for chosen in ("float32",) if setup.quick else ("float32", "tensorfloat32", "bfloat16"):
-        conv = Conv(geometry, chosen)
-        s = jax.jit(conv)(x, kernel)
+        s = jax.jit(Conv(geometry, chosen))(x, kernel)
         what = (
             f"{size}x{size}, {inputs} to {outputs}, {height} px, stride {geometry.stride[0]}, {geometry.groups} groups"
         )
-        yield (
-            "kernels",
-            _both_ways(setup, f"{what}, {chosen}", lambda x, k, conv=conv: conv.values(x, k), (x, kernel), *choices),
-        )
 
-        def transpose(s: jax.Array, kernel: jax.Array, conv: Conv = conv) -> jax.Array:
-            return conv.transposes(s, [kernel], x)[0]
+        def values(kernels: Kernels, x: jax.Array, kernel: jax.Array, chosen: str = chosen) -> jax.Array:
+            return Conv(geometry, chosen, kernels).values(x, kernel)
 
+        def transpose(kernels: Kernels, s: jax.Array, kernel: jax.Array, chosen: str = chosen) -> jax.Array:
+            return Conv(geometry, chosen, kernels).transposes(s, [kernel], x)[0]
+
+        yield "kernels", _both_ways(setup, f"{what}, {chosen}", values, (x, kernel), *choices)
         yield "kernels", _both_ways(setup, f"transpose of {what}, {chosen}", transpose, (s, kernel), *choices)
 
 
@@ -80,9 +83,9 @@ def _both_ways(
 ) -> dict[str, Any]:
     times = {}
     for way, on in (("XLA's own, ms", False), ("the other way, ms", True)):
-        with convolution.switched(**dict.fromkeys(choices, on)):
-            run = jax.jit(lambda *arguments: function(*arguments))
-            times[way] = 1e3 * setup.seconds(run, *arguments, wait=jax.block_until_ready)
+        kernels = dataclasses.replace(kernels_of(), **dict.fromkeys(choices, on))
+        run = jax.jit(functools.partial(function, kernels))
+        times[way] = 1e3 * setup.seconds(run, *arguments, wait=jax.block_until_ready)
     return {"operation": f"{what}, batch {len(arguments[0])}", **times}
 
 
@@ -93,16 +96,16 @@ def whole_pass(setup: Setup, name: str, batch: int, chosen: str) -> Rows:
     # Triton's dots take minutes to tune, and XLA's pass for them aborts on strided 1x1 convolutions (jaxlib 0.11.2).
     cublas = {"xla_gpu_enable_triton_gemm": False} if jax.default_backend() == "gpu" else {}
     for choice in ("", "max_pool") if setup.quick else ("", "pointwise", "patches", "max_pool", "stem"):
-        with convolution.switched(**({choice: not convolution.chosen(choice)} if choice else {})):
-            jax.clear_caches()
-            start = time.perf_counter()
-            lowered = jax.jit(functools.partial(shares, precision=chosen)).lower(model, images)
-            compiled = lowered.compile(compiler_options=cublas)
-            row = {"compiling, s": time.perf_counter() - start}
-            row["ms"] = 1e3 * setup.seconds(compiled, model, images, wait=jax.block_until_ready)
-        way = f"{'without' if convolution.chosen(choice) else 'with'} {choice}" if choice else "as chosen"
+        kernels, way = kernels_of(), "as chosen"
+        if choice:
+            way = f"{'without' if getattr(kernels, choice) else 'with'} {choice}"
+            kernels = dataclasses.replace(kernels, **{choice: not getattr(kernels, choice)})
+        prepared = tffjax.prepare(model, "beta0", precision=chosen, kernels=kernels, size=(size, size))
+        start = time.perf_counter()
+        compiled = jax.jit(shares).lower(prepared, images).compile(compiler_options=cublas)
+        row = {"compiling, s": time.perf_counter() - start}
+        row["ms"] = 1e3 * setup.seconds(compiled, prepared, images, wait=jax.block_until_ready)
         yield "kernels", {"operation": f"LRP of {networks.NETWORKS[name].title}, batch {batch}, {chosen}, {way}"} | row
-    jax.clear_caches()
 
 
 def compiling(setup: Setup, name: str) -> Rows:
@@ -115,7 +118,8 @@ def compiling(setup: Setup, name: str) -> Rows:
         images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
         plain = jax.jit(shares)
         row = {"operation": f"LRP of {title}, batch {batch}, float32", "plain, ms": 1e3 * wait(plain, model, images)}
-        yield "compiling", row | {"weights prepared, ms": 1e3 * wait(Program(shares, model, images), model, images)}
+        prepared = tffjax.prepare(model, "beta0", size=(size, size))
+        yield "compiling", row | {"weights prepared, ms": 1e3 * wait(plain, prepared, images)}
     lowered = jax.jit(shares).lower(model, images)
     levels = (("2", {}),) if jax.default_backend() != "gpu" else (
         ("default", {}), ("0", {"xla_gpu_autotune_level": 0}), ("2", {"xla_gpu_autotune_level": 2}),

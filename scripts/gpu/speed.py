@@ -14,14 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import tffjax
 from gpu import networks
 from gpu.checks import model_of, model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
+from tffjax.compile.prepared import Prepared
 from tffjax.compile.products import products
 from tffjax.kernels.precision import lax_precision
+from tffjax.logits import forward
 from tffjax.nn import Model
 from tffjax.nn.graph import trace
-from tffjax.nn.ops import Plain
 
 SIDE = 224
 OTHER_BATCHES = (32, 64, 256, 512)
@@ -57,11 +59,11 @@ def floor(setup: Setup) -> Rows:
 
 
 class Variant(NamedTuple):
-    """A pass to time: what it is called, its function of (model, images), precision, and work for one image."""
+    """A pass to time: what it is called, its function of (model, images), the model, and work for one image."""
 
     what: str
     function: Callable[..., Any]
-    precision: str
+    model: Prepared
     gflop: float
     gigabytes: float
 
@@ -71,7 +73,7 @@ def passes(setup: Setup, name: str, batch: int, formats: tuple[str, ...]) -> Row
     model, size, batch = model_to_time(setup, name), *((32, 4) if setup.quick else (SIDE, batch))
     formats = [chosen for chosen in formats if chosen in precisions_here()]
     wanted = [v for chosen in formats for v in (_lrp(model, size, chosen), _forward(model, size, chosen))]
-    yield from timed_rows(setup, name, model, size, batch, wanted, keep_text=True)
+    yield from timed_rows(setup, name, size, batch, wanted, keep_text=True)
 
 
 def batches(setup: Setup, name: str, formats: tuple[str, ...]) -> Rows:
@@ -79,32 +81,31 @@ def batches(setup: Setup, name: str, formats: tuple[str, ...]) -> Rows:
     model, size = model_to_time(setup, name), 32 if setup.quick else SIDE
     for batch in (2,) if setup.quick else OTHER_BATCHES:
         wanted = [_lrp(model, size, chosen) for chosen in formats if chosen in precisions_here()]
-        yield from timed_rows(setup, name, model, size, batch, wanted)
+        yield from timed_rows(setup, name, size, batch, wanted)
 
 
 def _lrp(model: Model, size: int, chosen: str) -> Variant:
-    run = functools.partial(shares, precision=chosen)
-    return Variant("LRP, sums of all sites", run, chosen, *cost(model, size, chosen, lrp=True))
+    prepared = tffjax.prepare(model, "beta0", precision=chosen, size=(size, size))
+    return Variant("LRP, sums of all sites", shares, prepared, *cost(model, size, chosen, lrp=True))
 
 
 def _forward(model: Model, size: int, chosen: str) -> Variant:
-    return Variant("forward", lambda model, x: model(x, Plain(chosen)), chosen, *cost(model, size, chosen, lrp=False))
+    prepared = tffjax.prepare(model, precision=chosen, size=(size, size))
+    return Variant("forward", forward, prepared, *cost(model, size, chosen, lrp=False))
 
 
-def timed_rows(
-    setup: Setup, name: str, model: Model, size: int, batch: int, wanted: list[Variant], keep_text: bool = False
-) -> Rows:
+def timed_rows(setup: Setup, name: str, size: int, batch: int, wanted: list[Variant], keep_text: bool = False) -> Rows:
     """A row of the speed table for each variant; all are compiled before the first is timed."""
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
     texts = {}
-    for variant, compiled, compile_seconds in compile_all(wanted, model, images):
+    for variant, compiled, compile_seconds in compile_all(wanted, images):
         row = {"network": networks.NETWORKS[name].title, "pass": variant.what, "by": "tffjax"}
-        row |= {"precision": variant.precision, "batch": batch}
+        row |= {"precision": variant.model.precision, "batch": batch}
         if isinstance(compiled, Exception):
             yield "speed", row | {"products": f"failed: {str(compiled)[:200]}"}
             continue
         try:
-            each = setup.seconds(compiled, model, images, wait=jax.block_until_ready) / batch
+            each = setup.seconds(compiled, variant.model, images, wait=jax.block_until_ready) / batch
         except jax.errors.JaxRuntimeError as error:
             yield "speed", row | {"products": f"failed: {str(error)[:200]}"}
             continue
@@ -112,7 +113,7 @@ def timed_rows(
         taken = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
         text = compiled.as_text()
         if keep_text and variant.what.startswith("LRP"):
-            texts[f"{name} {variant.precision}"] = text
+            texts[f"{name} {variant.model.precision}"] = text
         yield (
             "speed",
             row
@@ -133,7 +134,7 @@ def timed_rows(
 
 
 def compile_all(
-    wanted: list[Variant], model: Model, images: jax.Array
+    wanted: list[Variant], images: jax.Array
 ) -> Iterator[tuple[Variant, jax.stages.Compiled | Exception, float]]:
     """The variants compiled, side by side."""
 
@@ -145,7 +146,7 @@ def compile_all(
             return error, time.perf_counter() - start
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(compiled, jax.jit(variant.function).lower(model, images)) for variant in wanted]
+        futures = [pool.submit(compiled, jax.jit(variant.function).lower(variant.model, images)) for variant in wanted]
     for variant, future in zip(wanted, futures, strict=True):
         yield variant, *future.result()
 

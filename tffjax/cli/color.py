@@ -22,6 +22,7 @@ from tffjax.cli.study import (
     go_through,
     opened,
     prepare,
+    prepared,
     row_columns,
     write_skipped,
 )
@@ -99,10 +100,11 @@ def color(context: click.Context, **given: Any) -> None:
             talk.say(f"{asked.run} is done already")
             return
         one_batch = functools.partial(_one_batch, channels)
-        passes = compile_shapes(job, job.model, "the forward pass", one_batch, variants=len(ablations))
+        model = prepared(job, job.model)
+        passes = compile_shapes(job, model, "the forward pass", one_batch, variants=len(ablations))
 
         def step(batch: Batch) -> Any:
-            return passes[batch.images.shape[2:4]](job.model, put(batch.images))
+            return passes[batch.images.shape[2:4]](model, put(batch.images))
 
         outputs = job.model.card.num_outputs
         sizes = {"logits": (1 + len(ablations)) * outputs, "activations": (1 + len(ablations)) * len(channels)}

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tffjax.compile.passes import Program
+from tffjax.compile.passes import compiler_options
 from tffjax.devices import require_devices
 from tffjax.errors import InputError
 from tffjax.kernels.precision import PRECISIONS
@@ -139,10 +139,10 @@ class _Rate(TextColumn):
         return super().render(task)
 
 
-def compile_pass(talk: Talk, what: str, function: Callable[..., Any], model: Any, *arrays: Any) -> Program:
-    """`function(model, *arrays)`, compiled now for arrays of these shapes while the person is told so."""
+def compile_pass(talk: Talk, what: str, function: Callable[..., Any], *arrays: Any) -> jax.stages.Compiled:
+    """`function(*arrays)`, compiled now for arrays of these shapes while the person is told so."""
     with talk.busy(f"compiling {what} ({FIRST_TIME})"):
-        return Program(function, model, *arrays).compiled(model, *arrays)
+        return jax.jit(function, compiler_options=compiler_options(arrays)).lower(*arrays).compile()
 
 
 def check_output(path: Path, overwrite: bool) -> None:

@@ -13,14 +13,13 @@ from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import FIRST_TIME, Talk
 from tffjax.cli.lrpmax_results import write_results
 from tffjax.cli.memory import halving
-from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare
+from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare, prepared
 from tffjax.data import Batch, BatchPlan
 from tffjax.distributed import share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrpmax_rows import SCHEMA, Explainer, Tops, work_list
-from tffjax.nn import canonize
 from tffjax.per_image import PartWriter, Rows, map_parts
 from tffjax.runs import Run
 
@@ -87,9 +86,8 @@ def lrpmax(context: click.Context, **given: Any) -> None:
         if run.done:
             talk.say(f"{asked.run} is done already")
             return
-        job = dataclasses.replace(job, model=canonize(job.model))
-        by_relevance = asked.arguments["by"] == "relevance"
-        explainer = Explainer(job.model, channels, asked.arguments["composite"], by_relevance)
+        model = prepared(job, job.model, asked.arguments["composite"])
+        explainer = Explainer(model, channels, asked.arguments["by"] == "relevance")
         tops = Tops(len(channels), asked.arguments["top"], generators)
         search = _compiling(talk, lambda batch: explainer.search(batch, _signs(job, batch)))
         looked = go_through(_only(job, wanted), run, "looking for the strongest neurons", search, tops)

@@ -24,6 +24,7 @@ from tffjax.compile.placement import batch_sharding, put, put_model
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.logits import forward
+from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model, checkpoint
 from tffjax.predictions import metrics_table, prediction_table
 from tffjax.preprocessing import Transform
@@ -115,7 +116,7 @@ def _logits(
     """Logits (files, outputs) in the order of the files, NaN for skipped ones, and why those were skipped."""
     logits = np.full((len(files), model.card.num_outputs), np.nan, np.float32)
     skipped = dict(work.skipped)
-    model = put_model(model, batch_size)
+    model = put_model(prepare(model, size=next(iter(work.shapes), (224, 224))), batch_size)
     passes = {}
     pending: list[tuple[np.ndarray, jax.Array]] = []
 

@@ -1,7 +1,6 @@
 """`tffjax rank`: the forensic feature relevance statistic over any number of images."""
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,18 @@ from tffjax import ffrs_tables, ranking_figures
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk, precision_option, refuse_unused
 from tffjax.cli.memory import halving
-from tffjax.cli.study import Job, chosen_k, compile_shapes, gather_skipped, go_through, opened, prepare, write_skipped
-from tffjax.compile.placement import put, put_model
+from tffjax.cli.study import (
+    Job,
+    chosen_k,
+    compile_shapes,
+    gather_skipped,
+    go_through,
+    opened,
+    prepare,
+    prepared,
+    write_skipped,
+)
+from tffjax.compile.placement import put
 from tffjax.compile.products import products
 from tffjax.data import Batch
 from tffjax.distributed import sum_over_processes, wait_for_all
@@ -27,7 +36,6 @@ from tffjax.ffrs_sums import FFRSSums, row_schema
 from tffjax.figures import save_figure
 from tffjax.kernels.precision import check_precision
 from tffjax.lrp.composites import COMPOSITES
-from tffjax.lrp.explain import composite_of
 from tffjax.nn import Model, canonize, checkpoint
 from tffjax.nn.sites import sites_of
 from tffjax.per_image import PartWriter
@@ -124,18 +132,17 @@ def rank(context: click.Context, **given: Any) -> None:
         if run.done:
             talk.say(f"{asked.run} is done already")
             return
-        sums = _sums(job, run, model)
-        passes = compile_shapes(
-            job, model, "LRP", functools.partial(_one_batch, job.record["identity"]["arguments"]), np.int32
-        )
+        sums, channels = _sums(job, run, model), all_channels(model)
+        model = prepared(job, model, asked.arguments["composite"], asked.arguments["precision"])
+        passes = compile_shapes(job, model, "LRP", relevance_shares, np.int32)
         if asked.arguments["precision"] != "float32" or jax.default_backend() != "cpu":
-            talk.say(f"the compiled program has {products(next(iter(passes.values())).text())}")
+            talk.say(f"the compiled program has {products(next(iter(passes.values())).as_text())}")
 
         def step(batch: Batch) -> Any:
             return passes[batch.images.shape[1:3]](model, put(batch.images), put(sums.signs(batch)))
 
         skipped = go_through(job, run, "ranking", step, sums)
-        _finish(job, run, sums, skipped, all_channels(model))
+        _finish(job, run, sums, skipped, channels)
 
 
 def _network(job: Job) -> tuple[Model, str]:
@@ -150,13 +157,7 @@ def _network(job: Job) -> tuple[Model, str]:
             raise InputError("--squeeze-excite-from needs EfficientNet-B0, as detector and as the other checkpoint")
         variables = {**model.variables, "params": {**model.variables["params"], **gates}}
         model = dataclasses.replace(model, variables=variables)
-    model = canonize(model, "reset" if arguments["released_quirks"] else "folded")
-    return put_model(model, job.batch_size), second
-
-
-def _one_batch(arguments: dict[str, Any], model: Model, images: Any, signs: Any, *, micro_batch: int) -> Any:
-    composite = composite_of(arguments["composite"], model)
-    return relevance_shares(model, images, signs, composite, arguments["precision"], micro_batch)
+    return canonize(model, "reset" if arguments["released_quirks"] else "folded"), second
 
 
 def _sums(job: Job, run: Run, model: Model) -> FFRSSums:

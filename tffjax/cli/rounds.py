@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from jaxtyping import Float, Int
 
-from tffjax.cli.study import Job, gather_skipped, go_through, row_columns
+from tffjax.cli.study import Job, gather_skipped, go_through, prepared, row_columns
 from tffjax.compile.placement import put
 from tffjax.data import Batch
 from tffjax.distributed import wait_for_all
@@ -33,6 +33,7 @@ class Rounds:
 
     def __init__(self, job: Job, run: Run, chunk: int | None) -> None:
         self._job, self._run, self._chunk = job, run, chunk
+        self._model = prepared(job, job.model)
         self._count = 0
         self._compiled: set[Any] = set()
         self.skipped: dict[int, str] = {}
@@ -68,10 +69,10 @@ class Rounds:
     def _step(self, batch: Batch, settings: Sequence[Setting]) -> Float[np.ndarray, "n settings 1"]:
         form = batch.images.shape, len(settings)
         if form in self._compiled:
-            return masked_logits(self._job.model, put(batch.images), settings, self._chunk)
+            return masked_logits(self._model, put(batch.images), settings, self._chunk)
         self._compiled.add(form)
         with self._job.talk.busy("compiling (the first time takes a while, later runs find it in the cache)"):
-            return masked_logits(self._job.model, put(batch.images), settings, self._chunk)
+            return masked_logits(self._model, put(batch.images), settings, self._chunk)
 
 
 def _rows(job: Job, batch: Batch, logits: np.ndarray, schema: pa.Schema) -> pa.Table:

@@ -1,77 +1,86 @@
-"""Passes of a model over batches: compiled once for each shape, what depends on the weights only done once a model."""
+"""How passes over batches are compiled.
+
+Some things make a pass faster on a CPU and leave the numbers as they are, but for the last bits:
+
+- XLA hands convolutions to one of two libraries. The one that it prefers at present takes up to twice as long as the
+  other on narrow 3x3 convolutions, so that one is confined to reductions. Its usual order of operations needs
+  up to half as much memory again as the thriftiest one, all of it fetched anew for every pass. A version of XLA that
+  does not know these options goes without.
+- A batch is taken a few images at a time. Temporary arrays are fetched from the system anew for every call, which
+  costs up to a sixth of the time; those of a few images are few, used again by the next, and nearer to the caches.
+"""
 
 import functools
 import math
-import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from tffjax.compile.compilation import compiler_options, is_tracing, micro_batch_size
-from tffjax.compile.hoisting import split
+from tffjax.kernels.choice import on_cpu
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
 
+_OPTIONS = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+}
 _OUTPUTS = 2**22
 
 
 class Pass:
-    """`function(model, *arrays, **static)`, a `Program` for each shape.
+    """`jax.jit(function)` with `compiler_options`.
 
-    Inside of a JAX transformation, where a program cannot be run, this is `jax.jit(function)`.
+    Only a program of its own can have options: inside of a JAX transformation it goes without.
     """
 
     def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...] = ()) -> None:
-        self._function = function
-        self._inner = jax.jit(function, static_argnames=static_argnames)
-        self._programs: dict[Any, Program] = {}
+        self._jit = functools.cache(
+            lambda with_options: jax.jit(
+                function, static_argnames=static_argnames, compiler_options=_known_options() if with_options else {}
+            )
+        )
 
-    def __call__(self, model: Any, *arrays: Any, **static: Any) -> Any:
+    def __call__(self, *arrays: Any, **static: Any) -> Any:
         """Call the function."""
-        if is_tracing(model, arrays):
-            return self._inner(model, *arrays, **static)
-        leaves, structure = jax.tree.flatten((model, arrays))
-        key = structure, tuple(jax.typeof(leaf) for leaf in leaves), tuple(sorted(static.items()))
-        if key not in self._programs:
-            self._programs[key] = Program(functools.partial(self._function, **static), model, *arrays)
-        return self._programs[key](model, *arrays)
+        return self._jit(not _is_tracing(arrays) and bool(compiler_options(arrays)))(*arrays, **static)
 
 
-class Program:
-    """`function(model, *arrays)` for models and arrays of some shapes, compiled with `compiler_options`.
+def compiler_options(*trees: Any) -> dict[str, Any]:
+    """Options for `jax.jit(..., compiler_options=...)` or `.lower(...).compile(...)` of a whole pass over these arrays.
 
-    What depends on the weights only, such as transformed kernels, is computed at the first call with a model and kept
-    as long as the model; programs share it.
+    There are none for float64: the older library's convolutions take up to 80 times as long there.
     """
+    in_double = any(jnp.result_type(leaf) == jnp.float64 for leaf in jax.tree.leaves(trees))
+    return _known_options() if on_cpu() and not in_double else {}
 
-    def __init__(self, function: Callable[..., Any], model: Any, *arrays: Any) -> None:
-        """Traces the function. Arguments are arrays or `jax.ShapeDtypeStruct`s."""
-        parts = split(function, model, *arrays)
-        self._prepare, self._keys = jax.jit(parts.prepare), parts.keys
-        self._rest = jax.jit(parts.rest, compiler_options=compiler_options(model, arrays))
 
-    def compiled(self, model: Any, *arrays: Any) -> "Program":
-        """The program, compiled now for this model and these arrays instead of when it is called."""
-        self._rest = self._rest.lower(self._prepared(model), model, *arrays).compile()
-        return self
+@functools.cache
+def _known_options() -> dict[str, Any]:
+    return {name: value for name, value in _OPTIONS.items() if _is_known({name: value})}
 
-    def text(self) -> str:
-        """The optimized program, once it is `compiled`."""
-        return self._rest.as_text()
 
-    def __call__(self, model: Any, *arrays: Any) -> Any:
-        """Call the function."""
-        return self._rest(self._prepared(model), model, *arrays)
+def _is_known(option: dict[str, Any]) -> bool:
+    try:
+        jax.jit(lambda: 0).lower().compile(compiler_options=option)
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
-    def _prepared(self, model: Any) -> list[jax.Array]:
-        weights = jax.tree.leaves(model)
-        if not all(isinstance(leaf, jax.Array) for leaf in weights):  # others may change and still be the same object
-            return self._prepare(model)
-        derived = _derived_from(weights)
-        if not derived.keys() >= set(self._keys):
-            derived |= {k: v for k, v in zip(self._keys, self._prepare(model), strict=True) if k not in derived}
-        return [derived[key] for key in self._keys]
+
+def _is_tracing(*trees: Any) -> bool:
+    """Whether this runs inside a JAX transformation, or one of the arrays belongs to one."""
+    arrays = [jnp.zeros(()), *(leaf for leaf in jax.tree.leaves(trees) if isinstance(leaf, jax.Array))]
+    return any(_devices(array) is None for array in arrays)
+
+
+def _devices(array: jax.Array) -> set[jax.Device] | None:
+    """Where an array lies; None inside of a transformation, where that cannot be known."""
+    try:
+        return array.devices()
+    except jax.errors.ConcretizationTypeError:
+        return None
 
 
 def micro_batch_of(model: Model, images: Any) -> int:
@@ -85,17 +94,27 @@ def micro_batch_of(model: Model, images: Any) -> int:
     return micro_batch_size(images, max(1, _OUTPUTS // widest))
 
 
-class _Kept(NamedTuple):
-    weights: list[weakref.ref]
-    derived: dict[int, jax.Array]
+def micro_batch_size(images: Any, at_most: int) -> int:
+    """How many images to take at once: on a CPU `at_most`, or the largest divisor of the batch below; elsewhere all.
+
+    A batch that is spread over several devices is taken whole: a part of it would lie on one of them. That is seen on
+    arrays and `jax.ShapeDtypeStruct`s, but not inside of a transformation.
+    """
+    if not on_cpu() or not len(images) or _is_spread(images):
+        return max(len(images), 1)
+    return next(size for size in range(at_most, 0, -1) if len(images) % size == 0)
 
 
-_kept: dict[tuple[int, ...], _Kept] = {}
+def _is_spread(images: Any) -> bool:
+    if isinstance(images, jax.ShapeDtypeStruct):
+        return images.sharding is not None and len(images.sharding.device_set) > 1
+    return isinstance(images, jax.Array) and len(_devices(images) or ()) > 1
 
 
-def _derived_from(weights: list[jax.Array]) -> dict[int, jax.Array]:
-    """What is kept for these arrays, by the keys of `tffjax.compile.hoisting.Split`; gone when one of them is."""
-    key = tuple(id(leaf) for leaf in weights)
-    if key not in _kept:
-        _kept[key] = _Kept([weakref.ref(leaf, lambda _: _kept.pop(key, None)) for leaf in weights], {})
-    return _kept[key].derived
+def in_micro_batches(function: Callable[[Any], Any], batch: Any, size: int) -> Any:
+    """`function(batch)`, `size` rows at a time; the leading axis of all arrays must be a multiple of it."""
+    count = len(jax.tree.leaves(batch)[0])
+    if size >= count:
+        return function(batch)
+    split = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), batch)
+    return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), jax.lax.map(function, split))

@@ -1,21 +1,17 @@
 """Two-dimensional convolution, NHWC and HWIO, with explicit padding; its transpose is in `tffjax.kernels.transpose`.
 
-What a backend does badly is written as an exact equivalent. XLA's CPU backend is slow on depthwise convolutions (a 3x3
-one takes up to 60 times what it must): there they are shifted multiply-adds, and 1x1 convolutions are dots. cuDNN may
-take an algorithm that leaves rounding noise where all contributions are zero (seen on an H200, 3x3 in float32): where
-that matters, a convolution is a dot of patches on GPUs. The choice is made when a function is traced, from JAX's
-default backend, unless `switched` says otherwise.
+What a backend does badly is written as an exact equivalent; `tffjax.kernels.choice.Kernels` says where.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.precision import factor, lax_precision, widened
 
 Pair = tuple[int, int]
@@ -55,6 +51,7 @@ def conv(
     kernel: Float[Array, "kh kw i_per_group o"],
     geometry: Geometry,
     precision: str = "float32",
+    kernels: Kernels | None = None,
     contribution: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Float[Array, "n oh ow o"]:
     """The linear map of a convolution (cross-correlation, no bias); bfloat16 where `precision` says so.
@@ -62,9 +59,10 @@ def conv(
     An output is exactly zero where all contributions to it are. `contribution`, for convolutions `by_shifts` only, is
     applied to every single product x * w before they are summed.
     """
-    if chosen("patches") and precision == "float32" and geometry.groups == 1 and kernel.shape[:2] != (1, 1):
+    kernels = kernels or kernels_of()
+    if kernels.patches and precision == "float32" and geometry.groups == 1 and kernel.shape[:2] != (1, 1):
         return dot(patches(x, kernel.shape[:2], geometry), kernel.reshape(-1, kernel.shape[3]), precision)
-    return fast(x, kernel, geometry, precision, contribution)
+    return fast(x, kernel, geometry, precision, kernels, contribution)
 
 
 def fast(
@@ -72,60 +70,29 @@ def fast(
     kernel: Float[Array, "kh kw i_per_group o"],
     geometry: Geometry,
     precision: str = "float32",
+    kernels: Kernels | None = None,
     contribution: Callable[[jax.Array], jax.Array] | None = None,
 ) -> Float[Array, "n oh ow o"]:
     """`conv` for values: there may be rounding noise where all contributions are zero."""
+    kernels = kernels or kernels_of()
     x, kernel = factor(x, precision), factor(kernel, precision)
-    if by_shifts(x.shape[-1], kernel, geometry):
+    if by_shifts(x.shape[-1], kernel, geometry, kernels):
         return depthwise(pad(x, geometry.padding), kernel, geometry.stride, contribution)
-    if chosen("pointwise") and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
+    if kernels.pointwise and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
         sv, sh = geometry.stride
         return dot(pad(x, geometry.padding)[:, ::sv, ::sh], kernel[0, 0], precision)
     return native(x, kernel, geometry, precision)
 
 
-def by_shifts(channels: int, kernel: jax.Array, geometry: Geometry) -> bool:
+def by_shifts(channels: int, kernel: jax.Array, geometry: Geometry, kernels: Kernels) -> bool:
     """Whether `conv` computes this convolution as shifted multiply-adds."""
-    return chosen("depthwise") and geometry.dilation == (1, 1) and is_depthwise(channels, kernel, geometry)
+    return kernels.depthwise and geometry.dilation == (1, 1) and is_depthwise(channels, kernel, geometry)
 
 
 def zeros_varying_like(like: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Zeros (n, ...) that vary over the same mesh axes as `like` (n, h, w, c): `shard_map` asks for that."""
     rows = jnp.zeros_like(like[:, 0, 0, 0])
     return jnp.broadcast_to(rows.reshape(-1, *[1] * (len(shape) - 1)), shape)
-
-
-def on_cpu() -> bool:
-    """Whether functions traced now will run on a CPU."""
-    return jax.default_backend() == "cpu"
-
-
-_CPU = ("pointwise", "depthwise", "phases", "stem", "winograd", "max_pool", "micro_batches", "compiler_options")
-_GPU = ("stem", "max_pool", "patches")
-CHOICES = (*_CPU, "patches")
-"""What can be done in another way than XLA's own; see `switched`."""
-
-_switched: dict[str, bool] = {}
-
-
-def chosen(choice: str) -> bool:
-    """Whether functions traced now do one of the `CHOICES` in its other way."""
-    return _switched.get(choice, choice in {"cpu": _CPU, "gpu": _GPU}.get(jax.default_backend(), ()))
-
-
-@contextlib.contextmanager
-def switched(**choices: bool) -> Iterator[None]:
-    """Make some of the `CHOICES` by hand, for functions traced inside: to time both ways on a device.
-
-    Functions that were traced before keep their ways.
-    """
-    before = dict(_switched)
-    _switched.update(choices)
-    try:
-        yield
-    finally:
-        _switched.clear()
-        _switched.update(before)
 
 
 def is_depthwise(channels: int, kernel: jax.Array, geometry: Geometry) -> bool:

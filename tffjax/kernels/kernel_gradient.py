@@ -1,4 +1,4 @@
-"""The gradient of a convolution with respect to its kernel; on CPUs, as exact equivalents of what XLA does slowly.
+"""The gradient of a convolution with respect to its kernel, as exact equivalents of what XLA does slowly on CPUs.
 
 XLA's CPU backend sums products over images and positions some ten times slower than it must: for a depthwise kernel
 here one image after the other is multiplied and added, elementwise, and only the sum over images is summed over
@@ -14,27 +14,36 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from tffjax.kernels import convolution
+from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.precision import lax_precision
 from tffjax.kernels.transpose import conv_transpose
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def trainable_conv(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i_per_group o"], geometry: Geometry, precision: str
+    x: Float[Array, "n h w i"],
+    kernel: Float[Array, "kh kw i_per_group o"],
+    geometry: Geometry,
+    precision: str,
+    kernels: Kernels,
 ) -> Float[Array, "n oh ow o"]:
-    """`tffjax.kernels.convolution.conv`, with both gradients written out: `conv_transpose` and `kernel_gradient`."""
-    return convolution.fast(x, kernel, geometry, precision)
+    """`tffjax.kernels.convolution.fast`, with both gradients written out: `conv_transpose` and `kernel_gradient`."""
+    return convolution.fast(x, kernel, geometry, precision, kernels)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: str) -> tuple[jax.Array, Any]:
-    return convolution.fast(x, kernel, geometry, precision), (x, kernel)
+def _forward(
+    x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: str, kernels: Kernels
+) -> tuple[jax.Array, Any]:
+    return convolution.fast(x, kernel, geometry, precision, kernels), (x, kernel)
 
 
-def _backward(geometry: Geometry, precision: str, residuals: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(
+    geometry: Geometry, precision: str, kernels: Kernels, residuals: Any, gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    to_input = conv_transpose(gradient, kernel, geometry, x.shape[1:3], precision)
-    return to_input, kernel_gradient(x, gradient, kernel, geometry, precision)
+    to_input = conv_transpose(gradient, kernel, geometry, x.shape[1:3], precision, kernels)
+    return to_input, kernel_gradient(x, gradient, kernel, geometry, precision, kernels)
 
 
 trainable_conv.defvjp(_forward, _backward)
@@ -46,11 +55,13 @@ def kernel_gradient(
     kernel: Float[Array, "kh kw i_per_group o"],
     geometry: Geometry,
     precision: str = "float32",
+    kernels: Kernels | None = None,
 ) -> Float[Array, "kh kw i_per_group o"]:
     """The gradient of `sum(gradient * conv(x, kernel))` with respect to the kernel (whose values do not matter)."""
-    if convolution.by_shifts(x.shape[-1], kernel, geometry):
+    kernels = kernels or kernels_of()
+    if convolution.by_shifts(x.shape[-1], kernel, geometry, kernels):
         return _depthwise(convolution.pad(x, geometry.padding), gradient, kernel, geometry)
-    if convolution.chosen("pointwise") and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
+    if kernels.pointwise and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
         sv, sh = geometry.stride
         rows = convolution.pad(x, geometry.padding)[:, ::sv, ::sh].reshape(-1, x.shape[-1])
         columns = gradient.reshape(-1, gradient.shape[-1])

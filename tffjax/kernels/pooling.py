@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from tffjax.kernels.convolution import Geometry, Pair, chosen, pad
+from tffjax.kernels.choice import Kernels, kernels_of
+from tffjax.kernels.convolution import Geometry, Pair, pad
 from tffjax.kernels.precision import widened
 from tffjax.kernels.transpose import phase, weave
 
@@ -26,10 +27,12 @@ def average_pool(x: Float[Array, "n h w c"], window: Pair) -> Float[Array, "n oh
     return mean.astype(x.dtype)
 
 
-def max_pool(x: Float[Array, "n h w c"], window: Pair, geometry: Geometry) -> Float[Array, "n oh ow c"]:
+def max_pool(
+    x: Float[Array, "n h w c"], window: Pair, geometry: Geometry, kernels: Kernels | None = None
+) -> Float[Array, "n oh ow c"]:
     """Maximum over windows; padding never wins. Its gradient goes to the first maximum in scan order."""
-    if chosen("max_pool") and geometry.dilation == (1, 1):
-        return _max_pool_on_cpu(window, geometry, x)
+    if (kernels or kernels_of()).max_pool and geometry.dilation == (1, 1):
+        return _max_pool(window, geometry, x)
     return _reduce_window(x, window, geometry)
 
 
@@ -46,7 +49,7 @@ def _reduce_window(x: jax.Array, window: Pair, geometry: Geometry) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _max_pool_on_cpu(window: Pair, geometry: Geometry, x: jax.Array) -> jax.Array:
+def _max_pool(window: Pair, geometry: Geometry, x: jax.Array) -> jax.Array:
     return _reduce_window(x, window, geometry)
 
 
@@ -99,4 +102,4 @@ def winners(x: Float[Array, "n h w c"], window: Pair, geometry: Geometry, out: P
     return winner
 
 
-_max_pool_on_cpu.defvjp(_forward, _backward)
+_max_pool.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""The transpose of a convolution; on CPUs, as exact equivalents of what XLA does slowly there.
+"""The transpose of a convolution, as exact equivalents of what a backend does slowly (`tffjax.kernels.choice`).
 
 Input row h meets tap a in output row o where h + before = stride * o + a. Rows h of one residue modulo the stride meet
 the same taps: they are a dense convolution of the output with those taps, reversed (a *phase*).
@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from tffjax.kernels import convolution, winograd
+from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry, Pair
 from tffjax.kernels.precision import factor
 
@@ -23,29 +24,43 @@ def conv_transpose(
     geometry: Geometry,
     size: Pair,
     precision: str = "float32",
+    kernels: Kernels | None = None,
+    transformed: Float[Array, "16 o i"] | None = None,
 ) -> Float[Array, "n h w i"]:
-    """The transpose of `conv` with respect to its input, for an input of height and width `size`."""
+    """The transpose of `conv` with respect to its input, for an input of height and width `size`.
+
+    `transformed` is what `transform` makes of this kernel, where that is known already.
+    """
+    kernels = kernels or kernels_of()
     y, kernel = factor(y, precision), factor(kernel, precision)
     dense = geometry.groups == 1 and geometry.dilation == (1, 1)
-    if dense and kernel.shape[:2] == (1, 1) and convolution.chosen("pointwise"):
+    if dense and kernel.shape[:2] == (1, 1) and kernels.pointwise:
         x = convolution.dot(y, kernel[0, 0].T, precision)
         return _spread(x, (1, 1), geometry, size)
     few = kernel.shape[2] <= FEW_CHANNELS
-    if dense and geometry.stride != (1, 1) and convolution.chosen("stem" if few else "phases"):
+    if dense and geometry.stride != (1, 1) and (kernels.stem if few else kernels.phases):
         return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
-    if winograd.suits(kernel, geometry, precision):
-        transformed = winograd.transform(_swap_channels(kernel[::-1, ::-1], 1))
+    if winograd.suits(kernel, geometry, precision, kernels):
+        transformed = transform(kernel, geometry, precision, kernels) if transformed is None else transformed
         return winograd.convolve(y, transformed, _reach(y, kernel.shape[:2], geometry, size), precision)
-    if convolution.by_shifts(kernel.shape[2] * geometry.groups, kernel, geometry):
+    if convolution.by_shifts(kernel.shape[2] * geometry.groups, kernel, geometry, kernels):
         return convolution.depthwise(_spread(y, kernel.shape[:2], geometry, size), kernel[::-1, ::-1], (1, 1))
-    if convolution.on_cpu():
-        # XLA's own transpose of grouped and dilated convolutions aborts the process for some shapes (jaxlib 0.10).
+    if kernels.spread:
         flipped = _swap_channels(kernel[::-1, ::-1], geometry.groups)
         stride_one = Geometry(dilation=geometry.dilation, groups=geometry.groups)
         return convolution.native(_spread(y, kernel.shape[:2], geometry, size), flipped, stride_one, precision)
     zeros = convolution.zeros_varying_like(y, (y.shape[0], *size, kernel.shape[2] * geometry.groups))
     (x,) = jax.linear_transpose(lambda x: convolution.native(x, kernel, geometry, precision), zeros)(y)
     return x
+
+
+def transform(
+    kernel: Float[Array, "kh kw i_per_group o"], geometry: Geometry, precision: str, kernels: Kernels
+) -> Float[Array, "16 o i"] | None:
+    """Winograd's transform of the kernel for the transpose; None for a convolution whose transpose takes none."""
+    if not winograd.suits(kernel, geometry, precision, kernels):
+        return None
+    return winograd.transform(_swap_channels(kernel[::-1, ::-1], 1))
 
 
 def phase(residue: int, stride: int, before: int, kernel: int, size: int, out: int) -> tuple[slice, Pair, int]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tffjax.kernels import convolution
+from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry, Pair, pad
 from tffjax.kernels.precision import lax_precision
 
@@ -27,19 +28,26 @@ def conv(
     kernel: Float[Array, "kh kw i_per_group o"],
     geometry: Geometry,
     precision: str = "float32",
+    kernels: Kernels | None = None,
+    transformed: Float[Array, "16 i o"] | None = None,
 ) -> Float[Array, "n oh ow o"]:
-    """`tffjax.kernels.convolution.fast`; on a CPU, wide 3x3 convolutions are Winograd's."""
-    if suits(kernel, geometry, precision):
-        return convolve(x, transform(kernel), geometry.padding, precision)
-    return convolution.fast(x, kernel, geometry, precision)
+    """`tffjax.kernels.convolution.fast`, or Winograd's convolution where it `suits`.
+
+    `transformed` is the `transform` of this kernel, where that is known already.
+    """
+    kernels = kernels or kernels_of()
+    if suits(kernel, geometry, precision, kernels):
+        transformed = transform(kernel) if transformed is None else transformed
+        return convolve(x, transformed, geometry.padding, precision)
+    return convolution.fast(x, kernel, geometry, precision, kernels)
 
 
-def suits(kernel: jax.Array, geometry: Geometry, precision: str = "float32") -> bool:
+def suits(kernel: jax.Array, geometry: Geometry, precision: str, kernels: Kernels) -> bool:
     """Whether `conv` computes this convolution from its transformed kernel; bfloat16 has too few bits for that."""
-    if precision == "bfloat16":
+    if precision == "bfloat16" or not kernels.winograd:
         return False
     wide = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= MIN_CHANNELS
-    return wide and geometry == Geometry(padding=geometry.padding) and convolution.chosen("winograd")
+    return wide and geometry == Geometry(padding=geometry.padding)
 
 
 def transform(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "16 i o"]:

@@ -15,8 +15,10 @@ from typing import Any
 
 from tffjax.errors import InputError
 from tffjax.lrp import rules
+from tffjax.lrp.rules import Linear
 from tffjax.nn.card import Normalization
 from tffjax.nn.graph import Layer
+from tffjax.nn.model import Model, record_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +44,16 @@ class Rule:
             except TypeError:
                 raise InputError(f"{name} of the rule {self.name} must be hashable: a tuple, not a list") from None
 
-    def __call__(self, *arrays: Any) -> tuple[Any, ...]:
+    def prepare(self, layer: Linear) -> tuple[Any, ...]:
+        """What the rule makes of the weights of a layer, whose input and output need not be known yet."""
+        made = getattr(self.function, "prepare", lambda layer, **constants: ())
+        return tuple(map(layer.map.prepare, made(layer, **dict(self.parameters))))
+
+    def __call__(self, layer: Any, *arrays: Any) -> tuple[Any, ...]:
         """Apply the rule: the relevance at each input, then what was lost."""
-        return self.function(*arrays, **dict(self.parameters))
+        if isinstance(layer, Linear) and layer.kernels is None:
+            layer = layer._replace(kernels=self.prepare(layer))
+        return self.function(layer, *arrays, **dict(self.parameters))
 
     @property
     def name(self) -> str:
@@ -189,6 +198,29 @@ COMPOSITES = {
     composite.name: composite
     for composite in (BETA0, BETA1, BETA_ADAPTIVE, EPSILON, EPSILON_PLUS, EPSILON_GAMMA_BOX, GRADIENT_X_INPUT)
 }
+
+
+def composite_of(name: str, model: Model) -> Composite:
+    """A preset by name, as it applies to a network.
+
+    The box of the zB rule takes the bounds of the network's normalization. The paper's composites (beta0, beta1,
+    beta-adaptive) use zB on networks whose record says so (ResNets); on others the first convolution is like the rest.
+
+    Raises:
+        InputError: there is no such composite.
+    """
+    if name not in COMPOSITES:
+        raise InputError(f"there is no composite {name!r}; choose one of {', '.join(COMPOSITES)}")
+    composite = COMPOSITES[name]
+    if composite.first is None:
+        return composite
+    network = record_of(model)
+    if name.startswith("beta") and (network is None or network.first_rule is None):
+        return dataclasses.replace(composite, first=None)
+    if model.card is None:
+        return composite
+    low, high = model.card.normalization.bounds
+    return dataclasses.replace(composite, first=rule(rules.zb, low=low, high=high))
 
 
 def _short(value: Any) -> str:

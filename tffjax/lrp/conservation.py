@@ -11,11 +11,10 @@ from jaxtyping import Array, Float
 from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import zeros_varying_like
-from tffjax.kernels.precision import check_precision
 from tffjax.lrp.composites import Composite
-from tffjax.lrp.explain import check_types, chosen_output, composite_of, resolve_target
+from tffjax.lrp.explain import check_types, chosen_output, resolve_target
 from tffjax.lrp.operations import LrpOps
-from tffjax.nn.canonization import canonize
+from tffjax.lrp.prepare import prepared_for, resolve
 from tffjax.nn.graph import Layer, layers_of
 from tffjax.nn.model import Model
 from tffjax.nn.ops import no_tap
@@ -99,8 +98,8 @@ def check_model(
     images: Float[Array, "n h w c"],
     *,
     target: int | str = "top",
-    composite: str | Composite = "beta0",
-    precision: str = "float32",
+    composite: str | Composite | None = None,
+    precision: str | None = None,
 ) -> Check:
     """Explain a few images and account for the relevance at every layer.
 
@@ -112,9 +111,7 @@ def check_model(
         InputError: as `tffjax.relevance`, or for `gradient-x-input`, which redistributes nothing.
     """
     check_types(model, images)
-    check_precision(precision)
-    if isinstance(composite, str):
-        composite = composite_of(composite, model)
+    composite, precision = resolve(model, composite, precision)
     if composite.times_input:
         raise InputError(f"{composite.name} is a gradient: it redistributes no relevance that could be accounted for")
     layers = layers_of(model, images)
@@ -140,12 +137,12 @@ def _account_batch(
     precision: str,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Layer name -> (n, 5) as `tffjax.lrp.operations.account`, and the relevance (n,) that arrives at the images."""
-    model = canonize(model)
+    model = prepared_for(model, composite, precision, images)
     kinds = ("conv", "dense", "average_pool", "add")
     zeros = {layer.name: zeros_varying_like(images, (len(images), 5)) for layer in layers if layer.kind in kinds}
 
     def explained(images: jax.Array, ledgers: dict[str, jax.Array]) -> jax.Array:
-        logits = model(images, LrpOps(precision, composite, layers, ledgers), no_tap)
+        logits = model(images, LrpOps.of(model, layers, ledgers=ledgers), no_tap)
         return chosen_output(logits, index, word)
 
     value, pullback = jax.vjp(explained, images, zeros)

@@ -9,17 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tffjax.compile.compilation import in_micro_batches
-from tffjax.compile.passes import Pass, micro_batch_of
+from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_of
+from tffjax.compile.prepared import Prepared
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import zeros_varying_like
-from tffjax.kernels.precision import check_precision
-from tffjax.lrp import rules
-from tffjax.lrp.composites import COMPOSITES, Composite, rule
+from tffjax.lrp.composites import Composite
 from tffjax.lrp.operations import LrpOps
-from tffjax.nn.canonization import canonize
+from tffjax.lrp.prepare import prepared_for, resolve
 from tffjax.nn.graph import Layer, layers_of
-from tffjax.nn.model import Model, record_of
+from tffjax.nn.model import Model
 from tffjax.nn.sites import probe_maps, probe_sums
 
 
@@ -62,11 +60,11 @@ def relevance(
     images: Float[Array, "n h w c"],
     *,
     target: int | str | Neuron | Int[Array, "*n"] = "logit",
-    composite: str | Composite = "beta0",
+    composite: str | Composite | None = None,
     sign: int = 1,
     sites: bool = False,
     maps: tuple[str, ...] = (),
-    precision: str = "float32",
+    precision: str | None = None,
     micro_batch: int | None = None,
 ) -> Relevance:
     """Explain a network's output by layer-wise relevance propagation.
@@ -76,30 +74,30 @@ def relevance(
     `lax.map` and `shard_map`.
 
     Args:
-        model: network with float32 or float64 weights.
+        model: network with float32 or float64 weights; for many batches one that is prepared (`tffjax.prepare`).
         images: normalized images of the same dtype, NHWC.
         target: `logit` (the only output), an output index for all images or an array of one for each, `top` (the
             largest output of each image), or a `Neuron`.
-        composite: a name (see `composite_of`) or a `Composite`.
+        composite: a name (see `composite_of`) or a `Composite`; by default that of a prepared model, else beta0.
         sign: 1 explains the output, -1 its negative.
         sites: also return the sums of every site.
         maps: also return the relevance maps of these sites.
-        precision: of convolutions and dots, see `tffjax.kernels.precision`.
+        precision: of convolutions and dots, see `tffjax.kernels.precision`; by default that of a prepared model, else
+            float32.
         micro_batch: how many images to take at once, a divisor of their number; the result does not depend on it. By
             default all, but four on a CPU, where that is faster.
 
     Raises:
-        InputError: the dtypes differ or are not float32/float64, there is no such composite, site, output or precision.
+        InputError: the dtypes differ or are not float32/float64, there is no such composite, site, output or precision,
+            or the model is prepared for others.
     """
     check_types(model, images)
-    check_precision(precision)
+    composite, precision = resolve(model, composite, precision)
     layers = layers_of(model, images)
     shapes = {layer.name: layer.shape for layer in layers if layer.is_site}
     for site in (*maps, *((target.site,) if isinstance(target, Neuron) else ())):
         if site not in shapes:
             raise InputError(f"the network has no site {site!r}; it has {', '.join(list(shapes)[:3])}, ...")
-    if isinstance(composite, str):
-        composite = composite_of(composite, model)
     if isinstance(target, Neuron):
         h, w, channels = shapes[target.site]
         _check_range("channel", target.channel, channels)
@@ -129,29 +127,6 @@ def relevance(
     return found._replace(sites=in_order, maps={site: found.maps[site] for site in maps})
 
 
-def composite_of(name: str, model: Model) -> Composite:
-    """A preset by name, as it applies to a network.
-
-    The box of the zB rule takes the bounds of the network's normalization. The paper's composites (beta0, beta1,
-    beta-adaptive) use zB on networks whose record says so (ResNets); on others the first convolution is like the rest.
-
-    Raises:
-        InputError: there is no such composite.
-    """
-    if name not in COMPOSITES:
-        raise InputError(f"there is no composite {name!r}; choose one of {', '.join(COMPOSITES)}")
-    composite = COMPOSITES[name]
-    if composite.first is None:
-        return composite
-    network = record_of(model)
-    if name.startswith("beta") and (network is None or network.first_rule is None):
-        return dataclasses.replace(composite, first=None)
-    if model.card is None:
-        return composite
-    low, high = model.card.normalization.bounds
-    return dataclasses.replace(composite, first=rule(rules.zb, low=low, high=high))
-
-
 def _explain_batch(
     model: Model,
     images: jax.Array,
@@ -165,12 +140,12 @@ def _explain_batch(
     precision: str,
     micro_batch: int,
 ) -> Relevance:
-    model = canonize(model)
+    model = prepared_for(model, composite, precision, images)
     sign = jnp.asarray(sign, images.dtype)
     target = jax.tree.map(lambda index: jnp.broadcast_to(jnp.asarray(index), (len(images),)), target)
 
     def explain(batch: tuple[jax.Array, Any]) -> Relevance:
-        return _one_pass(model, *batch, word, sign, composite, layers, sites, maps, precision)
+        return _one_pass(model, *batch, word, sign, layers, sites, maps)
 
     return in_micro_batches(explain, (images, target), micro_batch)
 
@@ -181,16 +156,14 @@ _relevance = Pass(
 
 
 def _one_pass(
-    model: Model,
+    model: Prepared,
     images: jax.Array,
     target: Any,
     word: str,
     sign: jax.Array,
-    composite: Composite,
     layers: tuple[Layer, ...],
     sites: bool,
     maps: tuple[str, ...],
-    precision: str,
 ) -> Relevance:
     """`_explain_batch` for images that are taken at once; the target has one entry an image."""
     shapes = {layer.name: layer.shape for layer in layers if layer.is_site}
@@ -199,15 +172,15 @@ def _one_pass(
         {name: zeros_varying_like(images, (count, 2, shape[-1])) for name, shape in shapes.items() if sites},
         {name: zeros_varying_like(images, (count, *shapes[name])) for name in maps},
     )
-    ops = LrpOps(precision, composite, layers)
+    ops, times_input = LrpOps.of(model, layers), model.composite.times_input
 
     def explained(images: jax.Array, probes: Any) -> tuple[jax.Array, jax.Array]:
         sums, full = probes
         kept = {}
 
         def tap(site: str, y: jax.Array) -> jax.Array:
-            y = probe_sums(y, sums.get(site), composite.times_input)
-            y = probe_maps(y, full.get(site), composite.times_input)
+            y = probe_sums(y, sums.get(site), times_input)
+            y = probe_maps(y, full.get(site), times_input)
             if isinstance(target, Neuron) and site == target.site:
                 kept[site] = y
             return y
@@ -219,7 +192,7 @@ def _one_pass(
 
     value, pullback, logits = jax.vjp(explained, images, probes, has_aux=True)
     received, (sums, full) = pullback(jnp.zeros_like(value) + sign.astype(value.dtype))
-    return Relevance(logits, received * images if composite.times_input else received, sums, full)
+    return Relevance(logits, received * images if times_input else received, sums, full)
 
 
 def _neuron(y: jax.Array, target: Neuron) -> jax.Array:
@@ -259,9 +232,11 @@ def resolve_target(target: Any, layers: tuple[Layer, ...]) -> tuple[Any, str]:
 
 def _check_range(what: str, index: Any, size: int) -> None:
     """Raise an InputError for an index out of range; the values of traced ones cannot be known."""
-    if isinstance(index, jax.core.Tracer):
+    try:
+        values = np.ravel(np.asarray(index))
+    except jax.errors.TracerArrayConversionError:
         return
-    for value in np.ravel(np.asarray(index)):
+    for value in values:
         if not 0 <= value < size:
             raise InputError(f"there is no {what} {value}; there are {size}, counted from 0")
 

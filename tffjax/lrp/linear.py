@@ -1,61 +1,80 @@
 """Linear maps of layers, each with its transpose: what the rules redistribute relevance over.
 
-A map knows nothing of biases; its kernel is None where it has none. All are hashable and hold no arrays. Each has
-
-- `map(x, kernel)`, exactly zero where all contributions are: the denominators;
-- `map.values(x, kernel)`, the same as fast as possible: the values of the layer;
-- `map.transposes(s, kernels, like)`: for each kernel, the gradient of `sum(s * map(x, kernel))` with respect to an x of
-  the shape of `like` (whose batch size may be 1); strided ones of few channels share the work on s;
-- `map.positive(x, kernel)`: the sum of the positive contributions only, `map(x+, w+) + map(x-, w-)`.
+A map knows nothing of biases; its kernel is None where it has none. Maps are hashable and hold no arrays, `Inside`
+excepted. `tffjax.lrp.rules.LinearMap` says what each has.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from tffjax.kernels import convolution, winograd
+from tffjax.kernels import convolution, transpose, winograd
+from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.pooling import average_pool
-from tffjax.kernels.precision import dense_precision, widened
-from tffjax.kernels.transpose import FEW_CHANNELS, conv_transpose
-from tffjax.lrp.rules import negative, positive
+from tffjax.kernels.precision import dense_precision, factor, widened
+from tffjax.lrp.rules import LinearMap, positive
+
+
+class Prepared(NamedTuple):
+    """A kernel of a convolution, and the transform of it that the transpose takes, if it takes one."""
+
+    kernel: jax.Array
+    transposed: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Conv:
+class Conv(LinearMap):
     """Convolution, (n, h, w, i) to (n, oh, ow, o), kernel HWIO."""
 
     geometry: Geometry
     precision: str = "float32"
+    kernels: Kernels | None = None
 
-    def __call__(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, kernel: Any) -> jax.Array:
         """The convolution."""
-        return convolution.conv(x, kernel, self.geometry, self.precision)
+        return convolution.conv(x, _unprepared(kernel), self.geometry, self.precision, self.kernels)
 
-    def values(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """The convolution, zeros up to rounding."""
-        return winograd.conv(x, kernel, self.geometry, self.precision)
+    def values(self, x: jax.Array, kernel: jax.Array, transformed: jax.Array | None = None) -> jax.Array:
+        """The convolution, zeros up to rounding; see `tffjax.kernels.winograd.conv`."""
+        return winograd.conv(x, kernel, self.geometry, self.precision, self.kernels, transformed)
 
-    def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
+    def transform(self, kernel: jax.Array) -> jax.Array | None:
+        """What `values` takes beside the kernel; None if nothing."""
+        suits = winograd.suits(kernel, self.geometry, self.precision, self.kernels or kernels_of())
+        return winograd.transform(kernel) if suits else None
+
+    def prepare(self, kernel: jax.Array) -> Prepared:
+        """The kernel as the map and its transpose take it."""
+        kernel = factor(kernel, self.precision)
+        kernels = self.kernels or kernels_of()
+        return Prepared(kernel, transpose.transform(kernel, self.geometry, self.precision, kernels))
+
+    def transposes(self, s: jax.Array, kernels: list[Any], like: jax.Array) -> list[jax.Array]:
         """(n, oh, ow, o) to (n, h, w, i) for each kernel."""
-        size = like.shape[1:3]
-        narrow = self.geometry.groups == 1 and kernels[0].shape[2] <= FEW_CHANNELS and self.geometry.stride != (1, 1)
-        if len(kernels) == 1 or not narrow:
-            return [conv_transpose(s, kernel, self.geometry, size, self.precision) for kernel in kernels]
-        stacked = conv_transpose(s, jnp.concatenate(kernels, axis=2), self.geometry, size, self.precision)
-        return jnp.split(stacked, len(kernels), axis=3)
+        plain, how = [_unprepared(kernel) for kernel in kernels], (self.geometry, like.shape[1:3], self.precision)
+        narrow = self.geometry.groups == 1 and plain[0].shape[2] <= transpose.FEW_CHANNELS
+        if len(kernels) > 1 and narrow and self.geometry.stride != (1, 1):
+            stacked = transpose.conv_transpose(s, jnp.concatenate(plain, axis=2), *how, self.kernels)
+            return jnp.split(stacked, len(kernels), axis=3)
+        transformed = [getattr(kernel, "transposed", None) for kernel in kernels]
+        return [
+            transpose.conv_transpose(s, kernel, *how, self.kernels, known)
+            for kernel, known in zip(plain, transformed, strict=True)
+        ]
 
-    def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def positive(self, x: jax.Array, kernel: jax.Array, up: Any, down: Any) -> jax.Array:
         """Sum of the positive contributions."""
-        if convolution.by_shifts(x.shape[-1], kernel, self.geometry):
-            return convolution.conv(x, kernel, self.geometry, self.precision, contribution=positive)
-        return _positive(self, x, kernel)
+        kernels = self.kernels or kernels_of()
+        if convolution.by_shifts(x.shape[-1], kernel, self.geometry, kernels):
+            return convolution.conv(x, kernel, self.geometry, self.precision, kernels, contribution=positive)
+        return super().positive(x, kernel, up, down)
 
 
 @dataclasses.dataclass(frozen=True)
-class Dense:
+class Dense(LinearMap):
     """Matrix product, (n, i) to (n, o)."""
 
     precision: str = "float32"
@@ -64,19 +83,13 @@ class Dense:
         """The product with a kernel (i, o)."""
         return jnp.dot(x, kernel, precision=dense_precision(self.precision))
 
-    values = __call__
-
-    def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
+    def transposes(self, s: jax.Array, kernels: list[Any], like: jax.Array) -> list[jax.Array]:
         """(n, o) to (n, i) for each kernel."""
         return [jnp.dot(s, kernel.T, precision=dense_precision(self.precision)) for kernel in kernels]
 
-    def positive(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Sum of the positive contributions."""
-        return _positive(self, x, kernel)
-
 
 @dataclasses.dataclass(frozen=True)
-class AveragePool:
+class AveragePool(LinearMap):
     """Average over non-overlapping windows, or over the whole image (and to (n, c)) where `window` is None."""
 
     window: tuple[int, int] | None = None
@@ -84,8 +97,6 @@ class AveragePool:
     def __call__(self, x: jax.Array, kernel: None) -> jax.Array:
         """The averages of x, (n, h, w, c)."""
         return jnp.mean(widened(x), axis=(1, 2)) if self.window is None else average_pool(x, self.window)
-
-    values = __call__
 
     def transposes(self, s: jax.Array, kernels: list[None], like: jax.Array) -> list[jax.Array]:
         """Every input of a window gets an equal share."""
@@ -97,5 +108,31 @@ class AveragePool:
         return [x] * len(kernels)
 
 
-def _positive(linear: Any, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return widened(linear(positive(x), positive(kernel))) + widened(linear(negative(x), negative(kernel)))
+class Inside(LinearMap):
+    """A map of images that end where `inside` says (also those that a rule makes up, such as zB's box).
+
+    Values are exact, too: they may be denominators.
+    """
+
+    def __init__(self, linear: Conv, inside: jax.Array) -> None:
+        self.linear, self.inside = linear, inside
+
+    def __call__(self, x: jax.Array, kernel: Any) -> jax.Array:
+        """The map of what is inside."""
+        return self.linear(jnp.where(self.inside, x, 0), kernel)
+
+    def prepare(self, kernel: jax.Array) -> Any:
+        """As the map does."""
+        return self.linear.prepare(kernel)
+
+    def transposes(self, s: jax.Array, kernels: list[Any], like: jax.Array) -> list[jax.Array]:
+        """What is outside gets nothing."""
+        return [jnp.where(self.inside, x, 0) for x in self.linear.transposes(s, kernels, like)]
+
+    def positive(self, x: jax.Array, kernel: jax.Array, up: Any, down: Any) -> jax.Array:
+        """Sum of the positive contributions of what is inside."""
+        return self.linear.positive(jnp.where(self.inside, x, 0), kernel, up, down)
+
+
+def _unprepared(kernel: Any) -> jax.Array:
+    return kernel.kernel if isinstance(kernel, Prepared) else kernel

@@ -2,17 +2,18 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from tffjax.compile.prepared import Prepared
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import rules
 from tffjax.lrp.composites import BETA0, Composite, Rule
-from tffjax.lrp.linear import AveragePool, Conv, Dense
-from tffjax.lrp.rules import Linear
+from tffjax.lrp.linear import AveragePool, Conv, Dense, Inside
+from tffjax.lrp.rules import Linear, LinearMap
 from tffjax.nn import ops
 from tffjax.nn.graph import Layer
 
@@ -28,36 +29,43 @@ class LrpOps(ops.Plain):
         composite: the rules.
         layers: of the network (`tffjax.nn.graph.layers_of`): they say which convolution is the first and which inputs
             are known to be nonnegative.
+        weights: layer name -> what its rule makes of its weights; for others that is done where it is needed.
         ledgers: layer name -> zeros (n, 5). The cotangent of each is what the layer did with relevance, see `account`.
     """
 
     composite: Composite = BETA0
     layers: tuple[Layer, ...] = ()
-    ledgers: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    ledgers: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
 
-    def conv(self, x: jax.Array, kernel: jax.Array, bias: jax.Array | None, geometry: Geometry, name: str) -> jax.Array:
-        """Convolution."""
-        return self._linear(Conv(geometry, self.precision), x, kernel, bias, name)
+    @classmethod
+    def of(cls, model: Prepared, layers: tuple[Layer, ...], **more: Any) -> "LrpOps":
+        """The operations of a prepared model."""
+        return cls(
+            model.precision,
+            model.kernels,
+            model.transformed,
+            composite=model.composite,
+            layers=layers,
+            weights=model.weights,
+            **more,
+        )
 
-    def dense(self, x: jax.Array, kernel: jax.Array, bias: jax.Array | None, name: str) -> jax.Array:
-        """Fully connected layer."""
+    def _conv(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Geometry) -> jax.Array:
+        return self._linear(Conv(geometry, self.precision, self.kernels), x, kernel, bias, name)
+
+    def _dense(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any) -> jax.Array:
         return self._linear(Dense(self.precision), x, kernel, bias, name)
 
-    def mean_pool(self, x: jax.Array, name: str) -> jax.Array:
-        """Global average pool."""
-        return self._linear(AveragePool(), x, None, None, name)
-
-    def average_pool(self, x: jax.Array, window: tuple[int, int], name: str) -> jax.Array:
-        """Average over non-overlapping windows."""
+    def _average_pool(self, name: str, x: jax.Array, window: tuple[int, int] | None) -> jax.Array:
         return self._linear(AveragePool(window), x, None, None, name)
 
-    def batch_norm(self, y: jax.Array, *parameters: Any) -> jax.Array:
-        """Batch norm, which relevance passes unchanged (canonize first, unless it is an emptied one)."""
-        normalized = super().batch_norm(y, *parameters)
+    def _batch_norm(self, name: str, y: jax.Array, **parameters: Any) -> jax.Array:
+        """Relevance passes it unchanged (canonize first, unless it is an emptied one)."""
+        normalized = super()._batch_norm(name, y, **parameters)
         return _hand_through(normalized, y) if self.composite.activation == "identity" else normalized
 
-    def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
-        """Residual sum."""
+    def _add(self, name: str, a: jax.Array, b: jax.Array) -> jax.Array:
         found = self.composite.rule_of(self.layer(name))
         if found is None:
             return a + b
@@ -65,26 +73,43 @@ class LrpOps(ops.Plain):
             found = Rule(rules.sum_epsilon, found.parameters)
         return _sum(found, a, b, self.ledgers.get(name))
 
-    def activation(self, x: jax.Array, function: ops.Activation, name: str) -> jax.Array:
-        """Activation."""
+    def _activation(self, name: str, x: jax.Array, function: ops.Activation) -> jax.Array:
         if self.composite.activation == "guided":
-            return _guided(functools.partial(super().activation, function=function, name=name), x)
-        y = super().activation(x, function, name)
+            return _guided(functools.partial(super()._activation, name, function=function), x)
+        y = super()._activation(name, x, function)
         return _hand_through(y, x) if self.composite.activation == "identity" else y
 
-    def gate(self, x: jax.Array, gate: jax.Array, name: str) -> jax.Array:
-        """Squeeze-excite product."""
+    def _gate(self, name: str, x: jax.Array, gate: jax.Array) -> jax.Array:
         return x * gate if self.composite.gate == "gradient" else _hand_through(x * gate, x)
 
     def layer(self, name: str) -> Layer:
         """What is known of a layer."""
         return _by_name(self.layers)[name]
 
-    def _linear(self, linear: Any, x: jax.Array, kernel: Any, bias: jax.Array | None, name: str) -> jax.Array:
-        found = self.composite.rule_of(self.layer(name))
-        if found is None:
-            return ops.biased(linear.values(x, kernel), bias)
-        return _explained(linear, found, self.layer(name).nonnegative, x, kernel, bias, self.ledgers.get(name))
+    def _linear(
+        self,
+        linear: LinearMap,
+        x: jax.Array,
+        kernel: Any,
+        bias: jax.Array | None,
+        name: str,
+        inside: jax.Array | None = None,
+    ) -> jax.Array:
+        rule, transformed = self.composite.rule_of(self.layer(name)), self.transformed.get(name)
+        if rule is None:
+            x = x if inside is None else jnp.where(inside, x, 0)
+            return ops.biased(linear.values(x, kernel, transformed), bias)
+        weights = Weights(kernel, bias, transformed, self.weights.get(name))
+        return _explained(linear, rule, self.layer(name).nonnegative, x, inside, weights, self.ledgers.get(name))
+
+
+class Weights(NamedTuple):
+    """The parameters of a linear layer, and what is made of them once a model (see `LrpOps`), if it is."""
+
+    kernel: Any
+    bias: jax.Array | None
+    transformed: jax.Array | None = None
+    kernels: tuple[Any, ...] | None = None
 
 
 @functools.cache
@@ -99,28 +124,36 @@ def account(entered: jax.Array, left: jax.Array, lost: rules.Lost) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _explained(
-    linear: Any, rule: Rule, nonnegative: bool, x: jax.Array, kernel: Any, bias: Any, ledger: jax.Array | None
+    linear: LinearMap,
+    rule: Rule,
+    nonnegative: bool,
+    x: jax.Array,
+    inside: jax.Array | None,
+    weights: Weights,
+    ledger: jax.Array | None,
 ) -> jax.Array:
-    return ops.biased(linear.values(x, kernel), bias)
+    return ops.biased(_bounded(linear, inside).values(x, weights.kernel, weights.transformed), weights.bias)
 
 
-def _explained_forward(
-    linear: Any, rule: Rule, nonnegative: bool, x: Any, kernel: Any, bias: Any, ledger: Any
-) -> tuple[Any, Any]:
-    y = _explained(linear, rule, nonnegative, x, kernel, bias, ledger)
-    return y, (x, kernel, bias, y, ledger)
+def _explained_forward(linear: LinearMap, rule: Rule, nonnegative: bool, *arrays: Any) -> tuple[jax.Array, Any]:
+    y = _explained(linear, rule, nonnegative, *arrays)
+    return y, (*arrays, y)
 
 
 def _explained_backward(
-    linear: Any, rule: Rule, nonnegative: bool, residuals: Any, relevance: jax.Array
+    linear: LinearMap, rule: Rule, nonnegative: bool, residuals: Any, relevance: jax.Array
 ) -> tuple[Any, ...]:
-    *arrays, ledger = residuals
-    received, lost = rule(Linear(linear, *arrays, nonnegative), relevance)
-    x, ledger = arrays[0], None if ledger is None else account(relevance, received, lost)
-    return received.astype(x.dtype), None, None, ledger
+    x, inside, weights, ledger, y = residuals
+    layer = Linear(_bounded(linear, inside), x, weights.kernel, weights.bias, y, nonnegative, weights.kernels)
+    received, lost = rule(layer, relevance)
+    return received.astype(x.dtype), None, None, None if ledger is None else account(relevance, received, lost)
 
 
 _explained.defvjp(_explained_forward, _explained_backward)
+
+
+def _bounded(linear: LinearMap, inside: jax.Array | None) -> LinearMap:
+    return linear if inside is None else Inside(linear, inside)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

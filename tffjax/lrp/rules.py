@@ -14,7 +14,7 @@ keeps its share.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,21 +24,39 @@ from tffjax.kernels.precision import widened
 AT_ZERO = 1e-12
 EPSILON = 1e-6
 BETA_MAX = 4.5
+GAMMA = 0.25
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class LinearMap(Protocol):
-    """The linear map of a layer, see `tffjax.lrp.linear`; hashable, holds no arrays."""
+class LinearMap:
+    """The linear map of a layer (`tffjax.lrp.linear`); your own inherits from it and has the first two methods."""
 
     def __call__(self, x: jax.Array, kernel: Any) -> jax.Array:
-        """map(x, kernel), exactly zero where all contributions are."""
-
-    def positive(self, x: jax.Array, kernel: Any) -> jax.Array:
-        """The sum of the positive contributions, map(x+, w+) + map(x-, w-)."""
+        """map(x, kernel), exactly zero where all contributions are: the denominators."""
+        raise NotImplementedError
 
     def transposes(self, s: jax.Array, kernels: list[Any], like: jax.Array) -> list[jax.Array]:
-        """For each kernel, the gradient of sum(s * map(x, kernel)) with respect to an x of the shape of `like`."""
+        """For each kernel, the gradient of sum(s * map(x, kernel)) with respect to an x of the shape of `like`.
+
+        The batch size of `like` may be 1.
+        """
+        raise NotImplementedError
+
+    def values(self, x: jax.Array, kernel: Any, transformed: Any) -> jax.Array:
+        """The values of the layer: the map as fast as possible. `transformed` is `transform(kernel)` or None."""
+        return self(x, kernel)
+
+    def transform(self, kernel: Any) -> Any:
+        """What `values` takes beside the kernel and is known before x is; None if nothing."""
+
+    def prepare(self, kernel: Any) -> Any:
+        """A kernel as the map and its transposes take it fastest; they take kernels as they are, too."""
+        return kernel
+
+    def positive(self, x: jax.Array, kernel: Any, up: Any, down: Any) -> jax.Array:
+        """The sum of the positive contributions, map(x+, up) + map(x-, down); up is w+, down is w-, prepared."""
+        return widened(self(positive(x), up)) + widened(self(negative(x), down))
 
 
 class Linear(NamedTuple):
@@ -50,14 +68,16 @@ class Linear(NamedTuple):
         kernel, bias: its parameters, None where it has none.
         output: map(x, kernel) + bias.
         nonnegative: x is known to be >= 0, which halves the work of some rules and changes nothing.
+        kernels: what the rule makes of the kernel (see `for_kinds`), prepared for the map; None before that.
     """
 
     map: LinearMap
-    x: jax.Array
+    x: jax.Array | None
     kernel: Any = None
     bias: jax.Array | None = None
     output: jax.Array | None = None
     nonnegative: bool = False
+    kernels: tuple[Any, ...] | None = None
 
 
 class Stabilizer(NamedTuple):
@@ -87,11 +107,19 @@ class Lost(NamedTuple):
     zero: jax.Array
 
 
-def for_kinds(*kinds: str) -> Callable[[_Function], _Function]:
-    """Declare for which kinds of layers a rule is, so that a composite can refuse it elsewhere. See `kinds_of`."""
+def for_kinds(
+    *kinds: str, prepare: Callable[..., tuple[Any, ...]] = lambda layer, **constants: ()
+) -> Callable[[_Function], _Function]:
+    """Declare what a composite has to know of a rule.
+
+    Args:
+        kinds: the kinds of layers that it is for (see `tffjax.nn.graph.Layer`).
+        prepare: what it makes of the weights, once a model: a function of a `Linear` without input and output, and of
+            the rule's constants, to a tuple of kernels. `Linear.kernels` holds them when the rule is called.
+    """
 
     def declare(function: _Function) -> _Function:
-        function.kinds = kinds
+        function.kinds, function.prepare = kinds, prepare
         return function
 
     return declare
@@ -152,13 +180,24 @@ def negative(x: jax.Array) -> jax.Array:
     return jnp.minimum(x, 0)
 
 
-@for_kinds("conv", "dense", "average_pool", "add")
+def _unchanged(layer: Linear, **constants: Any) -> tuple[Any, ...]:
+    return (layer.kernel,)
+
+
+def _by_sign(layer: Linear, *, beta: float = 1.0, **constants: Any) -> tuple[jax.Array, ...]:
+    """w+ and w-; w+ alone where nothing else is needed."""
+    up = positive(layer.kernel)
+    return (up,) if layer.nonnegative and beta == 0 else (up, negative(layer.kernel))
+
+
+@for_kinds("conv", "dense", "average_pool", "add", prepare=_unchanged)
 def epsilon(layer: Linear, relevance: jax.Array, *, epsilon: float = EPSILON) -> tuple[jax.Array, Lost]:
     """Epsilon rule: z = map(x, w) + bias, S = R / (z + epsilon * sign(z)), R_in = x * transpose(S, w)."""
-    parts = ((layer.x, layer.kernel),)
+    parts = ((layer.x, *layer.kernels),)
     return redistribute(layer, parts, relevance, Stabilizer(epsilon, epsilon), bias=layer.bias, output=layer.output)
 
 
+@for_kinds("conv", "dense", prepare=_by_sign)
 def beta(layer: Linear, relevance: jax.Array, *, beta: float = 0.0) -> tuple[jax.Array, Lost]:
     """Beta rule R_in = (1 + beta) R+ - beta R-: z+ for beta = 0, alpha-beta with alpha = 1 + beta otherwise.
 
@@ -168,6 +207,7 @@ def beta(layer: Linear, relevance: jax.Array, *, beta: float = 0.0) -> tuple[jax
     return alpha_beta(layer, relevance, alpha=1.0 + beta, beta=beta)
 
 
+@for_kinds("conv", "dense", prepare=_by_sign)
 def alpha_beta(layer: Linear, relevance: jax.Array, *, alpha: float = 2.0, beta: float = 1.0) -> tuple[jax.Array, Lost]:
     """Alpha-beta rule R_in = alpha R+ - beta R-, see `beta`; alpha - beta = 1 conserves relevance."""
     for_it = _positive_share(layer, relevance)
@@ -177,6 +217,7 @@ def alpha_beta(layer: Linear, relevance: jax.Array, *, alpha: float = 2.0, beta:
     return _combined((alpha, for_it), (-beta, against))
 
 
+@for_kinds("conv", "dense", prepare=_by_sign)
 def beta_adaptive(layer: Linear, relevance: jax.Array, *, beta_max: float = BETA_MAX) -> tuple[jax.Array, Lost]:
     """Beta rule with its own beta for every output: min(-Z- / y, beta_max) where the output y > 0, else 0.
 
@@ -189,6 +230,12 @@ def beta_adaptive(layer: Linear, relevance: jax.Array, *, beta_max: float = BETA
     return _combined((1.0, _positive_share(layer, relevance * (1 + beta))), (-1.0, against))
 
 
+def _box(layer: Linear, *, low: Any, high: Any, **constants: Any) -> tuple[jax.Array, jax.Array]:
+    w = layer.kernel
+    return w, _bound(low, w) * positive(w) + _bound(high, w) * negative(w)
+
+
+@for_kinds("conv", "dense", prepare=_box)
 def zb(
     layer: Linear,
     relevance: jax.Array,
@@ -202,33 +249,40 @@ def zb(
     z = map(x, w) - map(L, w+) - map(H, w-), R_in = x * transpose(S, w) - L * transpose(S, w+) - H * transpose(S, w-);
     L and H are images of the constants, zero-padded like x. They are one map here: of ones with L w+ + H w-.
     """
-    x, w = layer.x, layer.kernel
-    box = _bound(low, x, w) * positive(w) + _bound(high, x, w) * negative(w)
-    return redistribute(layer, ((x, w), (-jnp.ones_like(x[:1]), box)), relevance, Stabilizer(epsilon, epsilon))
+    w, box = layer.kernels
+    parts = ((layer.x, w), (-jnp.ones_like(layer.x[:1]), box))
+    return redistribute(layer, parts, relevance, Stabilizer(epsilon, epsilon))
 
 
+def _favored(layer: Linear, *, gamma: float = GAMMA, **constants: Any) -> tuple[jax.Array, ...]:
+    up, down = (layer.kernel + gamma * part(layer.kernel) for part in (positive, negative))
+    return (up,) if layer.nonnegative else (up, down)
+
+
+@for_kinds("conv", "dense", prepare=_favored)
 def gamma(
-    layer: Linear, relevance: jax.Array, *, gamma: float = 0.25, epsilon: float = EPSILON
+    layer: Linear, relevance: jax.Array, *, gamma: float = GAMMA, epsilon: float = EPSILON
 ) -> tuple[jax.Array, Lost]:
     """Gamma rule: positive contributions count 1 + gamma times, in the numerator and (with the bias's) the denominator.
 
     For x >= 0 that is w -> w + gamma w+; where x < 0, w + gamma w-.
     """
-    x, w, bias = layer.x, layer.kernel, layer.bias
-    bias = None if bias is None else bias + gamma * positive(bias)
-    up, down = w + gamma * positive(w), w + gamma * negative(w)
-    parts = ((x, up),) if layer.nonnegative else ((positive(x), up), (negative(x), down))
+    bias = None if layer.bias is None else layer.bias + gamma * positive(layer.bias)
+    inputs = (layer.x,) if layer.nonnegative else (positive(layer.x), negative(layer.x))
+    parts = tuple(zip(inputs, layer.kernels, strict=True))
     return redistribute(layer, parts, relevance, Stabilizer(epsilon, epsilon), bias=bias)
 
 
+@for_kinds("conv", "dense", prepare=lambda layer: (layer.kernel**2,))
 def w2(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
     """w2 rule: shares w^2 / sum w^2, whatever the input."""
-    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), layer.kernel**2),), relevance)
+    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), *layer.kernels),), relevance)
 
 
+@for_kinds("conv", "dense", prepare=lambda layer: (jnp.ones_like(layer.kernel),))
 def flat(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
     """Flat rule: every input of an output gets an equal share."""
-    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), jnp.ones_like(layer.kernel)),), relevance)
+    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), *layer.kernels),), relevance)
 
 
 @for_kinds("add")
@@ -248,23 +302,23 @@ def sum_epsilon(
 
 def _positive_share(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
     """R+, see `beta`."""
-    x, w = layer.x, layer.kernel
+    x, up = layer.x, layer.kernels[0]
     if layer.nonnegative:
-        return redistribute(layer, ((x, positive(w)),), relevance)
-    parts = ((positive(x), positive(w)), (negative(x), negative(w)))
-    return redistribute(layer, parts, relevance, output=layer.map.positive(x, w))
+        return redistribute(layer, ((x, up),), relevance)
+    parts = ((positive(x), up), (negative(x), layer.kernels[1]))
+    return redistribute(layer, parts, relevance, output=layer.map.positive(x, layer.kernel, *layer.kernels))
 
 
-def _negative_parts(layer: Linear) -> tuple[tuple[jax.Array, jax.Array], ...]:
-    x, w = layer.x, layer.kernel
-    return ((x, negative(w)),) if layer.nonnegative else ((negative(x), positive(w)), (positive(x), negative(w)))
+def _negative_parts(layer: Linear) -> tuple[tuple[jax.Array, Any], ...]:
+    x, (up, down) = layer.x, layer.kernels
+    return ((x, down),) if layer.nonnegative else ((negative(x), up), (positive(x), down))
 
 
-def _bound(bound: float | tuple[float, ...], x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _bound(bound: float | tuple[float, ...], kernel: jax.Array) -> jax.Array:
     """The bound of the input channel that each entry of a kernel (..., inputs of a group, outputs) meets."""
-    channels, per_group, outputs = x.shape[-1], *kernel.shape[-2:]
-    values = jnp.broadcast_to(jnp.asarray(bound, kernel.dtype), (channels,)).reshape(-1, per_group)
-    return jnp.repeat(values, outputs // len(values), axis=0).T
+    per_group, outputs = kernel.shape[-2:]
+    values = jnp.asarray(bound, kernel.dtype).reshape(-1, per_group if isinstance(bound, tuple) else 1)
+    return jnp.repeat(jnp.broadcast_to(values, (len(values), per_group)), outputs // len(values), axis=0).T
 
 
 def _lost(

@@ -6,9 +6,7 @@ is multiplied by zero. Arrays are told apart by identity: what a network compute
 a new array of which nothing is known.
 """
 
-import dataclasses
 import functools
-import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -74,17 +72,47 @@ def trace(model: Model, images: Any) -> tuple[Layer, ...]:
     return _trace(model.module, tuple(leaves), structure, image)
 
 
+def parameters_of(model: Model, image: jax.ShapeDtypeStruct) -> dict[str, tuple[jax.Array, jax.Array | None]]:
+    """Kernel and bias of every convolution and dense layer, as the network hands them to its operations.
+
+    They may be computed by the network, from its variables alone. Call it under `jit`: it runs the network on an image
+    (1, h, w, c) of this shape, and what comes of that is dropped there.
+    """
+    found = {}
+
+    def note(operation: ops.Operation, y: jax.Array) -> jax.Array:
+        if "kernel" in operation.parameters:
+            found[operation.name] = operation.parameters["kernel"], operation.parameters["bias"]
+        return y
+
+    model(jnp.zeros(image.shape, image.dtype), ops.Plain(behind=note))
+    return found
+
+
 @functools.lru_cache(maxsize=64)
 def _trace(module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: Any) -> tuple[Layer, ...]:
     found: list[Layer] = []
+    arrays: list[Any] = []  # the image, then the output of each layer
+    nonnegative: set[int] = set()
     sites: set[str] = set()
+
+    def note(operation: ops.Operation, y: jax.Array) -> jax.Array:
+        numbers = tuple(next((i for i, a in enumerate(arrays) if a is x), UNKNOWN) for x in operation.inputs)
+        layer = _layer(operation, y, numbers)._replace(nonnegative=nonnegative.issuperset(numbers))
+        found.append(layer)
+        arrays.append(y)
+        keeps_sign = layer.nonnegative and layer.kind in ("average_pool", "max_pool", "add")
+        if keeps_sign or operation.parameters.get("function") in ops.NONNEGATIVE:
+            nonnegative.add(len(found))
+        return y
 
     def tap(site: str, y: jax.Array) -> jax.Array:
         sites.add(site)
         return y
 
     def run(variables: Any, images: jax.Array) -> jax.Array:
-        return module.apply(variables, images, _Trace(found=found, arrays=[images]), tap)
+        arrays.append(images)
+        return module.apply(variables, images, ops.Plain(behind=note), tap)
 
     jax.eval_shape(run, jax.tree.unflatten(structure, leaves), image)
     names = [layer.name for layer in found]
@@ -94,59 +122,17 @@ def _trace(module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: An
     return tuple(layer._replace(is_site=layer.name in sites) for layer in found)
 
 
+def _layer(operation: ops.Operation, y: jax.Array, inputs: tuple[int, ...]) -> Layer:
+    kind, parameters = operation.kind, operation.parameters
+    window, kernel = parameters.get("window"), parameters.get("kernel")
+    geometry = parameters.get("geometry", Geometry(stride=window or (1, 1)))
+    taps = kernel.shape[:2] if kind == "conv" else window or (1, 1)
+    work = 0 if kernel is None else y.size // y.shape[-1] * kernel.size
+    held = kind == "gate" and is_held(operation.inputs[1])
+    first = kind == "conv" and inputs == (IMAGE,)
+    return Layer(operation.name, kind, y.shape[1:], first, False, False, inputs, taps, geometry, work, held)
+
+
 def is_held(gate: jax.Array) -> bool:
     """Whether a gate (n, h, w, c) is one number for each channel, as squeeze-excite's are, and not a map."""
     return gate.shape[1:3] == (1, 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Trace(ops.Plain):
-    """Operations that note what is called on what."""
-
-    found: list[Layer] = dataclasses.field(default_factory=list)
-    arrays: list[Any] = dataclasses.field(default_factory=list)  # the image, then the output of each layer
-    nonnegative: set[int] = dataclasses.field(default_factory=set)
-
-    def _note(self, name: str, kind: str, y: jax.Array, *inputs: jax.Array, **facts: Any) -> jax.Array:
-        numbers = tuple(next((i for i, a in enumerate(self.arrays) if a is x), UNKNOWN) for x in inputs)
-        nonnegative = self.nonnegative.issuperset(numbers)
-        first = kind == "conv" and numbers == (IMAGE,)
-        self.found.append(Layer(name, kind, y.shape[1:], first, nonnegative, inputs=numbers, **facts))
-        self.arrays.append(y)
-        if nonnegative and kind in ("average_pool", "max_pool", "add"):
-            self.nonnegative.add(len(self.found))
-        return y
-
-    def conv(self, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Geometry, name: str) -> jax.Array:
-        y = super().conv(x, kernel, bias, geometry, name)
-        work = y.size * math.prod(kernel.shape[:3])
-        return self._note(name, "conv", y, x, window=kernel.shape[:2], geometry=geometry, multiply_adds=work)
-
-    def dense(self, x: jax.Array, kernel: jax.Array, bias: Any, name: str) -> jax.Array:
-        return self._note(name, "dense", super().dense(x, kernel, bias, name), x, multiply_adds=kernel.size)
-
-    def batch_norm(self, y: jax.Array, *parameters: Any) -> jax.Array:
-        return self._note(parameters[-1], "batch_norm", super().batch_norm(y, *parameters), y)
-
-    def mean_pool(self, x: jax.Array, name: str) -> jax.Array:
-        return self._note(name, "average_pool", super().mean_pool(x, name), x)
-
-    def average_pool(self, x: jax.Array, window: Pair, name: str) -> jax.Array:
-        facts = {"window": window, "geometry": Geometry(stride=window)}
-        return self._note(name, "average_pool", super().average_pool(x, window, name), x, **facts)
-
-    def max_pool(self, x: jax.Array, window: Pair, geometry: Geometry, name: str) -> jax.Array:
-        y = super().max_pool(x, window, geometry, name)
-        return self._note(name, "max_pool", y, x, window=window, geometry=geometry)
-
-    def add(self, a: jax.Array, b: jax.Array, name: str) -> jax.Array:
-        return self._note(name, "add", super().add(a, b, name), a, b)
-
-    def activation(self, x: jax.Array, function: ops.Activation, name: str) -> jax.Array:
-        y = self._note(name, "activation", super().activation(x, function, name), x)
-        if function in ops.NONNEGATIVE:
-            self.nonnegative.add(len(self.found))
-        return y
-
-    def gate(self, x: jax.Array, gate: jax.Array, name: str) -> jax.Array:
-        return self._note(name, "gate", super().gate(x, gate, name), x, gate, held=is_held(gate))
