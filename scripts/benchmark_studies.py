@@ -40,6 +40,7 @@ from tffjax.masks import Setting
 from tffjax.maxima import maxima
 from tffjax.nn import Model, network_of
 from tffjax.nn.card import Card, Normalization
+from tffjax.nn.normalization import normalized
 from tffjax.nn.sites import sites_of
 from tffjax.preprocessing import Transform
 from tffjax.rankings import Channel, Ranking, all_channels, read_ranking
@@ -102,9 +103,9 @@ def pipeline(folder: Path, model: Model, shares: Any, signs: np.ndarray, count: 
         sums = FFRSSums(design, sites, files, names, [1] * count, card, confidence=0.0)
 
         def step(batch: Batch) -> Any:
-            return shares(model, batch.images, signs)
+            return shares(model, normalized(jnp.asarray(batch.images), Normalization()), signs)
 
-        for done in stream(step, work, files, transform, Normalization(), BATCH):
+        for done in stream(step, work, files, transform, BATCH):
             sums.add(done.batch, done.outputs)
 
     return run

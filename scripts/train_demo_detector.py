@@ -45,6 +45,7 @@ from tffjax.files import replace_file
 from tffjax.logits import logits_of
 from tffjax.metrics import score
 from tffjax.nn import Model, checkpoint
+from tffjax.nn.normalization import normalized
 from tffjax.predictions import fake_probability
 from tffjax.preprocessing import Transform, decode, normalize
 from tffjax.training import Recipe, compile_step, from_scratch, start, trained
@@ -268,9 +269,10 @@ def logits(model: Model, files: Sequence[ImageFile]) -> Float[np.ndarray, " n"]:
     """Logits of whole images."""
     planned = plan(files, Transform(), 16)
     out = np.zeros(len(files), np.float32)
-    for batch in batches(planned, files, Transform(), model.card.normalization, 16):
+    for batch in batches(planned, files, Transform(), 16):
         rows = batch.indices >= 0
-        out[batch.indices[rows]] = np.asarray(logits_of(model, batch.images))[rows, 0]
+        images = normalized(jnp.asarray(batch.images), model.card.normalization)
+        out[batch.indices[rows]] = np.asarray(logits_of(model, images))[rows, 0]
     return out
 
 

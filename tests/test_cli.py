@@ -348,7 +348,7 @@ def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path
     monkeypatch.setattr(tffjax.cli.predict, "put", lambda batch: used.append(put(batch)) or used[-1])
     assert predict(detector, images, "--out", tmp_path / "two").code == 0
     assert [len(batch.devices()) for batch in used] == [2, 2, 2]  # ten images by four
-    for module in (tffjax.compile.placement, tffjax.cli.predict):
+    for module in (tffjax.compile.placement, tffjax.cli.console):
         monkeypatch.setattr(module, "batch_sharding", lambda _: None)
     assert predict(detector, images, "--out", tmp_path / "one").code == 0
     assert [len(batch.devices()) for batch in used[3:]] == [1, 1, 1]

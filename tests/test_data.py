@@ -11,10 +11,8 @@ from PIL import Image
 import tffjax.data
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, other_extensions, plan
 from tffjax.errors import InputError
-from tffjax.nn.card import NORMALIZATIONS, Normalization
-from tffjax.preprocessing import Transform, decode, normalize
+from tffjax.preprocessing import Transform, decode
 
-NORM = Normalization()
 KEEP = Transform()
 
 
@@ -44,7 +42,7 @@ def images(root, *sizes):
 
 def run(files, transform=KEEP, batch_size=4, **options):
     planned = plan(files, transform, batch_size)
-    return list(batches(planned, files, transform, NORM, batch_size, **options))
+    return list(batches(planned, files, transform, batch_size, **options))
 
 
 # finding images
@@ -290,14 +288,14 @@ def test_batch_size_zero():
 def test_batches_hold_the_planned_images(tmp_path, threads):
     files = images(tmp_path, *[(4, 6)] * 5, *[(5, 5)] * 2)
     planned = plan(files, KEEP, 2)
-    out = list(batches(planned, files, KEEP, NORM, 2, threads=threads))
+    out = list(batches(planned, files, KEEP, 2, threads=threads))
     assert [tuple(batch.indices) for batch in out] == [(0, 1), (2, 3), (4, -1), (5, 6)]
     for batch, expected in zip(out, planned.batches, strict=True):
         assert batch.images.shape == (2, *expected.shape, 3)
-        assert (batch.images.dtype, batch.weights.dtype, batch.indices.dtype) == (np.float32, np.float32, np.int64)
+        assert (batch.images.dtype, batch.weights.dtype, batch.indices.dtype) == (np.uint8, np.float32, np.int64)
         assert batch.skipped == {}
         for row, index in zip(batch.images, expected.indices, strict=False):
-            np.testing.assert_array_equal(row, normalize(decode(files[index].path), NORM))
+            np.testing.assert_array_equal(row, decode(files[index].path))
 
 
 def test_last_batch_is_padded_with_zeros(tmp_path):
@@ -310,14 +308,13 @@ def test_last_batch_is_padded_with_zeros(tmp_path):
 def test_one_pixel_images(tmp_path):
     files = (ImageFile(save(tmp_path / "a.png", 1, 1, value=255)),)
     (batch,) = run(files, batch_size=1)
-    np.testing.assert_allclose(batch.images, [[[[2.2489083, 2.4285715, 2.64]]]], rtol=1e-6)
+    np.testing.assert_array_equal(batch.images, [[[[255, 255, 255]]]])
 
 
-def test_transform_and_normalization_are_applied(tmp_path):
-    files = images(tmp_path, (9, 12))
-    transform, caffe = Transform(6, 4), NORMALIZATIONS["caffe"]
-    (batch,) = batches(plan(files, transform, 1), files, transform, caffe, 1)
-    np.testing.assert_array_equal(batch.images[0], normalize(transform(decode(files[0].path)), caffe))
+def test_the_transform_is_applied(tmp_path):
+    files, transform = images(tmp_path, (9, 12)), Transform(6, 4)
+    (batch,) = run(files, transform, batch_size=1)
+    np.testing.assert_array_equal(batch.images[0], transform(decode(files[0].path)))
 
 
 @pytest.mark.parametrize("transform", [KEEP, Transform(crop=4)])
@@ -338,7 +335,7 @@ def test_file_that_changes_between_plan_and_batch(tmp_path):
     files = images(tmp_path, (4, 4), (4, 4))
     planned = plan(files, KEEP, 2)
     save(files[0].path, 5, 4)
-    (batch,) = batches(planned, files, KEEP, NORM, 2)
+    (batch,) = batches(planned, files, KEEP, 2)
     np.testing.assert_array_equal(batch.weights, [0, 1])
     assert "changed its size" in batch.skipped[0]
 
@@ -350,11 +347,11 @@ def test_too_elongated_to_resize_before_the_crop(tmp_path):
 
 
 def test_nothing_to_decode():
-    assert list(batches(Plan((), {0: "x"}), [ImageFile(Path("x"))], KEEP, NORM, 4)) == []
+    assert list(batches(Plan((), {0: "x"}), [ImageFile(Path("x"))], KEEP, 4)) == []
 
 
 def test_an_unexpected_error_is_not_swallowed(tmp_path, monkeypatch):
-    monkeypatch.setattr(tffjax.data, "normalize", lambda *_: 1 / 0)
+    monkeypatch.setattr(tffjax.data, "decode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(images(tmp_path, (2, 2)))
 
@@ -364,14 +361,14 @@ def test_a_selection_of_the_plan_is_a_plan(tmp_path):
     files = images(tmp_path, *[(3, 3)] * 10)
     planned = plan(files, KEEP, 2)
     parts = [dataclasses.replace(planned, batches=planned.batches[rank::2]) for rank in range(2)]
-    seen = [index for part in parts for batch in batches(part, files, KEEP, NORM, 2) for index in batch.indices]
+    seen = [index for part in parts for batch in batches(part, files, KEEP, 2) for index in batch.indices]
     assert sorted(seen) == list(range(10))
 
 
 def test_plan_for_another_batch_size_is_refused(tmp_path):
     files = images(tmp_path, *[(3, 3)] * 4)
     with pytest.raises(ValueError, match="larger than 2"):
-        next(batches(plan(files, KEEP, 4), files, KEEP, NORM, 2))
+        next(batches(plan(files, KEEP, 4), files, KEEP, 2))
 
 
 def test_twice_the_same(tmp_path):
@@ -386,7 +383,7 @@ def test_look_ahead_is_bounded_and_threads_end(tmp_path, monkeypatch):
     monkeypatch.setattr(tffjax.data, "decode", lambda path: decoded.append(path) or decode(path))
     files = images(tmp_path, *[(2, 2)] * 60)
     before = threading.active_count()
-    iterator = batches(plan(files, KEEP, 4), files, KEEP, NORM, 4, threads=2)
+    iterator = batches(plan(files, KEEP, 4), files, KEEP, 4, threads=2)
     for number in range(1, 4):
         next(iterator)
         time.sleep(0.1)

@@ -1,6 +1,6 @@
 """Folders of images to batches: find the files, plan batches of one shape each, decode them in parallel.
 
-Labels are 0 for real and 1 for fake (generated). Batches are NHWC.
+Labels are 0 for real and 1 for fake (generated). Batches are uint8 RGB, NHWC; the device normalizes them.
 """
 
 import collections
@@ -16,11 +16,10 @@ from typing import Any, Literal
 
 import grain
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 
 from tffjax.errors import InputError
-from tffjax.nn.card import Normalization
-from tffjax.preprocessing import Transform, UnreadableImage, decode, image_size, normalize
+from tffjax.preprocessing import Transform, UnreadableImage, decode, image_size
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 LABELS = {"0_real": 0, "1_fake": 1}
@@ -76,16 +75,16 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Network input of one shape, always with the full number of rows.
+    """Images of one shape, always with the full number of rows.
 
     Attributes:
-        images: normalized images; zeros in the rows of weight 0. With variants, (b, 1 + variants, h, w, 3).
+        images: their pixels; zeros in the rows of weight 0. With variants, (b, 1 + variants, h, w, 3).
         weights: 1 for an image; 0 for an unreadable file and for padding at the end of a shape.
         indices: which file each row is; -1 for padding.
         skipped: index of a file that turned out unreadable -> why.
     """
 
-    images: Float32[np.ndarray, "b *variants h w 3"]
+    images: UInt8[np.ndarray, "b *variants h w 3"]
     weights: Float32[np.ndarray, " b"]
     indices: Int64[np.ndarray, " b"]
     skipped: dict[int, str]
@@ -196,7 +195,6 @@ def batches(
     plan: Plan,
     files: Sequence[ImageFile],
     transform: Transform,
-    normalization: Normalization,
     batch_size: int,
     variants: Sequence[Variant] = (),
     threads: int = THREADS,
@@ -210,7 +208,6 @@ def batches(
         plan: from `plan`, with the same files, transform and batch size, or a selection of its batches.
         files: what the plan's indices point to.
         transform: resize and crop.
-        normalization: of the checkpoint that the batches are for.
         batch_size: number of rows of every batch.
         variants: functions of an image (uint8, after the transform) and the index of its file that return an image of
             the same size; with them, `Batch.images` has an axis more: the image itself, then its variants.
@@ -230,7 +227,7 @@ def batches(
             return _Row(index, shape, reason=f"{files[index].path}: has changed its size since it was first read")
         if variants:
             image = np.stack([image, *(variant(image, index) for variant in variants)])
-        return _Row(index, shape, normalize(image, normalization))
+        return _Row(index, shape, image)
 
     rows = [
         (index, batch.shape)
@@ -252,7 +249,7 @@ class _Row:
 
 
 def _assemble(axes: tuple[int, ...], rows: Sequence[_Row]) -> Batch:
-    images = np.zeros((len(rows), *axes, *rows[0].shape, 3), np.float32)
+    images = np.zeros((len(rows), *axes, *rows[0].shape, 3), np.uint8)
     for out, row in zip(images, rows, strict=True):
         if row.image is not None:
             out[...] = row.image

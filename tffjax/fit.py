@@ -21,13 +21,14 @@ import pyarrow as pa
 from tffjax import training
 from tffjax.compile.placement import put, put_model
 from tffjax.compile.products import products
-from tffjax.data import ImageFile, plan
+from tffjax.data import Batch, ImageFile, plan
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.logits import logits_of
 from tffjax.lrp.prepare import prepare
 from tffjax.metrics import score
 from tffjax.nn import Model, checkpoint
+from tffjax.nn.normalization import normalized
 from tffjax.predictions import fake_probability
 from tffjax.preprocessing import Transform
 from tffjax.schedule import Plateau
@@ -127,14 +128,17 @@ def write_history(history: Sequence[Epoch], path: Path) -> None:
 def _validation(images: TrainingImages, files: Sequence[ImageFile], batch_size: int) -> Callable[[Model], Validation]:
     """What validates a model; compiled at its first call."""
     check_labels(files, "validation")
-    crop, normalization = images.augmentation.crop, images.normalization
-    transform = Transform(images.augmentation.load_size, crop)
+    transform = Transform(images.augmentation.load_size, images.augmentation.crop)
     work = plan(files, transform, batch_size)
 
     def validate(model: Model) -> Validation:
-        found, labels, prepared = [], [], prepare(model, size=(crop, crop))
-        for done in stream(lambda batch: logits_of(prepared, put(batch.images)), work, files, transform, normalization,
-                           batch_size):  # fmt: skip
+        prepared = prepare(model, size=(images.augmentation.crop,) * 2)
+
+        def step(batch: Batch) -> jax.Array:
+            return logits_of(prepared, normalized(put(batch.images), images.normalization))
+
+        found, labels = [], []
+        for done in stream(step, work, files, transform, batch_size):
             rows = np.flatnonzero(done.batch.weights)
             found.append(done.outputs[rows, 0])
             labels.append([files[index].label for index in done.batch.indices[rows]])

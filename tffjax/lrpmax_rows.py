@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from PIL import Image
 
 from tffjax.compile.placement import put
@@ -18,9 +18,8 @@ from tffjax.ffrs import relevance_shares
 from tffjax.lrpmax import Maps, Neurons, neuron_maps
 from tffjax.lrpmax_plan import Plan, plan
 from tffjax.maxima import Top, maxima, no_top, top_images
-from tffjax.nn.card import Normalization
+from tffjax.nn.normalization import normalized
 from tffjax.patches import patch_boxes
-from tffjax.preprocessing import denormalize
 from tffjax.rankings import Channel, all_channels
 
 INDEX = pa.schema(
@@ -132,7 +131,7 @@ class Explainer:
 
     def search(self, batch: Batch, signs: Int[np.ndarray, " n"]) -> Found:
         """Scores and positions of the maxima of a batch."""
-        images = put(batch.images)
+        images = self._images(batch)
         found = maxima(self._model, images, self._indices)
         positions = self._in_order(found.positions)
         if not self._by_relevance:
@@ -150,14 +149,15 @@ class Explainer:
 
     def explain(self, batch: Batch, how: Plan, tasks: dict[int, list[Task]]) -> dict[str, tuple[Maps, Any, Any]]:
         """Maps, patch boxes and activations of all tasks of a batch, by site, in the order of `_by_site`."""
-        found = maxima(self._model, put(batch.images), self._indices)
+        images = self._images(batch)
+        found = maxima(self._model, images, self._indices)
         values = self._in_order(found.values)
         neurons, work = {}, self._by_site(batch, tasks)
         for site, here in work.items():
             rows, wanted = zip(*here, strict=True)
             channels = [self._channels[task.channel].index for task in wanted]
             neurons[site] = Neurons(np.array(rows), np.array(channels), np.array([task.position for task in wanted]))
-        explained = neuron_maps(self._model, how, batch.images, neurons, found.gates)
+        explained = neuron_maps(self._model, how, images, neurons, found.gates)
         return {
             site: (
                 maps,
@@ -174,10 +174,8 @@ class Explainer:
         tasks: dict[int, list[Task]],
         files: Sequence[ImageFile],
         names: Sequence[str],
-        normalization: Normalization,
     ) -> pa.Table:
         """The rows (`SCHEMA`) of a batch."""
-        pixels = denormalize(batch.images, normalization)
         rows = []
         for site, work in self._by_site(batch, tasks).items():
             maps, boxes, values = found[site]
@@ -202,10 +200,14 @@ class Explainer:
                         "map_height": h.stop - h.start,
                         "map_width": w.stop - w.start,
                         "map": crop[h, w].ravel(),
-                        "patch": _png(pixels[image, top:bottom, left:right]),
+                        "patch": _png(batch.images[image, top:bottom, left:right]),
                     }
                 )
         return pa.Table.from_pylist(rows, SCHEMA)
+
+    def _images(self, batch: Batch) -> Float[Array, "n h w 3"]:
+        """The network's input, normalized once for all programs that read it."""
+        return normalized(put(batch.images), self._model.card.normalization)
 
     def _in_order(self, by_site: dict[str, Any]) -> np.ndarray:
         """What there is of each channel, (n, k, ...) by site, in the order of the channels."""

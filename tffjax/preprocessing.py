@@ -6,7 +6,6 @@ and crop give the pixels of torchvision's `Resize` and `CenterCrop` on a PIL ima
 
 import contextlib
 import dataclasses
-import functools
 import os
 import struct
 import zlib
@@ -154,6 +153,8 @@ def grayscale(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
 def normalize(images: UInt8[np.ndarray, "*batch 3"], normalization: Normalization) -> Float32[np.ndarray, "*batch 3"]:
     """(p / 255 - mean) / std per channel, every step in float32, as torchvision's `ToTensor` and `Normalize`.
 
+    The studies do this on the device, see `tffjax.nn.normalization`.
+
     Args:
         images: uint8 RGB, channels last.
         normalization: mean, std and the order of the channels, see `tffjax.nn.card.Normalization`.
@@ -161,18 +162,10 @@ def normalize(images: UInt8[np.ndarray, "*batch 3"], normalization: Normalizatio
     Returns:
         float32 of the same shape, within `normalization.bounds`.
     """
-    table = _normalization_table(normalization)
     out = np.empty(images.shape, np.float32)
     for channel, name in enumerate(normalization.order):
-        np.take(table[channel], images[..., "rgb".index(name)], out=out[..., channel], mode="clip")
+        np.take(normalization.table[channel], images[..., "rgb".index(name)], out=out[..., channel], mode="clip")
     return out
-
-
-def denormalize(images: Float32[np.ndarray, "*batch 3"], normalization: Normalization) -> UInt8[np.ndarray, "*batch 3"]:
-    """The pixels that `normalize` made the images from, exactly."""
-    scaled = images * np.float32(normalization.std) + np.float32(normalization.mean)
-    pixels = np.rint(np.clip(scaled * 255, 0, 255)).astype(np.uint8)
-    return pixels if normalization.order == "rgb" else pixels[..., ::-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,13 +208,6 @@ class Transform:
         if self.crop is not None:
             return self.crop, self.crop
         return (height, width) if self.resize is None else resized_size(height, width, self.resize)
-
-
-@functools.cache
-def _normalization_table(normalization: Normalization) -> Float32[np.ndarray, "3 256"]:
-    levels = np.arange(256, dtype=np.float32) / np.float32(255)
-    mean, std = np.float32(normalization.mean), np.float32(normalization.std)
-    return (levels - mean[:, None]) / std[:, None]
 
 
 class _JpegImageFile(JpegImageFile):

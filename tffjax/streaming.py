@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from tffjax.data import Batch, ImageFile, Plan, Variant, batches
-from tffjax.nn.card import Normalization
 from tffjax.preprocessing import Transform
 
 
@@ -31,7 +30,6 @@ def stream(
     work: Plan,
     files: Sequence[ImageFile],
     transform: Transform,
-    normalization: Normalization,
     batch_size: int,
     variants: Sequence[Variant] = (),
     start: int = 0,
@@ -39,7 +37,7 @@ def stream(
     """`step(batch)` for the planned batches from `start` on, in their order; see `tffjax.data.batches`."""
     rest = dataclasses.replace(work, batches=work.batches[start:])
     pending: Done | None = None
-    for position, batch in enumerate(batches(rest, files, transform, normalization, batch_size, variants), start + 1):
+    for position, batch in enumerate(batches(rest, files, transform, batch_size, variants), start + 1):
         dispatched = Done(position, batch, step(batch))
         if pending:
             yield _fetched(pending)

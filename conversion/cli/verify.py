@@ -13,7 +13,7 @@ from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import read_groups, size_options, synthetic_images
 from tffjax.errors import CheckFailed
 from tffjax.files import replace_file
-from tffjax.preprocessing import Transform
+from tffjax.preprocessing import Transform, normalize
 
 if TYPE_CHECKING:
     from tffjax.conversion.verify import Difference, Verification
@@ -74,12 +74,9 @@ def verify(
     model = read_torch(checkpoint) if checkpoint.is_file() else checkpoints.load(checkpoint)
     card = model.card
     net = twin_from_variables(model.variables, card.architecture, card.padding, card.epsilon)
-    if images is None:
-        groups = [synthetic_images(card.normalization)]
-    else:
-        groups = read_groups(talk, [images], limit, Transform(resize, crop), card.normalization)
+    groups = [synthetic_images()] if images is None else read_groups(talk, [images], limit, Transform(resize, crop))
     names = [Path(name).name for group in groups for name in group.names]
-    batches = [group.images for group in groups]
+    batches = [normalize(group.pixels, card.normalization) for group in groups]
     result = verify_forward(model, net, batches, talk.busy)
     talk.say(_site_table(result))
     talk.say(_logit_table(result, names))

@@ -1,6 +1,5 @@
 """Part 7: from files on the disk to FF-RS, and what a run waits for."""
 
-import functools
 import os
 import tempfile
 import time
@@ -19,7 +18,8 @@ from gpu.checks import model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
 from tffjax.data import batches, find_images, plan
 from tffjax.nn.card import Normalization
-from tffjax.preprocessing import Transform, normalize
+from tffjax.nn.normalization import normalized
+from tffjax.preprocessing import Transform
 
 
 def rank(setup: Setup, name: str) -> Rows:
@@ -35,7 +35,7 @@ def rank(setup: Setup, name: str) -> Rows:
         sources = {
             "JPEG, 256x256": lambda: _from_files(paths["jpg"], size, batch),
             "PNG, 256x256": lambda: _from_files(paths["png"], size, batch),
-            f"uint8 records, {size}x{size}, normalized on the host": lambda: _from_records(records, batch),
+            f"uint8 records, {size}x{size}": lambda: _from_records(records, batch),
         }
         for title, source in sources.items():
             row: dict[str, Any] = {"from": title, "cores": len(os.sched_getaffinity(0)), "batch": batch}
@@ -48,8 +48,10 @@ def rank(setup: Setup, name: str) -> Rows:
 
 
 def _compiled_step(model: Any, batch: int, size: int, chosen: str) -> Any:
-    run = functools.partial(shares, precision=chosen)
-    return jax.jit(run).lower(model, jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)).compile()
+    def run(model: Any, pixels: jax.Array) -> Any:
+        return shares(model, normalized(pixels, Normalization()), precision=chosen)
+
+    return jax.jit(run).lower(model, jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)).compile()
 
 
 def _photographs(setup: Setup) -> np.ndarray:
@@ -82,12 +84,12 @@ def _write_records(path: Path, count: int, size: int) -> None:
 def _from_files(folder: Path, size: int, batch: int) -> Iterator[np.ndarray]:
     files, transform = find_images([folder]), Transform(None, size)
     work = plan(files, transform, batch)
-    return (found.images for found in batches(work, files, transform, Normalization(), batch))
+    return (found.images for found in batches(work, files, transform, batch))
 
 
 def _from_records(path: Path, batch: int) -> Iterator[np.ndarray]:
     records = np.load(path, mmap_mode="r")
-    return (normalize(np.asarray(records[i : i + batch]), Normalization()) for i in range(0, len(records), batch))
+    return (np.asarray(records[i : i + batch]) for i in range(0, len(records), batch))
 
 
 def _drained(source: Iterable[np.ndarray]) -> float:

@@ -12,7 +12,7 @@ from tffjax.errors import CheckFailed
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrp.conservation import Check, check_model
 from tffjax.nn import checkpoint
-from tffjax.preprocessing import Transform
+from tffjax.preprocessing import Transform, normalize
 
 
 @click.command()
@@ -55,15 +55,15 @@ def check(
         refuse_unused("without PATH", "limit", "resize", "crop")
     start_jax()
     model = checkpoint.load(weights)
-    norm = model.card.normalization
-    groups = read_groups(talk, paths, limit, Transform(resize, crop), norm) if paths else [synthetic_images(norm)]
+    groups = read_groups(talk, paths, limit, Transform(resize, crop)) if paths else [synthetic_images()]
     failed = []
     for group in groups:
-        height, width = group.images.shape[1:3]
+        images = jnp.asarray(normalize(group.pixels, model.card.normalization))
+        height, width = images.shape[1:3]
         what = f"{len(group.names)} images of {height}x{width}"
         with talk.busy(f"compiling and explaining {what} ({FIRST_TIME})"):
             target = "top" if output is None else output
-            result = check_model(model, jnp.asarray(group.images), target=target, composite=composite)
+            result = check_model(model, images, target=target, composite=composite)
         talk.say(_table(result, f"{composite} on {what}: shares of the start"))
         talk.say(f"conserved: {result.conserved:.1%} of the start relevance arrives at the image")
         failed += [b for b in result.balances if not b.ok]

@@ -11,17 +11,21 @@ from typing import Any, TextIO
 
 import click
 import jax
+import numpy as np
 import platformdirs
 from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tffjax.compile.passes import compiler_options
+from tffjax.compile.passes import compiler_options, micro_batch_of
+from tffjax.compile.placement import batch_sharding
 from tffjax.devices import require_devices
 from tffjax.errors import InputError
 from tffjax.kernels.precision import PRECISIONS
+from tffjax.nn import Model
 from tffjax.nn.checkpoint import replace_folder
+from tffjax.nn.normalization import normalized
 from tffjax.runs import MARKER
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -139,10 +143,24 @@ class _Rate(TextColumn):
         return super().render(task)
 
 
-def compile_pass(talk: Talk, what: str, function: Callable[..., Any], *arrays: Any) -> jax.stages.Compiled:
-    """`function(*arrays)`, compiled now for arrays of these shapes while the person is told so."""
-    with talk.busy(f"compiling {what} ({FIRST_TIME})"):
-        return jax.jit(function, compiler_options=compiler_options(arrays)).lower(*arrays).compile()
+def compile_pass(
+    talk: Talk, what: str, function: Callable[..., Any], model: Model, shape: tuple[int, ...], *row_types: Any
+) -> jax.stages.Compiled:
+    """`function(model, images, *rows, micro_batch=...)`, compiled now while the person is told so.
+
+    The program takes pixels, uint8 of this shape, and begins with normalizing them. `row_types` are the types of
+    further arrays with one number an image.
+    """
+    sharding = batch_sharding(shape[0])
+    images, pixels = (jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for dtype in (np.float32, np.uint8))
+    rows = [jax.ShapeDtypeStruct(shape[:1], dtype, sharding=sharding) for dtype in row_types]
+    micro_batch = micro_batch_of(model, images)
+
+    def run(model: Model, pixels: jax.Array, *rows: jax.Array) -> Any:
+        return function(model, normalized(pixels, model.card.normalization), *rows, micro_batch=micro_batch)
+
+    with talk.busy(f"compiling {what} for {shape[-3]}x{shape[-2]} ({FIRST_TIME})"):
+        return jax.jit(run, compiler_options=compiler_options(model)).lower(model, pixels, *rows).compile()
 
 
 def check_output(path: Path, overwrite: bool) -> None:

@@ -17,9 +17,9 @@ from tffjax.cli.images import Group, read_groups, size_options
 from tffjax.figures import contact_sheet, overlay, save_figure
 from tffjax.heatmaps import Heatmap, guided_grad_cam, lrp_map
 from tffjax.lrp.composites import COMPOSITES
-from tffjax.nn import Model, checkpoint
+from tffjax.nn import Model, Normalization, checkpoint
 from tffjax.predictions import fake_probability
-from tffjax.preprocessing import Transform, denormalize
+from tffjax.preprocessing import Transform, normalize
 
 METHODS = {"lrp": "LRP", "guided-grad-cam": "Guided Grad-CAM"}
 SHEET_ROWS = 12
@@ -77,7 +77,7 @@ def heatmap(
         refuse_unused("without --method lrp", "composite")
     start_jax()
     model = checkpoint.load(weights)
-    groups = read_groups(talk, paths, limit, Transform(resize, crop), model.card.normalization)
+    groups = read_groups(talk, paths, limit, Transform(resize, crop))
     count = sum(len(group.names) for group in groups)
     target, sign = ("top" if output is None else output), (-1 if negative else 1)
     explain = {
@@ -86,9 +86,9 @@ def heatmap(
     }
     explained: list[_Explained] = []
     with output_folder(out, overwrite) as folder, talk.progress("explaining", count, "images") as advance:
-        for name, image, found in _heatmaps(talk, groups, {METHODS[method]: explain[method] for method in methods}):
+        chosen = {METHODS[method]: explain[method] for method in methods}
+        for name, pixels, found in _heatmaps(talk, groups, model.card.normalization, chosen):
             logits = next(iter(found.values())).logits[0]
-            pixels = denormalize(image, model.card.normalization)[0]
             title = f"{_shown(name)}: {_decision(model, logits, output, negative)}"
             maps = {method: heatmap.heat[0] for method, heatmap in found.items()}
             explained.append(_Explained(name, pixels, logits, maps, title))
@@ -116,18 +116,21 @@ class _Explained(NamedTuple):
 
 
 def _heatmaps(
-    talk: Talk, groups: Sequence[Group], methods: dict[str, Callable[[jax.Array], Heatmap]]
+    talk: Talk,
+    groups: Sequence[Group],
+    normalization: Normalization,
+    methods: dict[str, Callable[[jax.Array], Heatmap]],
 ) -> Iterator[tuple[str, np.ndarray, dict[str, Heatmap]]]:
-    """Name, normalized image (1, h, w, 3) and heatmaps by method of one image after another."""
+    """Name, pixels (h, w, 3) and heatmaps by method of one image after another."""
     for group in groups:
-        height, width = group.images.shape[1:3]
+        height, width = group.pixels.shape[1:3]
         compiling = talk.busy(f"compiling for {height}x{width}")
         for i, name in enumerate(group.names):
-            image = group.images[i : i + 1]
+            image = jnp.asarray(normalize(group.pixels[i : i + 1], normalization))
             with contextlib.nullcontext() if i else compiling:
-                found = {method: explain(jnp.asarray(image)) for method, explain in methods.items()}
+                found = {method: explain(image) for method, explain in methods.items()}
                 found = {method: Heatmap(*map(np.asarray, heatmap)) for method, heatmap in found.items()}
-            yield name, image, found
+            yield name, group.pixels[i], found
 
 
 def _shown(name: str) -> str:

@@ -127,9 +127,7 @@ def _explain(job: Job, run: Run, explainer: Explainer, tasks: dict[int, Any]) ->
     sizes = {shape: [tasks[index] for index in indices] for shape, indices in _by_size(job, sorted(tasks)).items()}
     plans = {shape: explainer.plan(shape, some) for shape, some in sizes.items()}
     writer = PartWriter(run.work / "parts", job.asked.process.index, SCHEMA, ROWS_PER_PART)
-    make = functools.partial(
-        explainer.rows, tasks=tasks, files=job.files, names=job.names, normalization=job.model.card.normalization
-    )
+    make = functools.partial(explainer.rows, tasks=tasks, files=job.files, names=job.names)
     step = _compiling(job.talk, lambda batch: explainer.explain(batch, plans[batch.images.shape[1:3]], tasks))
     skipped = go_through(_only(job, sorted(tasks)), run, "explaining them", step, Rows(writer, make), stage=1)
     wait_for_all("rows written", job.asked.process)

@@ -1,6 +1,5 @@
 """`tffjax predict`: probabilities of images, and metrics per generator."""
 
-import functools
 from pathlib import Path
 
 import click
@@ -19,8 +18,7 @@ from tffjax.cli.console import (
 )
 from tffjax.cli.images import default_batch_size, image_options, warn_left_out
 from tffjax.cli.memory import halving
-from tffjax.compile.passes import micro_batch_of
-from tffjax.compile.placement import batch_sharding, put, put_model
+from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.logits import forward
@@ -117,20 +115,18 @@ def _logits(
     logits = np.full((len(files), model.card.num_outputs), np.nan, np.float32)
     skipped = dict(work.skipped)
     model = put_model(prepare(model, size=next(iter(work.shapes), (224, 224))), batch_size)
-    passes = {}
+    passes = {
+        size: compile_pass(talk, "the forward pass", forward, model, (batch_size, *size, 3)) for size in work.shapes
+    }
     pending: list[tuple[np.ndarray, jax.Array]] = []
 
     def collect() -> None:
         indices, values = pending.pop()
         logits[indices[indices >= 0]] = np.asarray(values)[indices >= 0]
 
-    for shape in work.shapes:
-        example = jax.ShapeDtypeStruct((batch_size, *shape, 3), np.float32, sharding=batch_sharding(batch_size))
-        run = functools.partial(forward, micro_batch=micro_batch_of(model, example))
-        passes[shape] = compile_pass(talk, f"the forward pass for {shape[0]}x{shape[1]}", run, model, example)
     with talk.progress("scoring", len(files), "images") as advance:
         advance(len(skipped))
-        for batch in batches(work, files, transform, model.card.normalization, batch_size):
+        for batch in batches(work, files, transform, batch_size):
             skipped |= batch.skipped
             values = passes[batch.images.shape[1:3]](model, put(batch.images))
             if pending:  # the previous batch's values are fetched while this one is computed

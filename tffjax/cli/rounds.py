@@ -17,6 +17,7 @@ from tffjax.dropout import masked_logits
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.masks import Setting
+from tffjax.nn.normalization import normalized
 from tffjax.per_image import PartWriter, Rows, read_parts
 from tffjax.runs import Run
 
@@ -67,12 +68,13 @@ class Rounds:
         return Round(table["index"].to_numpy(), flat.reshape(len(table), len(settings), 1))
 
     def _step(self, batch: Batch, settings: Sequence[Setting]) -> Float[np.ndarray, "n settings 1"]:
-        form = batch.images.shape, len(settings)
+        model, form = self._model, (batch.images.shape, len(settings))
+        images = normalized(put(batch.images), model.card.normalization)
         if form in self._compiled:
-            return masked_logits(self._model, put(batch.images), settings, self._chunk)
+            return masked_logits(model, images, settings, self._chunk)
         self._compiled.add(form)
         with self._job.talk.busy("compiling (the first time takes a while, later runs find it in the cache)"):
-            return masked_logits(self._model, put(batch.images), settings, self._chunk)
+            return masked_logits(model, images, settings, self._chunk)
 
 
 def _rows(job: Job, batch: Batch, logits: np.ndarray, schema: pa.Schema) -> pa.Table:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import json
 import platform
@@ -19,8 +18,7 @@ from tffjax import __version__, runs
 from tffjax.cli.asked import Asked
 from tffjax.cli.console import Talk, compile_pass
 from tffjax.cli.images import default_batch_size, warn_left_out
-from tffjax.compile.passes import micro_batch_of
-from tffjax.compile.placement import batch_sharding, put_model
+from tffjax.compile.placement import put_model
 from tffjax.compile.prepared import Prepared
 from tffjax.data import (
     Batch,
@@ -190,20 +188,14 @@ def prepared(job: Job, model: Model, composite: str | Composite | None = None, p
 def compile_shapes(
     job: Job, model: Model, what: str, function: Callable[..., Any], *row_types: Any, variants: int = 0
 ) -> dict[tuple[int, int], Callable[..., Any]]:
-    """`function(model, images, *rows, micro_batch=...)` compiled for every size of the images.
+    """Programs of pixels, see `compile_pass`, for every size of the images.
 
-    `row_types` are the types of further arrays with one number an image. With `variants`, the images are
-    (n, 1 + variants, h, w, 3).
+    With `variants`, the pixels are (n, 1 + variants, h, w, 3).
     """
-    passes = {}
-    sharding = batch_sharding(job.batch_size)
-    for height, width in job.work.shapes:
-        axes = (1 + variants,) if variants else ()
-        images = jax.ShapeDtypeStruct((job.batch_size, *axes, height, width, 3), np.float32, sharding=sharding)
-        rows = [jax.ShapeDtypeStruct((job.batch_size,), dtype, sharding=sharding) for dtype in row_types]
-        run = functools.partial(function, micro_batch=micro_batch_of(model, images))
-        passes[height, width] = compile_pass(job.talk, f"{what} for {height}x{width}", run, model, images, *rows)
-    return passes
+    before = (job.batch_size, 1 + variants) if variants else (job.batch_size,)
+    return {
+        size: compile_pass(job.talk, what, function, model, (*before, *size, 3), *row_types) for size in job.work.shapes
+    }
 
 
 @runtime_checkable
@@ -259,10 +251,7 @@ def go_through(
     with job.talk.progress(what, count, "images") as advance:
         advance(sum(len(batch.indices) for batch in job.work.batches[:position]))
         saved_at = time.monotonic()
-        batches = stream(
-            step, job.work, job.files, job.transform, job.model.card.normalization, job.batch_size, variants, position
-        )
-        for done in batches:
+        for done in stream(step, job.work, job.files, job.transform, job.batch_size, variants, position):
             skipped |= done.batch.skipped
             if done.batch.skipped and job.asked.arguments["strict"]:
                 raise InputError(f"an image is unreadable (--strict): {next(iter(done.batch.skipped.values()))}")

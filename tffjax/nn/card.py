@@ -1,10 +1,12 @@
 """The card of a checkpoint: what the network is, what it eats and what its output means."""
 
 import dataclasses
+import functools
 import json
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float32
 
 from tffjax.errors import InputError
 
@@ -23,12 +25,16 @@ class Normalization:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     order: Literal["rgb", "bgr"] = "rgb"
 
+    @functools.cached_property
+    def table(self) -> Float32[np.ndarray, "3 256"]:
+        """What each of the 256 levels becomes in each input channel, every step in float32."""
+        levels = np.arange(256, dtype=np.float32) / np.float32(255)
+        return (levels - np.float32(self.mean)[:, None]) / np.float32(self.std)[:, None]
+
     @property
     def bounds(self) -> tuple[float, float]:
         """Smallest and largest value that any input channel can take, in float32: the box of the zB rule (SPEC 3)."""
-        low = (np.float32(0) - np.float32(self.mean)) / np.float32(self.std)
-        high = (np.float32(1) - np.float32(self.mean)) / np.float32(self.std)
-        return float(low.min()), float(high.max())
+        return float(self.table.min()), float(self.table.max())
 
 
 NORMALIZATIONS = {
