@@ -261,7 +261,7 @@ def test_any_number_of_neurons_in_any_order(x64, rng):
                 np.testing.assert_array_equal(maps.places, expected[site].places[order[site]])
 
 
-def test_nothing_is_compiled_for_other_channels_positions_and_counts():
+def test_nothing_is_compiled_for_other_channels_positions_and_counts(caplog):
     model, images = small_model(jnp.float32), np.asarray(noise(24, dtype=jnp.float32))
     sites = sites_of(model, 24, 24)
     gates = gates_of(model, images, ("head",))
@@ -276,8 +276,10 @@ def test_nothing_is_compiled_for_other_channels_positions_and_counts():
                 for site in sites
                 if site.name in ("stem", "project")
             }
-            neuron_maps(model, how, images, some, gates)
-        return np.array([len(explain._programs) for explain in (lrpmax._on_crops, lrpmax._in_full)])
+            with jax.log_compiles():
+                neuron_maps(model, how, images, some, gates)
+        compiled = [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
+        return np.array([sum(name in text for text in compiled) for name in ("crop_relevance", "full_relevance")])
 
     few = run(0, 1)
     np.testing.assert_array_equal(run(5, 6), few)

@@ -140,8 +140,8 @@ class Plain:
         """Maximum over windows; padding never wins."""
         return self._do("max_pool", name, x, window=window, geometry=geometry)
 
-    def add(self, a: Float[Array, "*s"], b: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
-        """Residual sum."""
+    def add(self, a: Float[Array, "*s"], b: Float[Array, "*t"], name: str) -> Float[Array, "*u"]:
+        """Residual sum of arrays of one shape; on LRP-max's crops, of the windows in them that the sum reads."""
         return self._do("add", name, a, b)
 
     def activation(self, x: Float[Array, "*s"], function: Activation, name: str) -> Float[Array, "*s"]:
@@ -160,7 +160,7 @@ class Plain:
         """1 / (1 + exp(-x))."""
         return self.activation(x, sigmoid, name)
 
-    def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n #h #w c"], name: str) -> Float[Array, "n h w c"]:
+    def gate(self, x: Float[Array, "n h w c"], gate: Float[Array, "n gh gw c"], name: str) -> Float[Array, "n oh ow c"]:
         """Squeeze-excite product x * gate."""
         return self._do("gate", name, x, gate)
 
