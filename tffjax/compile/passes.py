@@ -36,15 +36,20 @@ class Pass:
     """
 
     def __init__(self, function: Callable[..., Any], static_argnames: tuple[str, ...] = ()) -> None:
-        self._jit = functools.cache(
-            lambda with_options: jax.jit(
-                function, static_argnames=static_argnames, compiler_options=_known_options() if with_options else {}
-            )
-        )
+        self._function, self._static = function, static_argnames
 
     def __call__(self, *arrays: Any, **static: Any) -> Any:
         """Call the function."""
-        return self._jit(not _is_tracing(arrays) and bool(compiler_options(arrays)))(*arrays, **static)
+        has_options = not _is_tracing(arrays) and compiler_options(arrays)
+        return (self._with_options if has_options else self._plain)(*arrays, **static)
+
+    @functools.cached_property
+    def _plain(self) -> Callable[..., Any]:
+        return jax.jit(self._function, static_argnames=self._static)
+
+    @functools.cached_property
+    def _with_options(self) -> Callable[..., Any]:
+        return jax.jit(self._function, static_argnames=self._static, compiler_options=_known_options())
 
 
 def compiler_options(*trees: Any) -> dict[str, Any]:
