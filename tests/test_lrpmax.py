@@ -19,8 +19,9 @@ from test_receptive_field import same_model
 from tffjax import full_pass, lrpmax, lrpmax_plan
 from tffjax.errors import InputError
 from tffjax.lrp.composites import BETA0, COMPOSITES, GUIDED, composite_of, rule
-from tffjax.lrp.explain import Neuron, relevance
+from tffjax.lrp.explain import relevance
 from tffjax.lrp.rules import flat, w2
+from tffjax.lrp.targets import Neuron
 from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps
 from tffjax.lrpmax_plan import on_crops, plan
 from tffjax.maxima import maxima, no_top, top_images

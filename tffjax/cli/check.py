@@ -66,9 +66,11 @@ def check(
             result = check_model(model, images, target=target, composite=composite)
         talk.say(_table(result, f"{composite} on {what}: shares of the start"))
         talk.say(f"conserved: {result.conserved:.1%} of the start relevance arrives at the image")
-        failed += [b for b in result.balances if not b.ok]
+        for note in result.notes:
+            talk.warn(note)
+        failed += [] if result.ok else [result.trouble]
     if failed:
-        raise CheckFailed(f"{failed[0].layer}: {failed[0].advice}")
+        raise CheckFailed(failed[0])
 
 
 def _table(result: Check, title: str) -> Table:

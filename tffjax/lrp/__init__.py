@@ -11,18 +11,20 @@ _PUBLIC = {
     "LinearMap": "tffjax.lrp.rules",
     "Lost": "tffjax.lrp.rules",
     "LrpOps": "tffjax.lrp.operations",
-    "Neuron": "tffjax.lrp.explain",
+    "Neuron": "tffjax.lrp.targets",
     "Relevance": "tffjax.lrp.explain",
     "Rule": "tffjax.lrp.composites",
     "Stabilizer": "tffjax.lrp.rules",
     "check_model": "tffjax.lrp.conservation",
     "composite_of": "tffjax.lrp.composites",
     "for_kinds": "tffjax.lrp.rules",
+    "integrated_gradients": "tffjax.lrp.gradients",
     "prepare": "tffjax.lrp.prepare",
     "redistribute": "tffjax.lrp.rules",
     "relevance": "tffjax.lrp.explain",
     "rule": "tffjax.lrp.composites",
     "rules": "tffjax.lrp.rules",
+    "smooth_grad": "tffjax.lrp.gradients",
 }
 
 __all__, __getattr__, __dir__ = door(__name__, _PUBLIC)
