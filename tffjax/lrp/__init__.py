@@ -19,6 +19,7 @@ _PUBLIC = {
     "composite_of": "tffjax.lrp.composites",
     "for_kinds": "tffjax.lrp.rules",
     "integrated_gradients": "tffjax.lrp.gradients",
+    "near_jumps": "tffjax.lrp.stability",
     "prepare": "tffjax.lrp.prepare",
     "redistribute": "tffjax.lrp.rules",
     "relevance": "tffjax.lrp.explain",
