@@ -147,8 +147,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    head = "| network | program | largest pixel: median | worst | norm: median | worst | FF-RS 1 - Spearman | top 114 kept |"
-    lines = [head, "|" + "---|" * 8]
+    columns = ("network", "program", "largest pixel: median", "worst", "norm: median", "worst", "FF-RS 1 - Spearman")
+    lines = [f"| {' | '.join(columns)} | top 114 kept |", "|" + "---|" * 8]
     files = spread(find_images(options.data), options.images)
     pixels = np.stack([Transform(crop=options.size)(decode(file.path)) for file in files])
     for text in options.weights:
