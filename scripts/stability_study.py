@@ -54,7 +54,7 @@ class SharedTies(LrpOps):
         y = super()._max_pool(name, jax.lax.stop_gradient(x), window, geometry)
         taps = taps.reshape(*y.shape[:3], -1, y.shape[3])
         wins = taps >= y[..., None, :] - TIE * jnp.abs(y[..., None, :])
-        shares = jax.lax.stop_gradient(wins / wins.sum(axis=3, keepdims=True))
+        shares = jax.lax.stop_gradient(wins / wins.sum(axis=3, keepdims=True)).astype(x.dtype)
         passed = jnp.where(shares > 0, taps * shares, 0).sum(axis=3)  # -inf is padding
         return y + passed - jax.lax.stop_gradient(passed)
 
