@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from tffjax.compile.passes import Pass
 from tffjax.compile.prepared import plain_ops
 from tffjax.errors import InputError
-from tffjax.lrp.composites import GUIDED, Composite
+from tffjax.lrp.composites import GUIDED_BACKPROP, Composite
 from tffjax.lrp.explain import chosen_output, relevance, resolve_target
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model, record_of
@@ -66,7 +66,7 @@ def guided_grad_cam(
 
     The guided gradient of an activation is its gradient where its input and the gradient above are positive.
     """
-    guided = lrp_map(model, images, target, GUIDED, sign)
+    guided = lrp_map(model, images, target, GUIDED_BACKPROP, sign)
     return guided._replace(heat=guided.heat * grad_cam(model, images, target, layer, sign))
 
 
