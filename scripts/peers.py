@@ -3,9 +3,9 @@
     python scripts/peers.py             docs/peers.md's table, in some ten minutes on two cores
     python scripts/peers.py --small     the two small networks only, in half a minute
 
-Needs `pip install '.[benchmark]'` for zennit, and captum (`pip install captum`); a peer that is not there is left out. All is
-float64, and every rule of a composite is translated with its own constants: the same stabilizers, the same treatment of
-biases. A dash is a composite that the peer cannot express for the network.
+Needs `pip install '.[benchmark]'` for zennit, and captum (`pip install captum`); a peer that is not there is left out.
+All is float64, and every rule of a composite is translated with its own constants: the same stabilizers, the same
+treatment of biases. A dash is a composite that the peer cannot express for the network.
 """
 
 import argparse
@@ -163,7 +163,7 @@ def large_network(title: str, torch_class: type[twin.Twin], first: str) -> Netwo
             torch.nn.init.normal_(module.bias, std=0.2)
     with torch.no_grad():
         net(as_torch(images(64, count=8)).float())
-    variables, facts = to_flax(net.eval().state_dict())
+    variables, facts = to_flax({name: array.numpy() for name, array in net.eval().state_dict().items()})
     card = Card(facts.architecture, facts.num_outputs, facts.padding, facts.epsilon)
     model = Model(module_of(card), jax.tree.map(jnp.asarray, variables), card).astype("float64")
 
