@@ -12,6 +12,7 @@ import argparse
 import functools
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -365,7 +366,10 @@ def main() -> None:
     small = parser.parse_args().small
     jax.config.update("jax_enable_x64", True)
     stand_in_for_torchvision()
-    columns = dict(compared(small))
+    columns = {}
+    for title, column in compared(small):
+        columns[title] = column
+        print(f"{title}: done", file=sys.stderr)
     print(f"| composite | {' | '.join(columns)} |")
     print("|---" * (1 + len(columns)) + "|")
     for name in next(iter(columns.values()), {}):

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt64
 
 from tffjax.bootstrap import poisson_weights, subset_level
+from tffjax.errors import InputError
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.prepare import resolve
