@@ -41,7 +41,7 @@ def with_float32_epsilons(composite: Composite) -> Composite:
         "add": rule(rules.sum_epsilon, **epsilon),
     }
     if composite.first is not None:
-        changes["first"] = rule(rules.zb, **(dict(composite.first.parameters) | epsilon))
+        changes["first"] = rule(rules.z_box, **(dict(composite.first.parameters) | epsilon))
     return composite.replace(**changes)
 
 
@@ -379,13 +379,15 @@ def test_presets_take_the_box_of_the_network(net):
     detector = cases.RESNET50.random_model()
     first = composite_of("beta0", detector).first
     bounds = detector.card.normalization.bounds
-    assert first == rule(rules.zb, low=bounds[0], high=bounds[1])
+    assert first == rule(rules.z_box, low=bounds[0], high=bounds[1])
     assert composite_of("beta0", cases.B0_SAME.random_model()).first is None
     assert composite_of("epsilon-gamma-box", cases.B0_SAME.random_model()).first == first
     card = dataclasses.replace(detector.card, normalization=NORMALIZATIONS["caffe"])
     low, high = card.normalization.bounds
     assert low < -100
-    assert composite_of("beta0", dataclasses.replace(detector, card=card)).first == rule(rules.zb, low=low, high=high)
+    assert composite_of("beta0", dataclasses.replace(detector, card=card)).first == rule(
+        rules.z_box, low=low, high=high
+    )
     assert composite_of("epsilon-gamma-box", net) == COMPOSITES["epsilon-gamma-box"]
 
 

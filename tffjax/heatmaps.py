@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from tffjax.compile.passes import Pass
 from tffjax.compile.prepared import plain_ops
 from tffjax.errors import InputError
-from tffjax.lrp.composites import GUIDED, Composite
+from tffjax.lrp.composites import GUIDED_BACKPROP, Composite
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.targets import resolve_target, start_relevance
 from tffjax.nn.graph import layers_of, outputs_of
@@ -67,7 +67,7 @@ def guided_grad_cam(
 
     The guided gradient of an activation is its gradient where its input and the gradient above are positive.
     """
-    guided = lrp_map(model, images, target, GUIDED, sign)
+    guided = lrp_map(model, images, target, GUIDED_BACKPROP, sign)
     return guided._replace(heat=guided.heat * grad_cam(model, images, target, layer, sign))
 
 

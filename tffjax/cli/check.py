@@ -20,7 +20,7 @@ from tffjax.preprocessing import Transform, normalize
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, metavar="[PATH...]")
 @click.option(
     "--composite",
-    type=click.Choice([name for name, composite in COMPOSITES.items() if not composite.times_input]),
+    type=click.Choice([name for name, composite in COMPOSITES.items() if composite.redistributes]),
     default="beta0",
     show_default=True,
     help="LRP rules.",

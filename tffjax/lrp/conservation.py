@@ -125,11 +125,11 @@ def check_model(
         target: as for `tffjax.relevance`, but no `Neuron`.
 
     Raises:
-        InputError: as `tffjax.relevance`, or for `gradient-x-input`, which redistributes nothing.
+        InputError: as `tffjax.relevance`, or for a gradient such as `gradient-x-input`, which redistributes nothing.
     """
     check_types(model, images)
     composite, precision = resolve(model, composite, precision)
-    if composite.times_input:
+    if not composite.redistributes:
         raise InputError(f"{composite.name} is a gradient: it redistributes no relevance that could be accounted for")
     layers = layers_of(model, images)
     target, word = resolve_target(target, layers, outputs_of(model, images), len(images))

@@ -37,6 +37,8 @@ class Layer(NamedTuple):
         window, geometry: of what it reads for one output, (1, 1) and the identity where that is one position.
         multiply_adds: for one image; 0 for what is not a convolution or a dense layer.
         held: it is a gate that is one number for each channel.
+        number: its place among the layers with weights, counted from 1; 0 if it has none.
+        last: it is the last of them.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Layer(NamedTuple):
     geometry: Geometry = Geometry()
     multiply_adds: int = 0
     held: bool = False
+    number: int = 0
+    last: bool = False
 
 
 def layers_of(model: Model, images: Any) -> tuple[Layer, ...]:
@@ -167,7 +171,16 @@ def _trace(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two layers are named {twice!r}; give every operation its own name")
-    return tuple(layer._replace(is_site=layer.name in sites) for layer in found), returned
+    numbers = {name: i for i, name in enumerate((layer.name for layer in found if layer.multiply_adds), 1)}
+    layers = tuple(
+        layer._replace(
+            is_site=layer.name in sites,
+            number=numbers.get(layer.name, 0),
+            last=numbers.get(layer.name) == len(numbers),
+        )
+        for layer in found
+    )
+    return layers, returned
 
 
 def _layer(operation: ops.Operation, y: jax.Array, inputs: tuple[int, ...]) -> Layer:
