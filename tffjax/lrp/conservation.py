@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import zeros_varying_like
-from tffjax.lrp.composites import Composite
+from tffjax.lrp.composites import Composite, Rule
 from tffjax.lrp.explain import check_types, chosen_output, resolve_target
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for, resolve
@@ -138,8 +138,8 @@ def _account_batch(
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Layer name -> (n, 5) as `tffjax.lrp.operations.account`, and the relevance (n,) that arrives at the images."""
     model = prepared_for(model, composite, precision, images)
-    kinds = ("conv", "dense", "average_pool", "add")
-    zeros = {layer.name: zeros_varying_like(images, (len(images), 5)) for layer in layers if layer.kind in kinds}
+    ruled = [layer.name for layer in layers if isinstance(composite.rule_of(layer), Rule)]
+    zeros = {name: zeros_varying_like(images, (len(images), 5)) for name in ruled}
 
     def explained(images: jax.Array, ledgers: dict[str, jax.Array]) -> jax.Array:
         logits = model(images, LrpOps.of(model, layers, ledgers=ledgers), no_tap)

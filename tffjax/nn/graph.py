@@ -14,26 +14,32 @@ import jax
 import jax.numpy as jnp
 
 from tffjax.kernels.convolution import Geometry, Pair
-from tffjax.nn import ops
-from tffjax.nn.model import Model
+from tffjax.nn import functions, ops
+from tffjax.nn.model import Model, run
 
 IMAGE, UNKNOWN = 0, -1
 """What a layer may read besides other layers: the network's input, and something that no operation has made."""
+
+_UP_SAMPLING = ("upsample_nearest", "upsample_bilinear")
+_KEEPS_SIGN = ("average_pool", "max_pool", "add", "pixel_norm", "flatten", "concatenate", *_UP_SAMPLING)
+_NO_WINDOW = ("dense", "group_norm", "flatten", "conv_transpose", *_UP_SAMPLING)
 
 
 class Layer(NamedTuple):
     """A layer: one operation of a network.
 
     Attributes:
-        name: as the network gives it.
-        kind: `conv`, `dense`, `batch_norm`, `average_pool`, `max_pool`, `add`, `activation` or `gate`.
+        name: as the network gives it; that of a second use of one layer is `name@2` (`tffjax.nn.names`).
+        kind: the operation, see `tffjax.nn.ops.Operation`.
         shape: of its output, without the batch axis.
-        first: it is a convolution that reads the image.
+        first: it is a convolution, or a transposed one, that reads the image.
         nonnegative: its input is known to be >= 0.
         is_site: its output is announced to the tap.
         inputs: what it reads: the i-th layer of the trace is number i + 1; or `IMAGE`, `UNKNOWN`.
-        window, geometry: of what it reads for one output, (1, 1) and the identity where that is one position.
-        multiply_adds: for one image; 0 for what is not a convolution or a dense layer.
+        window: of what it reads for one output, (1, 1) where that is one position; None where it is everything, or
+            does not move evenly with the output, as up-sampling's.
+        geometry: of the windows, the identity where there are none.
+        multiply_adds: for one image; 0 for what has no kernel.
         held: it is a gate that is one number for each channel.
     """
 
@@ -44,7 +50,7 @@ class Layer(NamedTuple):
     nonnegative: bool = False
     is_site: bool = False
     inputs: tuple[int, ...] = ()
-    window: Pair = (1, 1)
+    window: Pair | None = (1, 1)
     geometry: Geometry = Geometry()
     multiply_adds: int = 0
     held: bool = False
@@ -64,7 +70,7 @@ def trace(model: Model, images: Any) -> tuple[Layer, ...]:
     """All layers in the order in which they are computed; arguments as of `layers_of`.
 
     Raises:
-        ValueError: two layers have one name.
+        ValueError: two layers have one name: the network itself calls one `name@2`.
     """
     variables = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), model.variables)
     leaves, structure = jax.tree.flatten(variables)
@@ -73,7 +79,7 @@ def trace(model: Model, images: Any) -> tuple[Layer, ...]:
 
 
 def parameters_of(model: Model, image: jax.ShapeDtypeStruct) -> dict[str, tuple[jax.Array, jax.Array | None]]:
-    """Kernel and bias of every convolution and dense layer, as the network hands them to its operations.
+    """Kernel and bias of every layer that has them, as the network hands them to its operations.
 
     They may be computed by the network, from its variables alone. Call it under `jit`: it runs the network on an image
     (1, h, w, c) of this shape, and what comes of that is dropped there.
@@ -101,8 +107,8 @@ def _trace(module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: An
         layer = _layer(operation, y, numbers)._replace(nonnegative=nonnegative.issuperset(numbers))
         found.append(layer)
         arrays.append(y)
-        keeps_sign = layer.nonnegative and layer.kind in ("average_pool", "max_pool", "add")
-        if keeps_sign or operation.parameters.get("function") in ops.NONNEGATIVE:
+        keeps_sign = layer.nonnegative and layer.kind in _KEEPS_SIGN
+        if keeps_sign or operation.parameters.get("function") in functions.NONNEGATIVE:
             nonnegative.add(len(found))
         return y
 
@@ -110,11 +116,11 @@ def _trace(module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: An
         sites.add(site)
         return y
 
-    def run(variables: Any, images: jax.Array) -> jax.Array:
+    def compute(variables: Any, images: jax.Array) -> jax.Array:
         arrays.append(images)
-        return module.apply(variables, images, ops.Plain(behind=note), tap)
+        return run(module, variables, images, ops.Plain(behind=note), tap)
 
-    jax.eval_shape(run, jax.tree.unflatten(structure, leaves), image)
+    jax.eval_shape(compute, jax.tree.unflatten(structure, leaves), image)
     names = [layer.name for layer in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -123,14 +129,19 @@ def _trace(module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: An
 
 
 def _layer(operation: ops.Operation, y: jax.Array, inputs: tuple[int, ...]) -> Layer:
-    kind, parameters = operation.kind, operation.parameters
-    window, kernel = parameters.get("window"), parameters.get("kernel")
-    geometry = parameters.get("geometry", Geometry(stride=window or (1, 1)))
-    taps = kernel.shape[:2] if kind == "conv" else window or (1, 1)
-    work = 0 if kernel is None else y.size // y.shape[-1] * kernel.size
-    held = kind == "gate" and is_held(operation.inputs[1])
-    first = kind == "conv" and inputs == (IMAGE,)
-    return Layer(operation.name, kind, y.shape[1:], first, False, False, inputs, taps, geometry, work, held)
+    kind, (x, *others), parameters = operation.kind, operation.inputs, operation.parameters
+    kernel, geometry = parameters.get("kernel"), parameters.get("geometry", Geometry())
+    window = parameters.get("window", (1, 1))
+    if kind == "conv":
+        window = kernel.shape[:2]
+    cut = geometry.padding != ((0, 0), (0, 0)) and not parameters.get("count_padding", True)  # the count varies
+    if kind in _NO_WINDOW or cut:
+        window = None
+    per_position = x if kind == "conv_transpose" else y
+    work = 0 if kernel is None else per_position.size // per_position.shape[-1] * kernel.size
+    held = kind == "gate" and is_held(*others)
+    first = kind in ("conv", "conv_transpose") and inputs == (IMAGE,)
+    return Layer(operation.name, kind, y.shape[1:], first, False, False, inputs, window, geometry, work, held)
 
 
 def is_held(gate: jax.Array) -> bool:

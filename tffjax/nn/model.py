@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
+from tffjax.nn.names import Uses
 from tffjax.nn.networks import Network, names, network_making, network_of
 from tffjax.nn.ops import Plain, Tap, no_tap
 
@@ -33,11 +34,18 @@ class Model:
         self, images: Float[Array, "n h w c"], ops: Plain = Plain(), tap: Tap = no_tap
     ) -> Float[Array, "n outputs"]:
         """Logits of normalized images."""
-        return self.module.apply(self.variables, images, ops, tap)
+        return run(self.module, self.variables, images, ops, tap)
 
     def astype(self, dtype: Any) -> "Model":
         """The same model with weights of another floating type (float64 needs `jax_enable_x64`)."""
         return dataclasses.replace(self, variables=jax.tree.map(lambda a: jnp.asarray(a, dtype), self.variables))
+
+
+def run(module: nn.Module, variables: dict[str, Any], images: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
+    """A run of a network, in which uses of names are counted (`tffjax.nn.names`)."""
+    uses = Uses()
+    counting = dataclasses.replace(ops, uses=uses)
+    return module.apply(variables, images, counting, lambda site, y: tap(uses.latest(site), y))
 
 
 def module_of(card: Card) -> nn.Module:
