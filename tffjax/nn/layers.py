@@ -4,12 +4,17 @@ A layer's name in the network is its linen name (dots allowed: `layer1.0.conv1`)
 nested.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 from jax.nn import initializers
 
 from tffjax.kernels.convolution import Geometry, Pair, same_padding
 from tffjax.nn.ops import Plain, Tap
+
+Padding = int | tuple[int | Pair, int | Pair]
+"""Of both axes, or (vertical, horizontal), each a number of pixels or (before, after)."""
 
 _he_normal = initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -18,11 +23,11 @@ def _path(module: nn.Module) -> str:
     return ".".join(module.scope.path)
 
 
-def _pair(number: int | Pair) -> Pair:
+def _pair(number: Any) -> tuple[Any, Any]:
     return (number, number) if isinstance(number, int) else number
 
 
-def _padding(padding: int | Pair | tuple[Pair, Pair]) -> tuple[Pair, Pair]:
+def _padding(padding: Padding) -> tuple[Pair, Pair]:
     vertical, horizontal = _pair(padding)
     return _pair(vertical), _pair(horizontal)
 
@@ -30,14 +35,14 @@ def _padding(padding: int | Pair | tuple[Pair, Pair]) -> tuple[Pair, Pair]:
 class Conv(nn.Module):
     """A convolution. Announces its output to `tap` unless `is_site` is off.
 
-    Sizes are a number for both axes or (vertical, horizontal). `padding` is zeros in pixels, each number of a pair may
-    be (before, after); or "same" for TensorFlow's rule, computed from the actual input size.
+    Sizes are a number for both axes or (vertical, horizontal). `padding` is zeros, see `Padding`, or "same" for
+    TensorFlow's rule, computed from the actual input size.
     """
 
     features: int
     kernel_size: int | Pair = 3
     stride: int | Pair = 1
-    padding: int | Pair | tuple[Pair, Pair] | str = 0
+    padding: Padding | str = 0
     groups: int = 1
     use_bias: bool = True
     is_site: bool = True
@@ -64,17 +69,18 @@ class ConvTranspose(nn.Module):
     features: int
     kernel_size: int | Pair = 4
     stride: int | Pair = 2
-    padding: int | Pair | tuple[Pair, Pair] = 1
+    padding: Padding = 1
     groups: int = 1
     use_bias: bool = True
     is_site: bool = True
+    dilation: int | Pair = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
         """Map (n, h, w, in) to (n, oh, ow, features)."""
         kernel = self.param("kernel", _he_normal, (*_pair(self.kernel_size), x.shape[-1] // self.groups, self.features))
         bias = self.param("bias", initializers.zeros, (self.features,)) if self.use_bias else None
-        geometry = Geometry(_pair(self.stride), _padding(self.padding), groups=self.groups)
+        geometry = Geometry(_pair(self.stride), _padding(self.padding), _pair(self.dilation), self.groups)
         y = ops.conv_transpose(x, kernel, bias, geometry, _path(self))
         return tap(_path(self), y) if self.is_site else y
 
