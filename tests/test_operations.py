@@ -8,21 +8,27 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracles
 import pytest
 import tolerances
 import torch
 from torch.nn import functional
 
 import tffjax
+from tffjax.errors import InputError
+from tffjax.kernels import choice
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import COMPOSITES, check_model, rule, rules
 from tffjax.lrp.composites import GUIDED
+from tffjax.lrp.linear import ConvTranspose as ConvTranspose2d
 from tffjax.lrp.operations import LrpOps
-from tffjax.nn import Conv, ConvTranspose, Dense, GroupNorm, LayerNorm, Model, layers_of
+from tffjax.nn import Conv, ConvTranspose, Dense, GroupNorm, LayerNorm, Model, canonize, layers_of
+from tffjax.nn.names import Uses
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.nn.receptive_field import Axis, cones_of
 from tffjax.nn.sites import Record
 from tffjax.rankings import all_channels, parse_key
+from tffjax.training_ops import Training
 
 ONE_ROW = ((0, 0), (1, 1))
 
@@ -31,6 +37,7 @@ class AllKinds(nn.Module):
     """Every operation that the paper's networks do not have, and one convolution that is used twice."""
 
     outputs: int = 3
+    flat: bool = True  # then it takes images of one size only
 
     @nn.compact
     def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
@@ -46,7 +53,8 @@ class AllKinds(nn.Module):
         x = ops.activation(twice(x, ops, tap), jnp.tanh, "tanh")
         x = ops.max_pool(x, (2, 2), Geometry(stride=(2, 4), dilation=(2, 3)), "dilated")
         x = ops.upsample_nearest(ops.activation(x, jax.nn.softplus, "softplus"), (2, 1), "nearest")
-        return Dense(self.outputs, name="out")(ops.flatten(x, "flatten"), ops)
+        x = ops.flatten(x, "flatten") if self.flat else ops.mean_pool(x, "mean")
+        return Dense(self.outputs, name="out")(x, ops)
 
 
 def model_of(module, size: int = 8, seed: int = 0, dtype=jnp.float64) -> Model:
@@ -296,9 +304,8 @@ def test_the_table_names_what_every_kind_gets():
     assert (guided["pixel"], guided["gelu"], guided["up"]) == ("gradient", "guided", None)
 
 
-@pytest.mark.parametrize("composite", ["beta1", "epsilon-gamma-box"])
-def test_all_relevance_is_accounted_for(composite, x64):
-    check = check_model(model_of(AllKinds()), noise(8), composite=composite)
+def test_all_relevance_is_accounted_for(x64):
+    check = check_model(model_of(AllKinds()), noise(8), composite="beta1")
     assert {balance.layer for balance in check.balances} == {
         "stem", "smooth", "tall", "up", "bilinear", "twice", "twice@2", "out"
     }  # fmt: skip
@@ -308,14 +315,52 @@ def test_all_relevance_is_accounted_for(composite, x64):
     np.testing.assert_allclose(check.end + lost, 1, atol=tolerances.RULE * size)
 
 
-@pytest.mark.parametrize("composite", ["beta-adaptive", "epsilon-gamma-box"])
-def test_prepared_weights_give_the_same(composite, x64):
-    model, images = model_of(AllKinds()), noise(8)
+def test_prepared_weights_give_the_same(x64):
+    model, images, composite = model_of(AllKinds()), noise(8), "epsilon-gamma-box"
     options = {"target": 1, "sites": True, "maps": ("twice@2",)}
     expected = tffjax.relevance(model, images, composite=composite, **options)
     found = tffjax.relevance(tffjax.prepare(model, composite, size=(8, 8)), images, **options)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=tolerances.F64_PROGRAM * np.abs(b).max())
+
+
+@pytest.mark.parametrize("kernels", [choice.XLA, choice.CPU, choice.GPU])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_transposed_convolutions_are_the_same_by_all_kernels(kernels, groups, x64, rng):
+    x, kernel = draw(rng, (2, 3, 4, 2), (3, 2, 2 // groups, 4))
+    x = x.at[0].set(0)  # its outputs must be exactly zero: they are denominators
+    options = {"stride": (2, 1), "padding": ((1, 0), (0, 1)), "dilation": (1, 2), "groups": groups}
+    linear = ConvTranspose2d(Geometry(**options), kernels=kernels)
+    matrix, shape = oracles.transposed_matrix((3, 4), np.asarray(kernel), **options)
+    (s,) = draw(rng, (2, *shape))
+    expected = (
+        (np.reshape(x, (2, -1)) @ matrix.T).reshape(2, *shape),
+        (np.reshape(s, (2, -1)) @ matrix).reshape(x.shape),
+    )
+    found = linear(x, kernel), linear.transposes(s, [kernel], x)[0]
+    assert not np.any(found[0][0])
+    np.testing.assert_array_equal(linear.values(x, kernel) != 0, found[0] != 0)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=tolerances.F64_CONVOLUTION * np.abs(theirs).max())
+
+
+def test_a_neuron_behind_operations_without_windows_is_explained_in_full(x64):
+    model, images = model_of(AllKinds(flat=False)), noise(8)
+    found = tffjax.lrp_max(model, images, ["twice@2.#2(T=6)"])
+    expected = tffjax.relevance(model, images, target=tffjax.Neuron("twice@2", 2)).input.sum(axis=3)
+    expected = np.where(found.values[:, :, None] > 0, expected, 0)
+    assert expected.any()
+    np.testing.assert_allclose(found.maps[:, 0], expected, atol=tolerances.CROP * np.abs(expected).max())
+
+
+def test_in_bfloat16():
+    model, images = model_of(AllKinds(), dtype=jnp.float32), noise(8, dtype=jnp.float32)
+    exact, rounded = (
+        tffjax.relevance(model, images, target=0, composite="epsilon-plus", precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    size = np.abs(exact.input).max()
+    np.testing.assert_allclose(rounded.input, exact.input, atol=tolerances.BFLOAT16_RELEVANCE * size)
 
 
 # Layers that are used twice
@@ -395,6 +440,29 @@ def test_neurons_of_each_use_are_explained(x64):
         )
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_batch_norm_used_twice_takes_in_both_batches(rng):
+    ops, twice = Training(), Uses()
+    y = [jnp.asarray(rng.normal(size=(2, 3, 3, 1)), jnp.float32) for _ in range(2)]
+    ones, zeros = jnp.ones(1), jnp.zeros(1)
+    for batch in y:
+        dataclasses.replace(ops, uses=twice).batch_norm(batch, ones, zeros, zeros, ones, 1e-5, "bn")
+    expected = 0.9 * 0.1 * y[0].mean() + 0.1 * y[1].mean()
+    np.testing.assert_allclose(ops.statistics["bn"]["mean"][0], expected, rtol=1e-5)
+    assert list(ops.statistics) == ["bn"]
+
+
+def test_a_convolution_with_two_batch_norms_is_not_folded():
+    class Two(nn.Module):
+        batch_norm: str = "statistics"
+        epsilon: float = 1e-5
+
+        def batch_norm_pairs(self):
+            yield from (("conv", "bn1"), ("conv", "bn2"))
+
+    with pytest.raises(InputError, match="the convolution 'conv' has two batch norms"):
+        canonize(Model(Two(), {"params": {}, "batch_stats": {}}))
 
 
 def test_names_that_cannot_be_told_apart_are_an_error():

@@ -56,8 +56,9 @@ class Network(nn.Module):
     def compute(self, step: Step, inputs: list, options: dict[str, Any], layers: dict, ops: Plain, tap) -> jax.Array:
         kind, name, x = step.kind, step.layer, inputs[0]
         if kind in ("conv", "conv_transpose"):
-            layer = layers.setdefault(name, (Conv if kind == "conv" else ConvTranspose)(**options, name=name))
-            return layer(x, ops, tap)
+            if name not in layers:
+                layers[name] = (Conv if kind == "conv" else ConvTranspose)(**options, name=name)
+            return layers[name](x, ops, tap)
         if kind == "dense":
             return Dense(**options, name=name)(x, ops)
         if kind == "activation":

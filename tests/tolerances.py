@@ -97,4 +97,4 @@ BFLOAT16_LOGIT = 0.02
 
 # Random networks in double precision against explicit matrices, relative to the largest relevance of any array on the
 # way: up to 15 layers of 1.1e-16 an operation, each of which may divide by sums that are a thousandth of its terms.
-RANDOM_NETWORK = 1e-9
+RANDOM_NETWORK = 1e-11

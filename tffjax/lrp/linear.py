@@ -171,7 +171,7 @@ class Inside(LinearMap):
         """The map of what is inside."""
         return self.linear(jnp.where(self.inside, x, 0), kernel)
 
-    def prepare(self, kernel: jax.Array) -> Any:
+    def prepare(self, kernel: Any) -> Any:
         """As the map does."""
         return self.linear.prepare(kernel)
 
@@ -179,7 +179,7 @@ class Inside(LinearMap):
         """What is outside gets nothing."""
         return [jnp.where(self.inside, x, 0) for x in self.linear.transposes(s, kernels, like)]
 
-    def positive(self, x: jax.Array, kernel: jax.Array, up: Any, down: Any) -> jax.Array:
+    def positive(self, x: jax.Array, kernel: Any, up: Any, down: Any) -> jax.Array:
         """Sum of the positive contributions of what is inside."""
         return self.linear.positive(jnp.where(self.inside, x, 0), kernel, up, down)
 

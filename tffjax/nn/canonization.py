@@ -30,7 +30,7 @@ def canonize(model: Model, batch_norm: str = "folded") -> Model:
     """
     if getattr(model.module, "batch_norm", None) != "statistics":
         return model
-    pairs = model.module.batch_norm_pairs()
+    pairs = tuple(model.module.batch_norm_pairs())
     twice = [conv for conv, count in Counter(conv for conv, _ in pairs).items() if count > 1]
     if twice:
         raise InputError(

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from tffjax.kernels import upsampling, winograd
 from tffjax.kernels.choice import Kernels
-from tffjax.kernels.convolution import Geometry
+from tffjax.kernels.convolution import Geometry, Pair
 from tffjax.kernels.pooling import average_pool, max_pool
 from tffjax.kernels.precision import dense_precision, widened
 from tffjax.kernels.transpose import transposed_conv
@@ -65,7 +65,7 @@ def pass_on(operation: Operation, y: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """Inference.
+    """Inference. On LRP-max's crops, what has an output of the size of its input has one of the size of a window of it.
 
     Other meanings inherit from it and write `_conv`, `_dense`, ... anew: what an operation computes.
 
@@ -125,11 +125,11 @@ class Plain:
         var: Float[Array, " c"],
         epsilon: float,
         name: str,
-    ) -> Float[Array, "n h w c"]:
+    ) -> Float[Array, "n oh ow c"]:
         """Inference-time batch normalization (y - mean) * scale / sqrt(var + epsilon) + bias."""
         return self._do("batch_norm", name, y, scale=scale, bias=bias, mean=mean, var=var, epsilon=epsilon)
 
-    def pixel_norm(self, x: Float[Array, "*s"], name: str, epsilon: float = 1e-8) -> Float[Array, "*s"]:
+    def pixel_norm(self, x: Float[Array, "*s"], name: str, epsilon: float = 1e-8) -> Float[Array, "*t"]:
         """x / sqrt(mean(x^2) + epsilon), the mean over the channels."""
         return self._do("pixel_norm", name, x, scale=None, bias=None, epsilon=epsilon)
 
@@ -140,7 +140,7 @@ class Plain:
         bias: Float[Array, " c"] | None,
         epsilon: float,
         name: str,
-    ) -> Float[Array, "*s c"]:
+    ) -> Float[Array, "*t c"]:
         """(x - mean) / sqrt(var + epsilon) * scale + bias; mean and variance are over the channels."""
         return self._do("layer_norm", name, x, scale=scale, bias=bias, epsilon=epsilon)
 
@@ -152,7 +152,7 @@ class Plain:
         groups: int,
         epsilon: float,
         name: str,
-    ) -> Float[Array, "n h w c"]:
+    ) -> Float[Array, "n oh ow c"]:
         """As `layer_norm`; mean and variance are over positions and a group of adjacent channels."""
         return self._do("group_norm", name, x, scale=scale, bias=bias, groups=groups, epsilon=epsilon)
 
@@ -163,7 +163,7 @@ class Plain:
     def average_pool(
         self,
         x: Float[Array, "n h w c"],
-        window: tuple[int, int],
+        window: Pair,
         name: str,
         geometry: Geometry | None = None,
         count_padding: bool | None = None,
@@ -179,60 +179,55 @@ class Plain:
         geometry = geometry or Geometry(stride=window)
         if count_padding is None and geometry.padding != ((0, 0), (0, 0)):
             raise ValueError(f"{name}: say whether padding counts in the average: count_padding=True or False")
-        counted = {"geometry": geometry, "count_padding": bool(count_padding)}
-        return self._do("average_pool", name, x, window=window, **counted)
+        return self._do("average_pool", name, x, window=window, geometry=geometry, count_padding=bool(count_padding))
 
     def max_pool(
-        self, x: Float[Array, "n h w c"], window: tuple[int, int], geometry: Geometry, name: str
+        self, x: Float[Array, "n h w c"], window: Pair, geometry: Geometry, name: str
     ) -> Float[Array, "n oh ow c"]:
         """Maximum over windows; padding never wins."""
         return self._do("max_pool", name, x, window=window, geometry=geometry)
 
-    def upsample_nearest(
-        self, x: Float[Array, "n h w c"], factor: tuple[int, int], name: str
-    ) -> Float[Array, "n oh ow c"]:
+    def upsample_nearest(self, x: Float[Array, "n h w c"], factor: Pair, name: str) -> Float[Array, "n oh ow c"]:
         """Every row and column repeated: y[i] = x[i // factor]."""
         return self._do("upsample_nearest", name, x, factor=factor)
 
-    def upsample_bilinear(
-        self, x: Float[Array, "n h w c"], factor: tuple[int, int], name: str
-    ) -> Float[Array, "n oh ow c"]:
+    def upsample_bilinear(self, x: Float[Array, "n h w c"], factor: Pair, name: str) -> Float[Array, "n oh ow c"]:
         """Linear between the centers of pixels, constant outside: PyTorch's with `align_corners=False`."""
         return self._do("upsample_bilinear", name, x, factor=factor)
 
     def flatten(self, x: Float[Array, "n *s"], name: str) -> Float[Array, "n o"]:
-        """All axes but the first as one, in their order: the channel runs fastest (in PyTorch it runs slowest)."""
+        """All axes but the first as one: the channel runs fastest (in PyTorch slowest). float32, as `mean_pool`."""
         return self._do("flatten", name, x)
 
-    def concatenate(self, arrays: Sequence[Float[Array, "*s _"]], name: str) -> Float[Array, "*s _"]:
+    def concatenate(self, arrays: Sequence[Float[Array, "..."]], name: str) -> Float[Array, "..."]:
         """Arrays behind each other, along the channels."""
         return self._do("concatenate", name, *arrays)
 
     def add(self, a: Float[Array, "*s"], b: Float[Array, "*t"], name: str) -> Float[Array, "*u"]:
-        """Residual sum of arrays of one shape; on LRP-max's crops, of the windows in them that the sum reads."""
+        """Residual sum of arrays of one shape."""
         return self._do("add", name, a, b)
 
-    def activation(self, x: Float[Array, "*s"], function: Activation, name: str) -> Float[Array, "*s"]:
+    def activation(self, x: Float[Array, "*s"], function: Activation, name: str) -> Float[Array, "*t"]:
         """function(x), element by element or pixel by pixel (softmax)."""
         return self._do("activation", name, x, function=function)
 
-    def relu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+    def relu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*t"]:
         """max(x, 0)."""
         return self.activation(x, functions.relu, name)
 
-    def leaky_relu(self, x: Float[Array, "*s"], name: str, slope: float = 0.01) -> Float[Array, "*s"]:
+    def leaky_relu(self, x: Float[Array, "*s"], name: str, slope: float = 0.01) -> Float[Array, "*t"]:
         """x where x >= 0, slope * x elsewhere."""
         return self.activation(x, functools.partial(functions.leaky_relu, slope=slope), name)
 
-    def silu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+    def silu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*t"]:
         """x * sigmoid(x)."""
         return self.activation(x, functions.silu, name)
 
-    def gelu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+    def gelu(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*t"]:
         """x * Phi(x), exact: see `tffjax.nn.functions.gelu`."""
         return self.activation(x, functions.gelu, name)
 
-    def sigmoid(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*s"]:
+    def sigmoid(self, x: Float[Array, "*s"], name: str) -> Float[Array, "*t"]:
         """1 / (1 + exp(-x))."""
         return self.activation(x, functions.sigmoid, name)
 
@@ -274,26 +269,25 @@ class Plain:
     def _norm(
         self, name: str, x: jax.Array, function: Callable[..., jax.Array], scale: Any, bias: Any, **constants: Any
     ) -> jax.Array:
-        y = function(widened(x), **constants)
-        y = y if scale is None else y * scale
+        y = function(widened(x), **constants) * (1 if scale is None else scale)
         return (y if bias is None else y + bias).astype(x.dtype)
 
     def _average_pool(
-        self, name: str, x: jax.Array, window: tuple[int, int] | None, geometry: Geometry, count_padding: bool
+        self, name: str, x: jax.Array, window: Pair | None, geometry: Geometry, count_padding: bool
     ) -> jax.Array:
         return jnp.mean(widened(x), axis=(1, 2)) if window is None else average_pool(x, window, geometry, count_padding)
 
-    def _max_pool(self, name: str, x: jax.Array, window: tuple[int, int], geometry: Geometry) -> jax.Array:
+    def _max_pool(self, name: str, x: jax.Array, window: Pair, geometry: Geometry) -> jax.Array:
         return max_pool(x, window, geometry, self.kernels)
 
-    def _upsample_nearest(self, name: str, x: jax.Array, factor: tuple[int, int]) -> jax.Array:
+    def _upsample_nearest(self, name: str, x: jax.Array, factor: Pair) -> jax.Array:
         return upsampling.nearest(x, factor)
 
-    def _upsample_bilinear(self, name: str, x: jax.Array, factor: tuple[int, int]) -> jax.Array:
+    def _upsample_bilinear(self, name: str, x: jax.Array, factor: Pair) -> jax.Array:
         return upsampling.bilinear(x, factor)
 
     def _flatten(self, name: str, x: jax.Array) -> jax.Array:
-        return x.reshape(len(x), -1)
+        return widened(x).reshape(len(x), -1)
 
     def _concatenate(self, name: str, *arrays: jax.Array) -> jax.Array:
         return jnp.concatenate(arrays, axis=-1)
