@@ -45,8 +45,9 @@ from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.rules import LinearMap
 from tffjax.nn import Model, canonize, module_of
 from tffjax.nn.card import NORMALIZATIONS, Card
+from tffjax.nn.functions import relu
 from tffjax.nn.graph import layers_of
-from tffjax.nn.ops import Activation, relu
+from tffjax.nn.ops import Activation
 from tffjax.nn.sites import outputs_at, probe_sums
 from tffjax.patches import patch_boxes
 from tffjax.preprocessing import Transform, decode, normalize

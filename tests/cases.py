@@ -46,10 +46,10 @@ NETWORKS = (
 RESNET50, B0_SAME, B0_SYMMETRIC = NETWORKS
 
 
-def random_variables(module, seed: int, gain: float = 1.0) -> dict:
+def random_variables(module, seed: int, gain: float = 1.0, size: int = 64) -> dict:
     """Variables of any network made of `tffjax.nn` layers, float32, with activations of ordinary size."""
     with jax.enable_x64(False):
-        image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         shapes = jax.eval_shape(module.init, jax.random.key(0), image)
     rng = np.random.default_rng(seed)
 

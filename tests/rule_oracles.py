@@ -6,6 +6,7 @@ Written from SPEC 3 and the papers; shares nothing with the product. Matrices ar
 import itertools
 
 import numpy as np
+import oracles
 
 
 def sdiv(a, z, at_zero, epsilon):
@@ -135,24 +136,33 @@ def flat(account, connected, bias, x, relevance, *, epsilon=0.0):
     account.share(connected, relevance, epsilon=epsilon)
 
 
-def average_pool_matrix(size, channels, window):
-    """The matrix of an average over non-overlapping windows: (oh * ow * c, h * w * c)."""
-    h, w = size
-    oh, ow = h // window[0], w // window[1]
+def average_pool_matrix(
+    size, channels, window, stride=None, padding=((0, 0), (0, 0)), dilation=(1, 1), count_padding=True
+):
+    """The matrix of an average over windows, and the shape (oh, ow, c) of its output."""
+    stride = stride or window
+    (h, w), axes = size, zip(size, window, stride, padding, dilation, strict=True)
+    oh, ow = (oracles.output_size(*axis) for axis in axes)
     matrix = np.zeros((oh, ow, channels, h, w, channels))
-    for y, x, a, b, c in itertools.product(range(oh), range(ow), *map(range, window), range(channels)):
-        matrix[y, x, c, y * window[0] + a, x * window[1] + b, c] = 1 / (window[0] * window[1])
-    return matrix.reshape(oh * ow * channels, h * w * channels)
+    for y, x in itertools.product(range(oh), range(ow)):
+        seen = [
+            (y * stride[0] + a * dilation[0] - padding[0][0], x * stride[1] + b * dilation[1] - padding[1][0])
+            for a, b in itertools.product(*map(range, window))
+        ]
+        inside = [(i, j) for i, j in seen if 0 <= i < h and 0 <= j < w]
+        for (i, j), c in itertools.product(inside, range(channels)):
+            matrix[y, x, c, i, j, c] = 1 / len(seen if count_padding else inside)
+    return matrix.reshape(oh * ow * channels, h * w * channels), (oh, ow, channels)
 
 
-def winners(x, relevance, window, stride, padding):
+def winners(x, relevance, window, stride, padding, dilation=(1, 1)):
     """Winner takes all of a max pool: R goes to the first largest input of its window in scan order."""
     received = np.zeros(x.shape)
     h, w = x.shape[1:3]
     for image, y, column, c in itertools.product(*map(range, relevance.shape)):
         best, place = -np.inf, None
         for a, b in itertools.product(*map(range, window)):
-            i, j = y * stride[0] + a - padding[0][0], column * stride[1] + b - padding[1][0]
+            i, j = y * stride[0] + a * dilation[0] - padding[0][0], column * stride[1] + b * dilation[1] - padding[1][0]
             if 0 <= i < h and 0 <= j < w and x[image, i, j, c] > best:
                 best, place = x[image, i, j, c], (image, i, j, c)
         received[place] += relevance[image, y, column, c]

@@ -317,18 +317,6 @@ def test_layers_of_the_networks(model, network):
         assert convs[0].name == "_conv_stem"
 
 
-def test_two_layers_of_one_name_are_an_error():
-    class Twice(nn.Module):
-        @nn.compact
-        def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
-            return Dense(1)(ops.mean_pool(ops.relu(ops.relu(x, "relu"), "relu"), "pool"), ops)
-
-    module = Twice()
-    model = Model(module, cases.random_variables(module, seed=0))
-    with pytest.raises(ValueError, match="two layers are named 'relu'"):
-        layers_of(model, noise(8, dtype=jnp.float32))
-
-
 # Forward values
 
 

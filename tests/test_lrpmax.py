@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from jax.extend.core import jaxpr_as_fun
 from test_composites import noise, small_model
 from test_explain import relative_l2, released, with_float32_epsilons
-from test_receptive_field import same_model
+from test_receptive_field import own_model, same_model
 
 from tffjax import full_pass, lrpmax, lrpmax_plan
 from tffjax.errors import InputError
@@ -192,7 +192,7 @@ def assert_both_ways_agree(model, images, neurons, composite="beta0", **changes)
 
 
 @pytest.mark.parametrize("size", [(15, 16), (18, 21)])
-@pytest.mark.parametrize("make", [small_model, same_model])
+@pytest.mark.parametrize("make", [small_model, same_model, own_model])
 def test_all_neurons_on_crops_are_those_of_full_passes(make, size, x64):
     model, images = make(), np.asarray(noise(21)[:, : size[0], : size[1]])
     neurons = {site.name: all_neurons(site, 2) for site in sites_of(model, *size)}

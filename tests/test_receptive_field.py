@@ -11,7 +11,7 @@ import pytest
 from test_composites import SmallNet, small_model
 
 from tffjax.kernels.convolution import Geometry
-from tffjax.nn import Conv, Dense, Model
+from tffjax.nn import Conv, Dense, LayerNorm, Model
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.nn.receptive_field import Axis, cones_of
 from tffjax.nn.sites import outputs_at, site_outputs, sites_of
@@ -40,6 +40,27 @@ def same_model(dtype=jnp.float64) -> Model:
     return Model(SameNet(), cases.random_variables(SameNet(), seed=0)).astype(dtype)
 
 
+class OwnNet(nn.Module):
+    """What a user's network has beside: concatenation, norms over channels, averages of padding, a layer used twice."""
+
+    @nn.compact
+    def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
+        x = ops.leaky_relu(Conv(3, 3, padding=1, name="stem")(x, ops, tap), "leaky")
+        smooth = ops.average_pool(x, (3, 2), "smooth", Geometry(padding=((1, 1), (1, 0))), count_padding=True)
+        x = LayerNorm(name="norm")(ops.concatenate([ops.pixel_norm(x, "pixel"), smooth], "both"), ops)
+        twice = Conv(6, (3, 2), (2, 1), (1, (1, 0)), name="twice")
+        x = ops.relu(twice(x, ops, tap), "relu")
+        x = ops.gelu(twice(x, ops, tap), "gelu")
+        gate = Dense(6, name="gate.dense")(ops.flatten(ops.mean_pool(x, "gate.pool")[:, None, None], "gate.flat"), ops)
+        x = ops.gate(x, ops.sigmoid(gate, "sigmoid")[:, None, None], "gate")
+        x = ops.max_pool(x, (2, 1), Geometry(dilation=(2, 1)), "dilated")
+        return Dense(1, name="out")(ops.mean_pool(Conv(4, 1, name="last")(x, ops, tap), "global"), ops)
+
+
+def own_model(dtype=jnp.float64) -> Model:
+    return Model(OwnNet(), cases.random_variables(OwnNet(), seed=0)).astype(dtype)
+
+
 class HeldGates(Plain):
     """The network with its gates held at their values."""
 
@@ -65,7 +86,7 @@ def assert_field_is_what_is_seen(axes, positions, marked):
 
 
 @pytest.mark.parametrize("size", [(15, 16), (18, 21)])
-@pytest.mark.parametrize("make", [small_model, same_model])
+@pytest.mark.parametrize("make", [small_model, same_model, own_model])
 def test_the_field_is_the_pattern_of_the_jacobian(make, size, rng):
     model = make(jnp.float32)
     images = jnp.asarray(rng.standard_normal((24, *size, 3)), jnp.float32)  # many: a dead ReLU hides pixels

@@ -20,7 +20,7 @@ from tffjax.kernels.choice import Kernels
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import rules
 from tffjax.lrp.composites import rule
-from tffjax.lrp.linear import AveragePool, Conv, Dense
+from tffjax.lrp.linear import AveragePool, Bilinear, Conv, ConvTranspose, Dense
 from tffjax.lrp.rules import Linear
 from tffjax.nn.ops import max_pool
 
@@ -56,10 +56,27 @@ def conv_layer(size, kernel, channels, out, stride=(1, 1), padding=((0, 0), (0, 
     return Layer(Conv(Geometry(**geometry)), matrix, (*size, channels), kernel, outputs)
 
 
-def pool_layer(size, channels, window=None):
-    matrix = rule_oracles.average_pool_matrix(size, channels, window or size)
-    outputs = (channels,) if window is None else (size[0] // window[0], size[1] // window[1], channels)
-    return Layer(AveragePool(window), lambda kernel: matrix, (*size, channels), None, outputs)
+def transposed_layer(size, kernel, channels, out, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    kernel = (*kernel, channels // groups, out)
+
+    def matrix(kernel):
+        return oracles.transposed_matrix(size, kernel, **geometry)[0]
+
+    outputs = oracles.transposed_matrix(size, np.zeros(kernel), **geometry)[1]
+    return Layer(ConvTranspose(Geometry(**geometry)), matrix, (*size, channels), kernel, outputs)
+
+
+def pool_layer(size, channels, window=None, count_padding=False, **geometry):
+    linear = AveragePool(window, Geometry(**geometry) if geometry else None, count_padding)
+    more = {**geometry, "count_padding": count_padding}
+    matrix, outputs = rule_oracles.average_pool_matrix(size, channels, window or size, **more)
+    return Layer(linear, lambda kernel: matrix, (*size, channels), None, outputs if window else (channels,))
+
+
+def bilinear_layer(size, channels, factor):
+    matrix, outputs = oracles.upsampling_matrix(size, channels, factor, bilinear=True)
+    return Layer(Bilinear(factor), lambda kernel: matrix, (*size, channels), None, outputs)
 
 
 LAYERS = {
@@ -77,9 +94,30 @@ LAYERS = {
     "dilated, strided, grouped": conv_layer(
         (6, 5), (2, 3), 4, 2, stride=(2, 1), padding=((1, 1), (2, 1)), dilation=(3, 1), groups=2
     ),
+    "1-d, dilated, strided": conv_layer((1, 9), (1, 3), 2, 3, stride=(1, 2), padding=((0, 0), (2, 1)), dilation=(1, 2)),
+    "transposed 4x4/2": transposed_layer((3, 4), (4, 4), 2, 3, stride=(2, 2), padding=((1, 1), (1, 1))),
+    "transposed, flat of stride 1": transposed_layer((3, 2), (3, 3), 2, 2, padding=((1, 1), (1, 1))),
+    "transposed, gaps between the outputs": transposed_layer(
+        (2, 3), (1, 2), 2, 2, stride=(3, 3), padding=((0, -2), (0, 0))
+    ),
+    "transposed, asymmetric": transposed_layer((3, 2), (3, 2), 2, 2, stride=(2, 1), padding=((2, 0), (0, 1))),
+    "transposed, depthwise": transposed_layer((3, 3), (3, 3), 3, 3, stride=(2, 2), padding=((1, 0), (1, 0)), groups=3),
+    "transposed, grouped, dilated": transposed_layer(
+        (3, 2), (2, 3), 4, 6, stride=(2, 1), padding=((1, 0), (1, 2)), dilation=(2, 2), groups=2
+    ),
     "dense": Layer(Dense(), np.transpose, (7,), (7, 5), (5,)),
     "mean pool": pool_layer((2, 4), 3),
     "average pool with a rest": pool_layer((5, 7), 2, (2, 4)),
+    # powers of two in each window, so that averages of sixteenths are exact
+    "average pool, overlapping": pool_layer((6, 6), 2, (4, 2), stride=(1, 2)),
+    "average pool, padding counts": pool_layer((4, 5), 2, (2, 4), True, stride=(2, 2), padding=((1, 1), (1, 0))),
+    "average pool, padding left out": pool_layer((4, 5), 2, (2, 2), False, stride=(2, 1), padding=((1, 1), (1, 0))),
+    "average pool, windows of padding": pool_layer((2, 3), 2, (2, 2), padding=((2, 0), (0, 3)), stride=(1, 2)),
+    "average pool, dilated": pool_layer(
+        (5, 6), 2, (2, 4), True, stride=(1, 1), padding=((1, 0), (0, 1)), dilation=(3, 2)
+    ),
+    "bilinear": bilinear_layer((3, 2), 2, (2, 3)),
+    "bilinear of one row": bilinear_layer((1, 4), 2, (4, 1)),
 }
 
 CHANNEL_BOUNDS = {  # cut to the number of channels
@@ -109,7 +147,7 @@ RULES = {
     "flat, epsilon": (rules.flat, rule_oracles.flat, {"epsilon": 0.25}),
 }
 # On layers beyond these, one set of constants a rule; pools have no weights for the other rules to act on.
-ALL_CONSTANTS = ("3x3, strided, odd, asymmetric", "depthwise", "dense")
+ALL_CONSTANTS = ("3x3, strided, odd, asymmetric", "depthwise", "dense", "transposed, grouped, dilated")
 ONE_SET = (
     "epsilon",
     "z+",
@@ -401,7 +439,9 @@ def test_nothing_but_zeros(what, rule_name):
 @pytest.mark.parametrize(
     "rule_name", ["z+", "z+ with bias, epsilon", "alpha 2 beta 1", "alpha 2 beta 1 with bias", "beta adaptive", "gamma"]
 )
-@pytest.mark.parametrize("layer_name", ["1x1", "3x3, strided, odd, asymmetric", "depthwise", "dense"])
+@pytest.mark.parametrize(
+    "layer_name", ["1x1", "3x3, strided, odd, asymmetric", "depthwise", "dense", "transposed 4x4/2"]
+)
 def test_the_nonnegative_form_is_the_full_rule_bit_for_bit(layer_name, rule_name):
     # Operation by operation: a compiler that fuses a * b + c into one rounding may do so in one of the two only.
     layer = LAYERS[layer_name]
@@ -457,8 +497,10 @@ def test_any_values(drawn):
 # Max pool
 
 
-POOLS = {  # size, window, stride, padding
+POOLS = {  # size, window, stride, padding, dilation
     "3x3/2, even": ((6, 8), (3, 3), (2, 2), ((1, 1), (1, 1))),
+    "3x3, dilated": ((7, 6), (3, 3), (1, 1), ((2, 2), (1, 1)), (2, 1)),
+    "2x3/2, dilated": ((7, 9), (2, 3), (2, 2), ((0, 1), (2, 1)), (3, 2)),
     "3x3/2, odd": ((7, 5), (3, 3), (2, 2), ((1, 1), (1, 1))),
     "3x3/2, tiny": ((1, 2), (3, 3), (2, 2), ((1, 1), (1, 1))),
     "2x2/2": ((6, 5), (2, 2), (2, 2), ((0, 0), (0, 0))),
@@ -469,16 +511,18 @@ POOLS = {  # size, window, stride, padding
 @pytest.mark.parametrize("by_comparisons", [True, False])
 @pytest.mark.parametrize("name", POOLS)
 def test_the_winner_of_a_max_pool_takes_all(name, by_comparisons):
-    size, window, stride, padding = POOLS[name]
+    size, window, stride, padding, *dilation = POOLS[name]
     rng = np.random.default_rng(0)
     for low in (-2, -5):
         # few different values, so that most windows have several maxima; all negative from -5 on
         x = jnp.asarray(rng.integers(low, low + 4, (2, *size, 3)), float)
         kernels = Kernels(max_pool=by_comparisons)
-        pool = functools.partial(max_pool, window=window, geometry=Geometry(stride, padding), kernels=kernels)
+        pool = functools.partial(
+            max_pool, window=window, geometry=Geometry(stride, padding, *dilation), kernels=kernels
+        )
         y, pullback = jax.vjp(pool, x)
         relevance = jnp.asarray(rng.integers(-8, 9, y.shape), float)
-        expected = rule_oracles.winners(np.asarray(x), np.asarray(relevance), window, stride, padding)
+        expected = rule_oracles.winners(np.asarray(x), np.asarray(relevance), window, stride, padding, *dilation)
         np.testing.assert_array_equal(pullback(relevance)[0], expected)
 
 

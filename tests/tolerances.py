@@ -94,3 +94,7 @@ GOLDEN_F32_ACTIVATION = 1e-4
 # some ten of them in a row, forth and back; logits and activations, forth only, relative to the largest.
 BFLOAT16_RELEVANCE = 0.1
 BFLOAT16_LOGIT = 0.02
+
+# Random networks in double precision against explicit matrices, relative to the largest relevance of any array on the
+# way: up to 15 layers of 1.1e-16 an operation, each of which may divide by sums that are a thousandth of its terms.
+RANDOM_NETWORK = 1e-11

@@ -16,12 +16,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tffjax.kernels.convolution import Geometry, Pair
 from tffjax.lrp.composites import Composite
-from tffjax.lrp.linear import Conv
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for
+from tffjax.lrp.rules import LinearMap
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model
-from tffjax.nn.ops import Activation
 from tffjax.nn.receptive_field import Cone, Part, Window
 from tffjax.nn.sites import outputs_at
 
@@ -62,7 +61,7 @@ def crop_relevance(
 
 @dataclasses.dataclass(frozen=True)
 class _ConeOps(LrpOps):
-    """LRP operations on windows. What the neuron does not depend on is not computed: nobody uses what is returned.
+    """LRP operations on windows. What the neuron does not depend on is not computed: nobody uses the zeros there.
 
     Attributes:
         parts: by layer.
@@ -74,52 +73,29 @@ class _ConeOps(LrpOps):
     positions: Any = None
     gates: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
 
-    def _conv(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Geometry) -> jax.Array:
-        if name not in self.parts:
-            return jnp.zeros((len(x), 1, 1, kernel.shape[-1]), x.dtype)
-        part, geometry = self.parts[name], _unpadded(geometry)
+    def _compute(self, kind: str, name: str, *inputs: jax.Array, **parameters: Any) -> jax.Array:
+        part, x = self.parts.get(name), inputs[0]
+        if part is None:
+            return x if kind == "batch_norm" else jnp.zeros((len(x), *self.layer(name).shape), x.dtype)
+        windows = [_cut(x, given, part.read) for x, given in zip(inputs, part.given, strict=False)]
+        if name in self.gates:
+            windows.append(self.gates[name])
+        if "geometry" in parameters:
+            parameters["geometry"] = dataclasses.replace(parameters["geometry"], padding=((0, 0), (0, 0)))
+        return super()._compute(kind, name, *windows, **parameters)
+
+    def _linear(self, linear: LinearMap, x: jax.Array, kernel: Any, bias: Any, name: str) -> jax.Array:
+        part = self.parts[name]
         inside = self._inside(part.read, part.input_size) if part.padded else None
-        linear = Conv(geometry, self.precision, self.kernels)
-        return self._linear(linear, self._read(name, x), kernel, bias, name, inside)
+        return super()._linear(linear, x, kernel, bias, name, inside)
 
     def _max_pool(self, name: str, x: jax.Array, window: Pair, geometry: Geometry) -> jax.Array:
-        if name not in self.parts:
-            return x
-        part, x = self.parts[name], self._read(name, x)
-        if not part.padded:
-            return super()._max_pool(name, x, window, _unpadded(geometry))
-        x = jnp.where(self._inside(part.read, part.input_size), x, -jnp.inf)
-        y = super()._max_pool(name, x, window, _unpadded(geometry))
-        return jnp.where(self._inside(part.output, part.output_size), y, 0)  # there may be nothing but padding
-
-    def _average_pool(self, name: str, x: jax.Array, window: Pair | None) -> jax.Array:
-        return super()._average_pool(name, self._read(name, x), window) if name in self.parts or window is None else x
-
-    def _batch_norm(self, name: str, y: jax.Array, **parameters: Any) -> jax.Array:
-        return super()._batch_norm(name, self._read(name, y), **parameters)
-
-    def _activation(self, name: str, x: jax.Array, function: Activation) -> jax.Array:
-        return super()._activation(name, self._read(name, x), function)
-
-    def _add(self, name: str, a: jax.Array, b: jax.Array) -> jax.Array:
-        return super()._add(name, self._read(name, a), self._read(name, b, 1)) if name in self.parts else a
-
-    def _gate(self, name: str, x: jax.Array, gate: jax.Array) -> jax.Array:
-        if name not in self.parts:
-            return x
-        gate = self.gates[name] if name in self.gates else self._read(name, gate, 1)
-        return super()._gate(name, self._read(name, x), gate)
-
-    def _read(self, name: str, x: jax.Array, number: int = 0) -> jax.Array:
-        """What a layer reads of its input."""
-        if name not in self.parts:
-            return x
         part = self.parts[name]
-        rows, columns = (
-            slice(read.low - given.low, read.high - given.low)
-            for given, read in zip(part.given[number], part.read, strict=True)
-        )
-        return x[:, rows, columns]
+        if not part.padded:
+            return super()._max_pool(name, x, window, geometry)
+        x = jnp.where(self._inside(part.read, part.input_size), x, -jnp.inf)
+        y = super()._max_pool(name, x, window, geometry)
+        return jnp.where(self._inside(part.output, part.output_size), y, 0)  # there may be nothing but padding
 
     def _inside(self, window: Window, size: Pair) -> Bool[Array, "k h w 1"]:
         """Which pixels of a window are inside of the layer."""
@@ -131,5 +107,7 @@ class _ConeOps(LrpOps):
         return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
-def _unpadded(geometry: Geometry) -> Geometry:
-    return dataclasses.replace(geometry, padding=((0, 0), (0, 0)))
+def _cut(x: jax.Array, given: Window, read: Window) -> jax.Array:
+    """The window that is read of the one that there is."""
+    rows, columns = (slice(r.low - g.low, r.high - g.low) for g, r in zip(given, read, strict=True))
+    return x[:, rows, columns]

@@ -15,7 +15,7 @@ from tffjax.nn.sites import sites_of
 
 HEADER = ("key", "mean_relevance")
 
-_KEY = re.compile(r"(?P<site>[\w.]+)\.#(?P<index>\d+)\(T=(?P<channels>\d+)\)")
+_KEY = re.compile(r"(?P<site>[\w.@]+)\.#(?P<index>\d+)\(T=(?P<channels>\d+)\)")
 
 
 class Channel(NamedTuple):

@@ -16,7 +16,9 @@ from tffjax.kernels.choice import kernels_of
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.kernel_gradient import trainable_conv
 from tffjax.kernels.precision import factor
-from tffjax.nn.ops import Activation, Plain, relu
+from tffjax.nn.functions import relu
+from tffjax.nn.names import layer_of
+from tffjax.nn.ops import Activation, Plain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,18 +57,21 @@ class Training(Plain):
         """Normalize by the mean and the biased variance of the batch.
 
         The running variance takes in the unbiased one, sum((y - mean)^2) / (count - 1), as in PyTorch. Over several
-        devices the statistics are those of the whole batch.
+        devices the statistics are those of the whole batch. A batch norm that is used twice takes in both.
         """
         normalized, batch_mean, batch_var = _batch_norm(y.astype(scale.dtype), scale, bias, epsilon)
-        count = y.size // y.shape[-1]
+        count, name = y.size // y.shape[-1], layer_of(name)
+        if name in self.statistics:
+            mean, var = self.statistics[name]["mean"], self.statistics[name]["var"]
         self.statistics[name] = {
             "mean": self.momentum * mean + (1 - self.momentum) * batch_mean,
             "var": self.momentum * var + (1 - self.momentum) * batch_var * (count / (count - 1)),
         }
         return normalized.astype(y.dtype)
 
-    def _average_pool(self, name: str, x: jax.Array, window: tuple[int, int] | None) -> jax.Array:
-        return super()._average_pool(name, lax.optimization_barrier(x) if window is None else x, window)
+    def _average_pool(self, name: str, x: jax.Array, window: tuple[int, int] | None, **parameters: Any) -> jax.Array:
+        x = lax.optimization_barrier(x) if window is None else x
+        return super()._average_pool(name, x, window, **parameters)
 
     def _activation(self, name: str, x: jax.Array, function: Activation) -> jax.Array:
         """The gradient of max(x, 0) at 0 is 0, as in PyTorch."""

@@ -43,6 +43,12 @@ class Geometry:
         padded = [n + sum(p) for n, p in zip(size, self.padding, strict=True)]
         return tuple((n - e) // s + 1 for n, e, s in zip(padded, extent, self.stride, strict=True))
 
+    def input_size(self, size: Pair, kernel: Pair) -> Pair:
+        """The smallest height and width of an input whose output has height and width `size`."""
+        extent = [(k - 1) * d + 1 for k, d in zip(kernel, self.dilation, strict=True)]
+        full = [(n - 1) * s + e for n, s, e in zip(size, self.stride, extent, strict=True)]
+        return tuple(n - sum(p) for n, p in zip(full, self.padding, strict=True))
+
 
 def same_padding(size: Pair, kernel: Pair, stride: Pair) -> tuple[Pair, Pair]:
     """TensorFlow's "same" padding: total = max((ceil(n/s) - 1) * s + k - n, 0), half before, the rest after."""

@@ -4,6 +4,8 @@ Input row h meets tap a in output row o where h + before = stride * o + a. Rows 
 the same taps: they are a dense convolution of the output with those taps, reversed (a *phase*).
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -46,12 +48,34 @@ def conv_transpose(
     if convolution.by_shifts(kernel.shape[2] * geometry.groups, kernel, geometry, kernels):
         return convolution.depthwise(_spread(y, kernel.shape[:2], geometry, size), kernel[::-1, ::-1], (1, 1))
     if kernels.spread:
-        flipped = _swap_channels(kernel[::-1, ::-1], geometry.groups)
+        flipped = swap_channels(kernel[::-1, ::-1], geometry.groups)
         stride_one = Geometry(dilation=geometry.dilation, groups=geometry.groups)
         return convolution.native(_spread(y, kernel.shape[:2], geometry, size), flipped, stride_one, precision)
     zeros = convolution.zeros_varying_like(y, (y.shape[0], *size, kernel.shape[2] * geometry.groups))
     (x,) = jax.linear_transpose(lambda x: convolution.native(x, kernel, geometry, precision), zeros)(y)
     return x
+
+
+def transposed_conv(
+    x: Float[Array, "n h w i"],
+    kernel: Float[Array, "kh kw i_per_group o"],
+    geometry: Geometry,
+    precision: str = "float32",
+    kernels: Kernels | None = None,
+    exact: bool = False,
+) -> Float[Array, "n oh ow o"]:
+    """Transposed convolution: input row i adds x[i] * kernel[a] to output row stride * i + dilation * a - before.
+
+    The output has (h - 1) * stride + (kh - 1) * dilation + 1 - before - after rows: padding is cut off. `exact`: an
+    output is exactly zero where all contributions to it are.
+    """
+    kernels = dataclasses.replace(kernels or kernels_of(), winograd=False)
+    size = geometry.input_size(x.shape[1:3], kernel.shape[:2])
+    if exact and kernels.patches:
+        stride_one = Geometry(dilation=geometry.dilation, groups=geometry.groups)
+        spread = _spread(x, kernel.shape[:2], geometry, size)
+        return convolution.conv(spread, kernel[::-1, ::-1], stride_one, precision, kernels)
+    return conv_transpose(x, swap_channels(kernel, geometry.groups), geometry, size, precision, kernels)
 
 
 def transform(
@@ -60,7 +84,14 @@ def transform(
     """Winograd's transform of the kernel for the transpose; None for a convolution whose transpose takes none."""
     if not winograd.suits(kernel, geometry, precision, kernels):
         return None
-    return winograd.transform(_swap_channels(kernel[::-1, ::-1], 1))
+    return winograd.transform(swap_channels(kernel[::-1, ::-1], 1))
+
+
+def swap_channels(kernel: jax.Array, groups: int) -> jax.Array:
+    """Input and output channels exchanged within each group: (kh, kw, i/g, o) -> (kh, kw, o/g, i)."""
+    kh, kw, i_per_group, o = kernel.shape
+    grouped = kernel.reshape(kh, kw, i_per_group, groups, o // groups)
+    return grouped.transpose(0, 1, 4, 3, 2).reshape(kh, kw, o // groups, groups * i_per_group)
 
 
 def phase(residue: int, stride: int, before: int, kernel: int, size: int, out: int) -> tuple[slice, Pair, int]:
@@ -166,10 +197,3 @@ def _common(phases: list[tuple[slice, Pair, int]], kernel: int) -> tuple[int, in
     lengths = [(low, len(range(kernel)[taps])) for taps, (low, _), _ in phases]
     before = max(low for low, _ in lengths)
     return before, max(before - low + taps for low, taps in lengths), phases[0][2]
-
-
-def _swap_channels(kernel: jax.Array, groups: int) -> jax.Array:
-    """Input and output channels exchanged within each group: (kh, kw, i/g, o) -> (kh, kw, o/g, i)."""
-    kh, kw, i_per_group, o = kernel.shape
-    grouped = kernel.reshape(kh, kw, i_per_group, groups, o // groups)
-    return grouped.transpose(0, 1, 4, 3, 2).reshape(kh, kw, o // groups, groups * i_per_group)

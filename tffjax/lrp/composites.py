@@ -24,6 +24,7 @@ from tffjax.lrp.rules import Linear
 from tffjax.nn.card import Normalization
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model, record_of
+from tffjax.nn.names import layer_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,18 +125,23 @@ def last_layer(layer: Layer) -> bool:
 class Composite:
     """Which rule for which kind of layer. `None` is the ordinary gradient.
 
-    Max pools always give everything to the winner, which is their gradient.
+    Max pools always give everything to the winner, and what only moves values (nearest up-sampling, concatenation,
+    flattening) hands each output's relevance to its source: both are their gradients.
 
     Attributes:
         name: for people.
-        conv, dense, average_pool: rules of the linear layers.
+        conv: rule of convolutions, transposed ones too.
+        dense: rule of dense layers.
+        average_pool: rule of average pools and of bilinear up-sampling.
         first: rule of the convolution that reads the image; None takes `conv`'s.
         add: rule of residual sums.
         activation: `identity` hands relevance through; `gradient`; `guided` is the gradient where input and relevance
             are positive (guided backpropagation); `deconvnet` hands max(relevance, 0) through, whatever the input.
+            Norms hand it through, or take the gradient.
         gate: `identity` gives everything to the features and nothing to the gate of squeeze-excite; `gradient`.
         times_input: multiply by the input at the end, and by a site's output at each site (gradient x input).
-        overrides: (where, rule) pairs, the last one that means a layer and fits its kind wins.
+        overrides: (where, rule) pairs, the last one that means a layer and fits its kind wins. A shell pattern matches
+            all uses of a layer, and `name@2` the second only.
     """
 
     name: str
@@ -195,18 +201,18 @@ class Composite:
         return self.activation in ("identity", "gradient")
 
     def rule_of(self, layer: Layer) -> Rule | str | None:
-        """The rule (a word for activations, gates and max pools) that a layer gets; None is the gradient."""
+        """The rule that a layer gets, a word for those whose rule cannot be chosen; None is the gradient."""
         if layer.kind in ("activation", "gate"):
             return getattr(self, layer.kind)
-        if layer.kind == "max_pool":
-            return "winner takes all"
-        matching = [rule for where, rule in self.overrides if _means(where, layer) and layer.kind in rule.kinds]
-        return matching[-1] if matching else self._by_kind(layer)
-
-    def _by_kind(self, layer: Layer) -> Rule | None:
-        if layer.kind == "conv" and layer.first and self.first is not None:
-            return self.first
-        return getattr(self, layer.kind)
+        if layer.kind in _NORMS:
+            return "identity" if self.activation == "identity" else "gradient"
+        if layer.kind in _MOVES:
+            return _MOVES[layer.kind]
+        kind = _LIKE.get(layer.kind, layer.kind)
+        matching = [rule for where, rule in self.overrides if kind in rule.kinds and _means(where, layer)]
+        if matching:
+            return matching[-1]
+        return self.first if layer.first and self.first is not None else getattr(self, kind)
 
     def table(self, layers: tuple[Layer, ...]) -> str:
         """`site | layer kind | rule | parameters`, a line for each layer."""
@@ -222,11 +228,19 @@ class Composite:
 
 
 _KINDS = {"conv": "conv", "first": "conv", "dense": "dense", "average_pool": "average_pool", "add": "add"}
+_LIKE = {"conv_transpose": "conv", "upsample_bilinear": "average_pool"}
+_MOVES = {
+    "max_pool": "winner takes all",
+    **dict.fromkeys(("upsample_nearest", "concatenate", "flatten"), "to its source"),
+}
+_NORMS = ("pixel_norm", "layer_norm", "group_norm")
 _WORDS = {"activation": ("identity", "gradient", "guided", "deconvnet"), "gate": ("identity", "gradient")}
 
 
 def _means(where: Where, layer: Layer) -> bool:
-    return fnmatch.fnmatchcase(layer.name, where) if isinstance(where, str) else where(layer)
+    if not isinstance(where, str):
+        return where(layer)
+    return any(fnmatch.fnmatchcase(name, where) for name in (layer.name, layer_of(layer.name)))
 
 
 def _check_rule(found: Any, where: str) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import zeros_varying_like
-from tffjax.lrp.composites import Composite
+from tffjax.lrp.composites import Composite, Rule
 from tffjax.lrp.explain import check_types
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for, resolve
@@ -165,7 +165,8 @@ def _account_batch(
     precision: str,
 ) -> _Account:
     model = prepared_for(model, composite, precision, images)
-    zeros = {layer.name: zeros_varying_like(images, (len(images), 5)) for layer in layers if layer.kind in _RULED}
+    ruled = [layer.name for layer in layers if isinstance(composite.rule_of(layer), Rule)]
+    zeros = {name: zeros_varying_like(images, (len(images), 5)) for name in ruled}
     totals = {layer.name: zeros_varying_like(images, (len(images),)) for layer in layers}
 
     def explained(images: jax.Array, ledgers: dict[str, jax.Array], totals: dict[str, jax.Array]) -> jax.Array:
@@ -181,7 +182,6 @@ def _account_batch(
 
 
 _account = Pass(_account_batch, static_argnames=("word", "composite", "layers", "precision"))
-_RULED = ("conv", "dense", "average_pool", "add")
 
 
 def _outside(found: _Account) -> float:

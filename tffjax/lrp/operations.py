@@ -12,7 +12,7 @@ from tffjax.compile.prepared import Prepared
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import rules
 from tffjax.lrp.composites import BETA0, Composite, Rule
-from tffjax.lrp.linear import AveragePool, Conv, Dense, Inside
+from tffjax.lrp.linear import AveragePool, Bilinear, Conv, ConvTranspose, Dense, Inside
 from tffjax.lrp.rules import Linear, LinearMap
 from tffjax.nn import ops
 from tffjax.nn.graph import Layer
@@ -57,13 +57,24 @@ class LrpOps(ops.Plain):
     def _dense(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any) -> jax.Array:
         return self._linear(Dense(self.precision), x, kernel, bias, name)
 
-    def _average_pool(self, name: str, x: jax.Array, window: tuple[int, int] | None) -> jax.Array:
-        return self._linear(AveragePool(window), x, None, None, name)
+    def _conv_transpose(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Geometry) -> jax.Array:
+        return self._linear(ConvTranspose(geometry, self.precision, self.kernels), x, kernel, bias, name)
+
+    def _average_pool(self, name: str, x: jax.Array, **parameters: Any) -> jax.Array:
+        return self._linear(AveragePool(**parameters), x, None, None, name)
+
+    def _upsample_bilinear(self, name: str, x: jax.Array, factor: tuple[int, int]) -> jax.Array:
+        return self._linear(Bilinear(factor), x, None, None, name)
 
     def _batch_norm(self, name: str, y: jax.Array, **parameters: Any) -> jax.Array:
         """Relevance passes it unchanged (canonize first, unless it is an emptied one)."""
         normalized = super()._batch_norm(name, y, **parameters)
         return _hand_through(normalized, y) if self.composite.activation == "identity" else normalized
+
+    def _norm(self, name: str, x: jax.Array, *parameters: Any, **more: Any) -> jax.Array:
+        """Mean and divisor are constants: each output has one input, which gets all of its relevance."""
+        normalized = super()._norm(name, x, *parameters, **more)
+        return _hand_through(normalized, x) if self.composite.activation == "identity" else normalized
 
     def _add(self, name: str, a: jax.Array, b: jax.Array) -> jax.Array:
         found = self.composite.rule_of(self.layer(name))

@@ -10,7 +10,7 @@ from tffjax.errors import InputError
 from tffjax.kernels.choice import Kernels
 from tffjax.kernels.precision import check_precision
 from tffjax.lrp.composites import Composite, composite_of
-from tffjax.lrp.linear import Conv, Dense
+from tffjax.lrp.linear import Conv, ConvTranspose, Dense
 from tffjax.lrp.rules import Linear
 from tffjax.nn.canonization import canonize
 from tffjax.nn.graph import layers_of, parameters_of
@@ -59,7 +59,8 @@ def _prepare(
     transformed, weights = {}, {}
     for name, (kernel, bias) in parameters_of(model, image).items():
         layer = layers[name]
-        linear = Conv(layer.geometry, precision, kernels) if layer.kind == "conv" else Dense(precision)
+        maps = {"conv": Conv, "conv_transpose": ConvTranspose}
+        linear = Dense(precision) if layer.kind == "dense" else maps[layer.kind](layer.geometry, precision, kernels)
         transformed[name] = linear.transform(kernel)
         rule = composite and composite.rule_of(layer)
         if rule is not None:

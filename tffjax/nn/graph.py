@@ -16,26 +16,33 @@ import jax.numpy as jnp
 
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import Geometry, Pair
-from tffjax.nn import ops
-from tffjax.nn.model import Model
+from tffjax.nn import functions, ops
+from tffjax.nn.model import Model, run
 
 IMAGE, UNKNOWN = 0, -1
 """What a layer may read besides other layers: the network's input, and something that no operation has made."""
+
+_UP_SAMPLING = ("upsample_nearest", "upsample_bilinear")
+_KEEPS_SIGN = ("average_pool", "max_pool", "add", "pixel_norm", "flatten", "concatenate", *_UP_SAMPLING)
+_NO_WINDOW = ("dense", "group_norm", "flatten", "conv_transpose", *_UP_SAMPLING)
 
 
 class Layer(NamedTuple):
     """A layer: one operation of a network.
 
     Attributes:
-        name: as the network gives it.
-        kind: `conv`, `dense`, `batch_norm`, `average_pool`, `max_pool`, `add`, `activation` or `gate`.
+        name: as the network gives it; that of a second use of one layer is `name@2` (`tffjax.nn.names`).
+        kind: the operation, see `tffjax.nn.ops.Operation`.
         shape: of its output, without the batch axis.
-        first: it is a convolution that reads the image, or what the network made of it before any operation.
+        first: it is a convolution, or a transposed one, that reads the image, or what the network made of it before any
+            operation.
         nonnegative: its input is known to be >= 0.
         is_site: its output is announced to the tap.
         inputs: what it reads: the i-th layer of the trace is number i + 1; or `IMAGE`, `UNKNOWN`.
-        window, geometry: of what it reads for one output, (1, 1) and the identity where that is one position.
-        multiply_adds: for one image; 0 for what is not a convolution or a dense layer.
+        window: of what it reads for one output, (1, 1) where that is one position; None where it is everything, or
+            does not move evenly with the output, as up-sampling's.
+        geometry: of the windows, the identity where there are none.
+        multiply_adds: for one image; 0 for what has no kernel.
         held: it is a gate that is one number for each channel.
         number: its place among the layers with weights, counted from 1; 0 if it has none.
         last: it is the last of them.
@@ -48,7 +55,7 @@ class Layer(NamedTuple):
     nonnegative: bool = False
     is_site: bool = False
     inputs: tuple[int, ...] = ()
-    window: Pair = (1, 1)
+    window: Pair | None = (1, 1)
     geometry: Geometry = Geometry()
     multiply_adds: int = 0
     held: bool = False
@@ -71,7 +78,7 @@ def trace(model: Model, images: Any) -> tuple[Layer, ...]:
 
     Raises:
         InputError: the network does not take such images.
-        ValueError: two layers have one name.
+        ValueError: two layers have one name: the network itself calls one `name@2`.
     """
     return _traced(model, images)[0]
 
@@ -120,7 +127,7 @@ def _check_images(images: Any) -> None:
 
 
 def parameters_of(model: Model, image: jax.ShapeDtypeStruct) -> dict[str, tuple[jax.Array, jax.Array | None]]:
-    """Kernel and bias of every convolution and dense layer, as the network hands them to its operations.
+    """Kernel and bias of every layer that has them, as the network hands them to its operations.
 
     They may be computed by the network, from its variables alone. Call it under `jit`: it runs the network on an image
     (1, h, w, c) of this shape, and what comes of that is dropped there.
@@ -149,12 +156,13 @@ def _trace(
     def note(operation: ops.Operation, y: jax.Array) -> jax.Array:
         numbers = tuple(next((i for i, a in enumerate(arrays) if a is x), UNKNOWN) for x in operation.inputs)
         made_of_image.extend(x for x in operation.inputs if not found and x is not arrays[IMAGE])
-        first = operation.kind == "conv" and any(x is operation.inputs[0] for x in (arrays[IMAGE], *made_of_image))
+        convolves, of_image = operation.kind in ("conv", "conv_transpose"), (arrays[IMAGE], *made_of_image)
+        first = convolves and any(x is operation.inputs[0] for x in of_image)
         layer = _layer(operation, y, numbers)._replace(first=first, nonnegative=nonnegative.issuperset(numbers))
         found.append(layer)
         arrays.append(y)
-        keeps_sign = layer.nonnegative and layer.kind in ("average_pool", "max_pool", "add")
-        if keeps_sign or operation.parameters.get("function") in ops.NONNEGATIVE:
+        keeps_sign = layer.nonnegative and layer.kind in _KEEPS_SIGN
+        if keeps_sign or operation.parameters.get("function") in functions.NONNEGATIVE:
             nonnegative.add(len(found))
         return y
 
@@ -162,11 +170,11 @@ def _trace(
         sites.add(site)
         return y
 
-    def run(variables: Any, images: jax.Array) -> Any:
+    def compute(variables: Any, images: jax.Array) -> Any:
         arrays.append(images)
-        return module.apply(variables, images, ops.Plain(behind=note), tap)
+        return run(module, variables, images, ops.Plain(behind=note), tap)
 
-    returned = jax.eval_shape(run, jax.tree.unflatten(structure, leaves), image)
+    returned = jax.eval_shape(compute, jax.tree.unflatten(structure, leaves), image)
     names = [layer.name for layer in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -184,13 +192,18 @@ def _trace(
 
 
 def _layer(operation: ops.Operation, y: jax.Array, inputs: tuple[int, ...]) -> Layer:
-    kind, parameters = operation.kind, operation.parameters
-    window, kernel = parameters.get("window"), parameters.get("kernel")
-    geometry = parameters.get("geometry", Geometry(stride=window or (1, 1)))
-    taps = kernel.shape[:2] if kind == "conv" else window or (1, 1)
-    work = 0 if kernel is None else y.size // y.shape[-1] * kernel.size
-    held = kind == "gate" and is_held(operation.inputs[1])
-    return Layer(operation.name, kind, y.shape[1:], False, False, False, inputs, taps, geometry, work, held)
+    kind, (x, *others), parameters = operation.kind, operation.inputs, operation.parameters
+    kernel, geometry = parameters.get("kernel"), parameters.get("geometry", Geometry())
+    window = parameters.get("window", (1, 1))
+    if kind == "conv":
+        window = kernel.shape[:2]
+    cut = geometry.padding != ((0, 0), (0, 0)) and not parameters.get("count_padding", True)  # the count varies
+    if kind in _NO_WINDOW or cut:
+        window = None
+    per_position = x if kind == "conv_transpose" else y
+    work = 0 if kernel is None else per_position.size // per_position.shape[-1] * kernel.size
+    held = kind == "gate" and is_held(*others)
+    return Layer(operation.name, kind, y.shape[1:], False, False, False, inputs, window, geometry, work, held)
 
 
 def is_held(gate: jax.Array) -> bool:

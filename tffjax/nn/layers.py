@@ -4,12 +4,17 @@ A layer's name in the network is its linen name (dots allowed: `layer1.0.conv1`)
 nested.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 from jax.nn import initializers
 
-from tffjax.kernels.convolution import Geometry, same_padding
+from tffjax.kernels.convolution import Geometry, Pair, same_padding
 from tffjax.nn.ops import Plain, Tap
+
+Padding = int | tuple[int | Pair, int | Pair]
+"""Of both axes, or (vertical, horizontal), each a number of pixels or (before, after)."""
 
 _he_normal = initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -18,32 +23,65 @@ def _path(module: nn.Module) -> str:
     return ".".join(module.scope.path)
 
 
-class Conv(nn.Module):
-    """A square convolution. Announces its output to `tap` unless `is_site` is off.
+def _pair(number: Any) -> tuple[Any, Any]:
+    return (number, number) if isinstance(number, int) else number
 
-    `padding` is symmetric zeros in pixels, or "same" for TensorFlow's rule, computed from the actual input size.
+
+def _padding(padding: Padding) -> tuple[Pair, Pair]:
+    vertical, horizontal = _pair(padding)
+    return _pair(vertical), _pair(horizontal)
+
+
+class Conv(nn.Module):
+    """A convolution. Announces its output to `tap` unless `is_site` is off.
+
+    Sizes are a number for both axes or (vertical, horizontal). `padding` is zeros, see `Padding`, or "same" for
+    TensorFlow's rule, computed from the actual input size.
     """
 
     features: int
-    kernel_size: int = 3
-    stride: int = 1
-    padding: int | str = 0
+    kernel_size: int | Pair = 3
+    stride: int | Pair = 1
+    padding: Padding | str = 0
     groups: int = 1
     use_bias: bool = True
     is_site: bool = True
+    dilation: int | Pair = 1
 
     @nn.compact
     def __call__(self, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
         """Map (n, h, w, in) to (n, oh, ow, features)."""
-        kernel_size, stride = (self.kernel_size,) * 2, (self.stride,) * 2
+        kernel_size, stride, dilation = _pair(self.kernel_size), _pair(self.stride), _pair(self.dilation)
         kernel = self.param("kernel", _he_normal, (*kernel_size, x.shape[-1] // self.groups, self.features))
         bias = self.param("bias", initializers.zeros, (self.features,)) if self.use_bias else None
         if self.padding == "same":
-            padding = same_padding(x.shape[1:3], kernel_size, stride)
+            extent = tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
+            padding = same_padding(x.shape[1:3], extent, stride)
         else:
-            padding = ((self.padding, self.padding),) * 2
-        geometry = Geometry(stride=stride, padding=padding, groups=self.groups)
-        y = ops.conv(x, kernel, bias, geometry, _path(self))
+            padding = _padding(self.padding)
+        y = ops.conv(x, kernel, bias, Geometry(stride, padding, dilation, self.groups), _path(self))
+        return tap(_path(self), y) if self.is_site else y
+
+
+class ConvTranspose(nn.Module):
+    """A transposed convolution, see `tffjax.nn.Plain.conv_transpose`; arguments as of `Conv`."""
+
+    features: int
+    kernel_size: int | Pair = 4
+    stride: int | Pair = 2
+    padding: Padding = 1
+    groups: int = 1
+    use_bias: bool = True
+    is_site: bool = True
+    dilation: int | Pair = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
+        """Map (n, h, w, in) to (n, oh, ow, features)."""
+        kernel = self.param("kernel", _he_normal, (*_pair(self.kernel_size), x.shape[-1] // self.groups, self.features))
+        bias = self.param("bias", initializers.zeros, (self.features,)) if self.use_bias else None
+        geometry = Geometry(_pair(self.stride), _padding(self.padding), _pair(self.dilation), self.groups)
+        y = ops.conv_transpose(x, kernel, bias, geometry, _path(self))
         return tap(_path(self), y) if self.is_site else y
 
 
@@ -74,3 +112,31 @@ class BatchNorm(nn.Module):
         mean = self.variable("batch_stats", "mean", initializers.zeros, None, shape)
         var = self.variable("batch_stats", "var", initializers.ones, None, shape)
         return ops.batch_norm(y, scale, bias, mean.value, var.value, self.epsilon, _path(self))
+
+
+class LayerNorm(nn.Module):
+    """Layer normalization over the channels, with scale and bias."""
+
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array, ops: Plain) -> jax.Array:
+        """Normalize the last axis."""
+        return ops.layer_norm(x, *_scale_and_bias(self, x.shape[-1]), self.epsilon, _path(self))
+
+
+class GroupNorm(nn.Module):
+    """Group normalization over positions and groups of adjacent channels, with scale and bias."""
+
+    groups: int = 32
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array, ops: Plain) -> jax.Array:
+        """Normalize (n, h, w, c)."""
+        return ops.group_norm(x, *_scale_and_bias(self, x.shape[-1]), self.groups, self.epsilon, _path(self))
+
+
+def _scale_and_bias(module: nn.Module, channels: int) -> tuple[jax.Array, jax.Array]:
+    scale = module.param("scale", initializers.ones, (channels,))
+    return scale, module.param("bias", initializers.zeros, (channels,))

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
+from tffjax.nn.names import Uses
 from tffjax.nn.networks import Network, names, network_making, network_of
 from tffjax.nn.ops import Plain, Tap, no_tap
 
@@ -37,7 +38,7 @@ class Model:
         """Logits of normalized images: one compiled program, unless operations or a tap are given."""
         if ops is None and tap is no_tap:
             return _logits(self.module, self.variables, images)
-        return self.module.apply(self.variables, images, ops or Plain(), tap)
+        return run(self.module, self.variables, images, ops or Plain(), tap)
 
     def __repr__(self) -> str:
         leaves = jax.tree.leaves(self.variables)
@@ -52,8 +53,15 @@ class Model:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logits(module: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
-    return module.apply(variables, images, Plain(), no_tap)
+def _logits(module: nn.Module, variables: Any, images: jax.Array) -> Any:
+    return run(module, variables, images, Plain(), no_tap)
+
+
+def run(module: nn.Module, variables: dict[str, Any], images: jax.Array, ops: Plain, tap: Tap) -> Any:
+    """A run of a network, in which uses of names are counted (`tffjax.nn.names`)."""
+    uses = Uses()
+    counting = dataclasses.replace(ops, uses=uses)
+    return module.apply(variables, images, counting, lambda site, y: tap(uses.latest(site), y))
 
 
 def module_of(card: Card) -> nn.Module:

@@ -88,8 +88,10 @@ class Cone(NamedTuple):
 def cones_of(model: Model, height: int, width: int, hold_gates: bool = True) -> dict[str, Cone | None]:
     """The cone of every site for images of this size, in the order of the network. Computes nothing.
 
-    None stands for everything: behind a global pool, a dense layer, or anything that is not one of the network's
-    operations. With `hold_gates` off, that is so behind a squeeze-excite gate too. A window may stick out of its layer.
+    None stands for everything: behind a global pool, a dense layer, a group norm, or anything that is not one of the
+    network's operations; and for what does not move evenly: behind up-sampling and transposed convolutions, and behind
+    average pools whose padding does not count. With `hold_gates` off, that is so behind a squeeze-excite gate too. A
+    window may stick out of its layer.
     """
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
     layers = trace(model, image)
@@ -111,7 +113,7 @@ def _cone(layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], site: int, h
                 return None
             held.append(layer.name)
             inputs = inputs[:1]
-        if UNKNOWN in inputs or len(layer.shape) < 3:
+        if UNKNOWN in inputs or layer.window is None:
             return None
         read = Window(*(_read(axis, *reads) for axis, reads in zip(needed[number], _reads(layer), strict=True)))
         on_the_way.append((number, read, inputs))
