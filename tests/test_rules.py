@@ -369,12 +369,12 @@ def test_epsilon_0_hands_nothing_on_at_a_zero_output():
 
 
 def test_gamma_at_negative_outputs_cannot_explode():
-    """The trap: 1000 - 1001 = -1. Favoring the positive ones makes that 249, and -1 again with another gamma."""
+    """The trap: 1000 - 1001 = -1. Favoring the positive one by a thousandth would make that 0."""
     x, kernel, relevance = np.array([[1.0, 1]]), np.array([[1000.0], [-1001]]), np.ones((1, 1))
     received, lost = apply(
         on(Dense(), rules.gamma, gamma=0.001, epsilon=0.0), x, kernel, None, np.array([[-1.0]]), relevance
     )
-    # z = 1000 - 1001 * 1.001 = -2.001, where favoring the positive ones would give 0
+    # z = 1000 - 1001 * 1.001 = -2.001
     np.testing.assert_allclose(received, [[1000 / -2.001, -1001 * 1.001 / -2.001]], rtol=1e-12)
     np.testing.assert_allclose(np.ravel(lost), 0, atol=1e-10)
     # and it is the same rule with all signs turned around

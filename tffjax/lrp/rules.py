@@ -89,7 +89,7 @@ class Linear(NamedTuple):
 class Stabilizer(NamedTuple):
     """Keeps a denominator from vanishing: z + at_zero * [z == 0] + epsilon * sign(z), with sign(0) = 0.
 
-    at_zero = 0 is for contributions of one sign, all of which are zero where z is: such an output hands nothing on.
+    With at_zero = 0, an output whose z is zero hands nothing on. Contributions of one sign are all zero there.
     """
 
     at_zero: float = 0.0
@@ -104,7 +104,8 @@ class Stabilizer(NamedTuple):
     def share(self, relevance: jax.Array, z: jax.Array) -> jax.Array:
         """S = R / z, stabilized; 0 where z = 0 and at_zero = 0."""
         s = relevance / self(z)
-        # 1e12 R, times a zero, would be felt by convolutions that are not summed term by term.
+        # Dividing by something tiny instead, and multiplying by contributions that are zero, would be felt by
+        # convolutions that are not summed term by term.
         return s if self.at_zero else jnp.where(z == 0, 0, s)
 
 
