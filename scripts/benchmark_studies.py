@@ -34,10 +34,7 @@ from tffjax.ffrs import Design, relevance_shares
 from tffjax.ffrs_sums import FFRSSums
 from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance
-from tffjax.lrpmax import Neurons, neuron_maps
-from tffjax.lrpmax_plan import plan as plan_neurons
 from tffjax.masks import Setting
-from tffjax.maxima import maxima
 from tffjax.nn import Model, network_of
 from tffjax.nn.card import Card, Normalization
 from tffjax.nn.normalization import normalized
@@ -45,6 +42,9 @@ from tffjax.nn.sites import sites_of
 from tffjax.preprocessing import Transform
 from tffjax.rankings import Channel, Ranking, all_channels, read_ranking
 from tffjax.streaming import stream
+from tffjax.studies.lrpmax.neurons import Neurons, neuron_maps
+from tffjax.studies.lrpmax.plan import plan as plan_neurons
+from tffjax.studies.lrpmax.search import maxima
 
 BATCH = 16
 SIDE = 224

@@ -48,9 +48,9 @@ from tffjax.nn.card import NORMALIZATIONS, Card
 from tffjax.nn.graph import layers_of
 from tffjax.nn.ops import Activation, relu
 from tffjax.nn.sites import outputs_at, probe_sums
-from tffjax.patches import patch_boxes
 from tffjax.preprocessing import Transform, decode, normalize
 from tffjax.rankings import Channel, all_channels
+from tffjax.studies.lrpmax.patches import patch_boxes
 
 BATCH = 4
 TOP_K = (27, 114)  # of EfficientNet-B0 and of ResNet-50 in the paper
@@ -174,7 +174,7 @@ def explain_images(model: Model, images: jax.Array, targets: jax.Array, new_ops:
 
 @functools.partial(Pass, static_argnames=("channels", "new_ops"))
 def explain_neurons(model: Model, images: jax.Array, channels: tuple[Channel, ...], new_ops: NewOps) -> Arrays:
-    """Position and map of the strongest neuron of each channel; denominators are shared, see `tffjax.full_pass`."""
+    """Position and map of the strongest neuron of each channel; denominators are shared, as in full passes."""
     ops, sites = new_ops(), tuple(dict.fromkeys(channel.site for channel in channels))
 
     def largest(images: jax.Array) -> Arrays:

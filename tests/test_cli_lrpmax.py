@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import studies
+import tffjax.cli.lrpmax_results
+import tffjax.lrpmax_rows
 import tolerances
 from command import done, refused
 from PIL import Image
 from test_rank import assert_same, contents, share_of
+from tffjax.lrpmax import lrp_max
 
 import tffjax.cli.lrpmax
-import tffjax.cli.lrpmax_results
-import tffjax.lrpmax_rows
 from tffjax import runs
-from tffjax.lrpmax import lrp_max
 
 KEYS = ("head.#2(T=8)", "stem.#4(T=6)", "project.#1(T=6)", "depthwise.#3(T=6)", "stem.#0(T=6)")
 OPTIONS = ("--k", 5, "--top", 2, "--batch-size", 4)

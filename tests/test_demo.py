@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 import studies
+import tffjax.studies.lrpmax.results
 from command import done, refused, tffjax_command
 from PIL import Image
 from test_rank import StopAfter, contents
@@ -21,7 +22,6 @@ import tffjax.cli.demo
 import tffjax.cli.dropout
 import tffjax.cli.find_k
 import tffjax.cli.heatmap
-import tffjax.cli.lrpmax_results
 import tffjax.cli.predict
 import tffjax.cli.rank
 import tffjax.cli.study
@@ -213,7 +213,7 @@ def small(tmp_path_factory) -> Embedded:
 
 @contextlib.contextmanager
 def in_place(small: Embedded):
-    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.cli.lrpmax_results, tffjax.cli.color)
+    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.studies.lrpmax.results, tffjax.cli.color)
     with contextlib.ExitStack() as stack:
         stack.enter_context(studies.networks_by_name())
         stack.enter_context(mock.patch.object(embedded, "EMBEDDED", small))

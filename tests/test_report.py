@@ -14,6 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import studies
+import tffjax.studies.lrpmax.results
 from command import done, refused
 from PIL import Image
 from scipy.stats import gaussian_kde
@@ -21,7 +22,6 @@ from scipy.stats import gaussian_kde
 import tffjax.cli.color
 import tffjax.cli.dropout
 import tffjax.cli.find_k
-import tffjax.cli.lrpmax_results
 import tffjax.cli.rank
 from tffjax.report import markup, patches
 from tffjax.report.page import SECTIONS
@@ -67,7 +67,7 @@ def runs(images, tmp_path_factory) -> dict[str, Path]:
         "lrpmax": (*given, "--k", 26, "--top", 3),
         "color": (*given, "--k", 6, "--ablation", "grayscale", "--ablation", "jpeg:50"),
     }
-    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.cli.lrpmax_results, tffjax.cli.color)
+    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.studies.lrpmax.results, tffjax.cli.color)
     with contextlib.ExitStack() as stack:
         stack.enter_context(studies.networks_by_name())
         for module in drawing:  # drawing takes most of the time of a small run

@@ -10,11 +10,11 @@ from PIL import Image, ImageOps
 
 from tffjax.data import find_images, relative_names
 from tffjax.errors import InputError
-from tffjax.lrpmax_figures import place_cell
-from tffjax.patches import patch_file
 from tffjax.preprocessing import Transform, UnreadableImage, decode
 from tffjax.report.markup import Part, card, join, number, tag
 from tffjax.report.sources import Source
+from tffjax.studies.lrpmax.figures import place_cell
+from tffjax.studies.lrpmax.patches import patch_file
 
 CELL = 72
 """Largest side of a patch in the report, in pixels; larger ones are reduced, smaller ones stay as they are."""

@@ -21,8 +21,7 @@ from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model
-from tffjax.nn.ops import Activation
-from tffjax.nn.receptive_field import Cone, Part, Window
+from tffjax.nn.receptive_field import LayerCrop, ReceptiveField, Window
 from tffjax.nn.sites import outputs_at
 
 
@@ -33,7 +32,7 @@ def crop_relevance(
     positions: Int[Array, "k 2"],
     gates: dict[str, Float[Array, "k 1 1 _"]],
     site: str,
-    cone: Cone,
+    field: ReceptiveField,
     composite: Composite,
     layers: tuple[Layer, ...],
 ) -> Float[Array, "k h w"]:
@@ -41,15 +40,15 @@ def crop_relevance(
 
     Args:
         model: the network, best prepared for the composite.
-        crops: the receptive fields `cone.field`; what sticks out of the image may hold anything and gets zero.
+        crops: the receptive fields `field.window`; what sticks out of the image may hold anything and gets zero.
         channels, positions: of the neurons, positions in the site's output for the whole image.
-        gates: values of the gates `cone.gates`.
-        site, cone: of the neurons.
+        gates: values of the gates `field.gates`.
+        site, field: of the neurons.
         composite, layers: of the network, see `LrpOps`.
     """
     model = prepared_for(model, composite, "float32", crops)
-    parts = {part.name: part for part in cone.parts}
-    ops = _ConeOps.of(model, layers, parts=parts, positions=positions, gates=gates)
+    crops_of = {crop.name: crop for crop in field.crops}
+    ops = _CropOps.of(model, layers, crops=crops_of, positions=positions, gates=gates)
 
     def neuron(crops: jax.Array) -> jax.Array:
         (y,) = outputs_at(model, crops, (site,), ops)
@@ -61,65 +60,41 @@ def crop_relevance(
 
 
 @dataclasses.dataclass(frozen=True)
-class _ConeOps(LrpOps):
+class _CropOps(LrpOps):
     """LRP operations on windows. What the neuron does not depend on is not computed: nobody uses what is returned.
 
     Attributes:
-        parts: by layer.
+        crops: by layer.
         positions: (k, 2), rows and columns of the neurons in the site's output.
         gates: squeeze-excite gates by name, (k, 1, 1, c).
     """
 
-    parts: dict[str, Part] = dataclasses.field(default_factory=dict)
+    crops: dict[str, LayerCrop] = dataclasses.field(default_factory=dict)
     positions: Any = None
     gates: dict[str, jax.Array] = dataclasses.field(default_factory=dict)
 
+    def _do(self, kind: str, name: str, *inputs: jax.Array, **parameters: Any) -> jax.Array:
+        """The operation without padding, on what its layer reads of the inputs, and on the gate that is given."""
+        if name not in self.crops:
+            return _unseen(inputs[0], **parameters)
+        crop = self.crops[name]
+        if "geometry" in parameters:
+            parameters["geometry"] = dataclasses.replace(parameters["geometry"], padding=((0, 0), (0, 0)))
+        given = [self.gates[name]] if name in self.gates else []
+        windows = [_cut(x, window, crop.read) for x, window in zip(inputs, crop.given, strict=not given)]
+        return super()._do(kind, name, *windows, *given, **parameters)
+
     def _conv(self, name: str, x: jax.Array, kernel: jax.Array, bias: Any, geometry: Geometry) -> jax.Array:
-        if name not in self.parts:
-            return jnp.zeros((len(x), 1, 1, kernel.shape[-1]), x.dtype)
-        part, geometry = self.parts[name], _unpadded(geometry)
-        inside = self._inside(part.read, part.input_size) if part.padded else None
-        linear = Conv(geometry, self.precision, self.kernels)
-        return self._linear(linear, self._read(name, x), kernel, bias, name, inside)
+        crop = self.crops[name]
+        inside = self._inside(crop.read, crop.input_size) if crop.padded else None
+        return self._linear(Conv(geometry, self.precision, self.kernels), x, kernel, bias, name, inside)
 
     def _max_pool(self, name: str, x: jax.Array, window: Pair, geometry: Geometry) -> jax.Array:
-        if name not in self.parts:
-            return x
-        part, x = self.parts[name], self._read(name, x)
-        if not part.padded:
-            return super()._max_pool(name, x, window, _unpadded(geometry))
-        x = jnp.where(self._inside(part.read, part.input_size), x, -jnp.inf)
-        y = super()._max_pool(name, x, window, _unpadded(geometry))
-        return jnp.where(self._inside(part.output, part.output_size), y, 0)  # there may be nothing but padding
-
-    def _average_pool(self, name: str, x: jax.Array, window: Pair | None) -> jax.Array:
-        return super()._average_pool(name, self._read(name, x), window) if name in self.parts or window is None else x
-
-    def _batch_norm(self, name: str, y: jax.Array, **parameters: Any) -> jax.Array:
-        return super()._batch_norm(name, self._read(name, y), **parameters)
-
-    def _activation(self, name: str, x: jax.Array, function: Activation) -> jax.Array:
-        return super()._activation(name, self._read(name, x), function)
-
-    def _add(self, name: str, a: jax.Array, b: jax.Array) -> jax.Array:
-        return super()._add(name, self._read(name, a), self._read(name, b, 1)) if name in self.parts else a
-
-    def _gate(self, name: str, x: jax.Array, gate: jax.Array) -> jax.Array:
-        if name not in self.parts:
-            return x
-        gate = self.gates[name] if name in self.gates else self._read(name, gate, 1)
-        return super()._gate(name, self._read(name, x), gate)
-
-    def _read(self, name: str, x: jax.Array, number: int = 0) -> jax.Array:
-        """What a layer reads of its input."""
-        if name not in self.parts:
-            return x
-        part = self.parts[name]
-        rows, columns = (
-            slice(read.low - given.low, read.high - given.low)
-            for given, read in zip(part.given[number], part.read, strict=True)
-        )
-        return x[:, rows, columns]
+        crop = self.crops[name]
+        if not crop.padded:
+            return super()._max_pool(name, x, window, geometry)
+        y = super()._max_pool(name, jnp.where(self._inside(crop.read, crop.input_size), x, -jnp.inf), window, geometry)
+        return jnp.where(self._inside(crop.output, crop.output_size), y, 0)  # there may be nothing but padding
 
     def _inside(self, window: Window, size: Pair) -> Bool[Array, "k h w 1"]:
         """Which pixels of a window are inside of the layer."""
@@ -131,5 +106,14 @@ class _ConeOps(LrpOps):
         return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
-def _unpadded(geometry: Geometry) -> Geometry:
-    return dataclasses.replace(geometry, padding=((0, 0), (0, 0)))
+def _cut(x: jax.Array, given: Window, read: Window) -> jax.Array:
+    """What is read of a window of a layer."""
+    rows, columns = (slice(b.low - a.low, b.high - a.low) for a, b in zip(given, read, strict=True))
+    return x[:, rows, columns]
+
+
+def _unseen(x: jax.Array, kernel: Any = None, **parameters: Any) -> jax.Array:
+    """Something with the axes and the channels of what an operation would give."""
+    if kernel is not None:
+        return jnp.zeros((len(x), *[1] * (x.ndim - 2), kernel.shape[-1]), x.dtype)
+    return x.mean(axis=(1, 2)) if parameters.get("window", 0) is None else x

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tffjax.kernels.choice import on_cpu
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for
@@ -26,8 +25,11 @@ def full_relevance(
     sites: tuple[str, ...],
     composite: Composite,
     layers: tuple[Layer, ...],
+    one_by_one: bool,
 ) -> Float[Array, "n lanes h w"]:
     """Relevance of some neurons of each image; `numbers` says at which of the sites each one is, -1 at none.
+
+    With `one_by_one` the lanes run one after the other and empty ones cost nothing, else all at once.
 
     Explanations are linear in the relevance that starts, those of guided backpropagation excepted. So linearizing the
     backward pass splits it: what does not depend on the start, the denominators, is computed once.
@@ -52,4 +54,4 @@ def full_relevance(
         return jax.lax.cond((neuron[0] >= 0).any(), explain, lambda *_: jnp.zeros_like(images[..., 0]), *neuron)
 
     lanes = jax.tree.map(lambda a: a.swapaxes(0, 1), (numbers, channels, positions))
-    return (jax.lax.map(lane, lanes) if on_cpu() else jax.vmap(lane)(lanes)).swapaxes(0, 1)
+    return (jax.lax.map(lane, lanes) if one_by_one else jax.vmap(lane)(lanes)).swapaxes(0, 1)

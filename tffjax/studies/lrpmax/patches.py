@@ -3,7 +3,7 @@
 import re
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 
 def patch_boxes(
@@ -37,7 +37,7 @@ def patch_boxes(
     if rank >= 0:
         threshold = np.partition(positive, rank, axis=1)[:, rank : rank + 1]
     above = (positive > threshold).reshape(maps.shape)
-    boxes = np.concatenate([_extent(above.any(axis=2)), _extent(above.any(axis=1))], axis=1)
+    boxes = extents(above)
     if places is not None:
         boxes += np.repeat(places, 2, axis=1)
     boxes[~above.any(axis=(1, 2))] = (0, height, 0, width)
@@ -50,6 +50,8 @@ def patch_file(number: int, key: str, generator: str, rank: int) -> str:
     return f"{number:03d}_{channel}/{generator or 'all'}_{rank:02d}.png"
 
 
-def _extent(marked: np.ndarray) -> np.ndarray:
-    """First marked entry of each row, and one past the last; (n, m) to (n, 2)."""
-    return np.stack([marked.argmax(axis=1), marked.shape[1] - marked[:, ::-1].argmax(axis=1)], axis=1)
+def extents(marked: Bool[np.ndarray, "n h w"]) -> Int[np.ndarray, "n 4"]:
+    """The smallest half-open boxes (top, bottom, left, right) of all marked pixels; zeros where there are none."""
+    axes = (marked.any(axis=axis) for axis in (2, 1))
+    edges = [edge for a in axes for edge in (a.argmax(axis=1), a.shape[1] - a[:, ::-1].argmax(axis=1))]
+    return np.stack(edges, axis=1) * marked.any(axis=(1, 2))[:, None]

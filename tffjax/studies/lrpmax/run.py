@@ -1,0 +1,79 @@
+"""The two passes of LRP-max over many images: the search, then the explanation of what it found."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Array, Float, Int
+
+from tffjax.compile.placement import put
+from tffjax.compile.prepared import Prepared
+from tffjax.data import Batch
+from tffjax.ffrs import relevance_shares
+from tffjax.nn.normalization import normalized
+from tffjax.rankings import Channel, all_channels, parse_key
+from tffjax.studies.lrpmax.neurons import Map, Neurons, neuron_maps
+from tffjax.studies.lrpmax.plan import Ways, plan
+from tffjax.studies.lrpmax.search import maxima
+from tffjax.studies.lrpmax.sums import Found, Task, TopK
+from tffjax.studies.lrpmax.tables import rows_of
+
+
+def search(
+    model: Prepared, channels: Sequence[Channel], batch: Batch, signs: Int[np.ndarray, " n"] | None = None
+) -> Found:
+    """The first pass: what `TopK` takes in.
+
+    An image's score for a channel is the channel's maximum, or with `signs` its share of relevance in the decision,
+    1 for the output and -1 for its negative.
+    """
+    images = _inputs(model, batch)
+    values, positions, gates = maxima(model, images, channels)
+    scores = values
+    if signs is not None:
+        every = {channel: number for number, channel in enumerate(all_channels(model))}
+        shares = relevance_shares(model, images, put(signs)).shares
+        scores = shares[:, np.array([every[channel] for channel in channels])]
+    return {"scores": scores, "values": values, "positions": positions, **gates}
+
+
+class Explanation:
+    """The second pass, over the images in which the search has found something."""
+
+    def __init__(self, model: Prepared, top: TopK) -> None:
+        """`top` is that of all processes."""
+        self._model, self._gates, self.tasks = model, top.gates(), top.tasks()
+        self._ways: dict[tuple[int, int], Ways] = {}
+
+    def __call__(self, batch: Batch) -> list[Map]:
+        """Maps of all tasks of a batch."""
+        rows, tasks = zip(*self._work(batch), strict=True) if self._work(batch) else ((), ())
+        channels, positions = [parse_key(task.key) for task in tasks], [(task.row, task.column) for task in tasks]
+        neurons = Neurons(np.array(rows, int), channels, np.array(positions, int).reshape(-1, 2))
+        of_images = [self._gates.get(index) for index in batch.indices.tolist()]
+        some = next(filter(None, of_images), {})
+        gates = {name: np.stack([(one or some)[name] for one in of_images]) for name in some}
+        return neuron_maps(
+            self._model, self._plan(batch.images.shape[1:3]), _inputs(self._model, batch), neurons, gates
+        )
+
+    def rows(self, batch: Batch, maps: Sequence[Map], names: Sequence[str]) -> pa.Table:
+        """The rows (`tffjax.studies.lrpmax.tables.SCHEMA`) of a batch; `names` are the paths of all images."""
+        return rows_of(batch, self._work(batch), maps, names)
+
+    def _plan(self, size: tuple[int, int]) -> Ways:
+        if size not in self._ways:
+            sites = [parse_key(task.key).site for tasks in self.tasks.values() for task in tasks]
+            neurons = {site: sites.count(site) / len(self.tasks) for site in dict.fromkeys(sites)}
+            self._ways[size] = plan(self._model, size, neurons, len(self.tasks))
+        return self._ways[size]
+
+    def _work(self, batch: Batch) -> list[tuple[int, Task]]:
+        """Row of the batch and task, of the rows that hold images."""
+        rows = np.flatnonzero(batch.weights > 0).tolist()
+        return [(row, task) for row in rows for task in self.tasks[int(batch.indices[row])]]
+
+
+def _inputs(model: Prepared, batch: Batch) -> Float[Array, "n h w 3"]:
+    """The network's input, normalized once for all programs that read it."""
+    return normalized(put(batch.images), model.card.normalization)
