@@ -50,7 +50,7 @@ from tffjax.nn.ops import Activation, relu
 from tffjax.nn.sites import outputs_at, probe_sums
 from tffjax.preprocessing import Transform, decode, normalize
 from tffjax.rankings import Channel, all_channels
-from tffjax.studies.lrpmax.patches import patch_boxes
+from tffjax.studies.lrpmax.neurons import patch_box
 
 BATCH = 4
 TOP_K = (27, 114)  # of EfficientNet-B0 and of ResNet-50 in the paper
@@ -226,7 +226,8 @@ def measure(model: Model, images: np.ndarray, few: int, format: Format, referenc
         best, every = order(known.mean(axis=0, dtype=np.float64))[: TOP_K[0]], all_channels(model)
         explain = functools.partial(explain_neurons, model, channels=tuple(every[i] for i in best), new_ops=new_ops)
         positions, crops = in_batches(explain, images[:few], say=f"{format.name}, neurons")
-        boxes = patch_boxes(crops.reshape(-1, *maps.shape[1:])).reshape(*positions.shape, 4)
+        boxes = np.stack([patch_box(crop) for crop in crops.reshape(-1, *maps.shape[1:])])
+        boxes = boxes.reshape(*positions.shape, 4)
         decisions = in_batches(functools.partial(decide, model, new_ops=new_ops), images[:few])
     return Measured(targets, shares, maps, positions, boxes, *decisions)
 

@@ -22,16 +22,14 @@ from tffjax.lrp.explain import Neuron, relevance
 from tffjax.lrp.rules import flat, w2
 from tffjax.nn import canonize
 from tffjax.nn.ops import Plain
-from tffjax.nn.receptive_field import ReceptiveField, Window, receptive_fields
+from tffjax.nn.receptive_field import receptive_fields
 from tffjax.nn.sites import outputs_at, site_outputs, sites_of
 from tffjax.rankings import Channel
 from tffjax.studies.lrpmax import neurons as lrpmax_neurons
-from tffjax.studies.lrpmax.full_pass import full_relevance
-from tffjax.studies.lrpmax.neurons import Map, Neurons, lrp_max, neuron_maps
-from tffjax.studies.lrpmax.patches import patch_boxes
-from tffjax.studies.lrpmax.plan import on_crops, plan
-from tffjax.studies.lrpmax.search import maxima
-from tffjax.studies.lrpmax.sums import best_first, best_of
+from tffjax.studies.lrpmax.neurons import Map, Neurons, lrp_max, neuron_maps, patch_box
+from tffjax.studies.lrpmax.plan import plan
+from tffjax.studies.lrpmax.relevance import full_relevance
+from tffjax.studies.lrpmax.search import best_first, best_of, maxima
 
 MANY = 10**6
 """So many images that the price of compiling does not count."""
@@ -133,7 +131,7 @@ def test_golden_boxes(shared):
         stored = dict(archive)
     names = [key.removeprefix("map__") for key in stored if key.startswith("map__")]
     assert len(names) == 13
-    boxes = patch_boxes(np.stack([stored[f"map__{name}"] for name in names]))
+    boxes = [patch_box(stored[f"map__{name}"]) for name in names]
     for name, box in zip(names, boxes, strict=True):
         end = 0 if tuple(stored[f"box__{name}"]) == (0, 40, 0, 56) else 1  # the released boxes hold their last index
         np.testing.assert_array_equal(box - np.array([0, end, 0, end]), stored[f"box__{name}"], err_msg=name)
@@ -149,8 +147,8 @@ def test_boxes_of_crops_are_those_of_the_whole_map(data):
     whole = whole_maps([Map(crop, np.array([top, left]))], (height, width))
     assert whole.sum() == crop.sum()
     expected = golden_box(whole[0].astype(np.float64))
-    assert tuple(patch_boxes(whole)[0]) == expected
-    assert tuple(patch_boxes(crop[None], np.array([[top, left]]), (height, width))[0]) == expected
+    assert tuple(patch_box(whole[0])) == expected
+    assert tuple(patch_box(crop, (top, left), (height, width))) == expected
 
 
 # Single neurons, in both ways
@@ -258,7 +256,7 @@ def test_lrp_max_is_the_relevance_of_the_strongest_neuron(composite, x64):
         np.testing.assert_array_equal(y[np.arange(3), row, place], y.max(axis=(1, 2)))
         expected = np.where((found.values[:, column] > 0)[:, None, None], expected, 0)
         assert_equal_maps(found.maps[:, column], expected)
-        np.testing.assert_array_equal(found.boxes[:, column], patch_boxes(found.maps[:, column]))
+        np.testing.assert_array_equal(found.boxes[:, column], [patch_box(one) for one in found.maps[:, column]])
 
 
 def test_a_channel_without_positive_values_has_no_relevance(x64):
@@ -356,16 +354,16 @@ def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng):
 
 
 def test_a_site_is_explained_where_that_costs_less():
-    deep = ReceptiveField(Window(), (), (), work=int(50e9), work_in_full=int(100e9))
-    fields = {"early": deep._replace(work=int(1e9), work_in_full=int(20e9)), "deep": deep, "gate": None}
-    assert list(on_crops({"deep": deep}, {"deep": 1})) == []  # 3.6 * 50 against 100
-    assert list(on_crops(fields, {"early": 9, "deep": 2, "gate": 5})) == ["early"]
-    middle = deep._replace(work=int(20e9))
-    assert list(on_crops({"middle": middle}, {"middle": 2})) == ["middle"]
-    layers = fields["early"].window, (None,) * 10  # ten layers to compile
-    early = fields["early"]._replace(crops=layers[1])
-    assert list(on_crops({"early": early}, {"early": 1}, compiling=1e9)) == ["early"]  # 3.6 + 10 against 20
-    assert list(on_crops({"early": early}, {"early": 1}, compiling=2e9)) == []
+    model = cases.RESNET50.random_model()
+
+    def on_crops(*sites, images=MANY):
+        return tuple(plan(model, (256, 256), dict.fromkeys(sites, 1), images, cpu=True).crops)
+
+    assert on_crops("layer2.3.conv2") == ("layer2.3.conv2",)  # 3.6 * 0.05 of a pass to this site
+    assert on_crops("layer3.4.conv2") == ()  # 3.6 * 0.43
+    assert on_crops("layer3.3.conv2") == ()  # 3.6 * 0.32
+    assert on_crops("layer3.3.conv2", "layer4.2.conv2") == ("layer3.3.conv2",)  # to that site: 3.6 * 0.22
+    assert on_crops("layer3.3.conv2", "layer4.2.conv2", images=100) == ()  # 114 layers to compile
 
 
 def test_a_few_images_are_not_worth_a_program_for_each_site():

@@ -1,5 +1,6 @@
 """`tffjax lrpmax`: what a channel looks at."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Collection
@@ -20,7 +21,7 @@ from tffjax.ffrs import LABELS
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.per_image import PartWriter, Rows, map_parts
 from tffjax.studies.lrpmax.run import Explanation, search
-from tffjax.studies.lrpmax.sums import TopK
+from tffjax.studies.lrpmax.search import TopK
 from tffjax.studies.lrpmax.tables import SCHEMA, write_results
 
 ROWS_PER_PART = 256
@@ -112,10 +113,8 @@ def lrpmax(context: click.Context, **given: Any) -> None:
 def _generators(job: Job) -> list[str | None]:
     """The generator of each image, None for those whose label is not asked for."""
     wanted = job.asked.arguments["label"]
-    return [
-        file.generator if wanted == "any" or file.label is None or LABELS[file.label] == wanted else None
-        for file in job.files
-    ]
+    counts = [wanted == "any" or file.label is None or LABELS[file.label] == wanted for file in job.files]
+    return [file.generator if counted else None for file, counted in zip(job.files, counts, strict=True)]
 
 
 def _signs(job: Job, batch: Batch) -> np.ndarray | None:
@@ -144,10 +143,9 @@ def _compiling(talk: Talk, step: Any) -> Any:
     seen = set()
 
     def told(batch: Batch) -> Any:
-        if batch.images.shape in seen:
-            return step(batch)
+        first = batch.images.shape not in seen
         seen.add(batch.images.shape)
-        with talk.busy(f"compiling ({FIRST_TIME})"):
+        with talk.busy(f"compiling ({FIRST_TIME})") if first else contextlib.nullcontext():
             return step(batch)
 
     return told

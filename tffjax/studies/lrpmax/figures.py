@@ -1,7 +1,7 @@
 """Collages of LRP-max: patches, and where they are; channels by generators (figure 1 of the paper, D.1)."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,88 +36,87 @@ def write_collages(shown: Iterable[dict[str, Any]], keys: Sequence[str], by: str
     places: dict[tuple[str, str], list[np.ndarray]] = {}
     for row in shown:
         here = row["key"], row["generator"]
-        patches.setdefault(here, []).append(patch_cell(_pixels(row["patch"])))
+        patches.setdefault(here, []).append(cell_of(_pixels(row["patch"]), CELL))
         places.setdefault(here, []).append(_pixels(row["place"]))
     generators = sorted({generator for _, generator in patches})
-    columns = [generator or "all images" for generator in generators]
     for name, cells, what, formats in (
         ("patches", patches, "what each channel looks at", ("png", "pdf")),
         ("places", places, "where its patches are", ("png",)),
     ):
-        for page, start in enumerate(range(0, len(keys), PAGE), start=1):
-            some = keys[start : start + PAGE]
-            grid = [[cells.get((key, generator), []) for generator in generators] for key in some]
-            if any(cell for row in grid for cell in row):
-                rows = [f"{number}. {key}" for number, key in enumerate(some, start + 1)]
-                figure = collage(grid, rows, columns, f"LRP-max: {what}, best {SHOWN} images by {by}")
+        for page, first in enumerate(range(0, len(keys), PAGE), start=1):
+            rows = {key: f"{number}. {key}" for number, key in enumerate(keys[first : first + PAGE], first + 1)}
+            if any(key in rows for key, _ in cells):
+                figure = collage(cells, rows, generators, f"LRP-max: {what}, best {SHOWN} images by {by}")
                 save_figure(figure, folder / f"{name}_{page}", formats, _DPI)
+
+
+def as_png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A picture as a PNG file."""
+    with io.BytesIO() as file:
+        Image.fromarray(pixels).save(file, "PNG")
+        return file.getvalue()
 
 
 def _pixels(png: bytes) -> UInt8[np.ndarray, "h w 3"]:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
-def patch_cell(patch: UInt8[np.ndarray, "h w 3"], side: int = CELL) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """A patch enlarged or reduced to fit a square cell, in its proportions; small ones by whole factors, on white."""
-    scale = side / max(patch.shape[:2])
-    cell, x, y, (width, height) = _in_cell(patch, max(int(scale), 1) if scale >= 1 else scale, side)
-    ImageDraw.Draw(cell).rectangle([x, y, x + width - 1, y + height - 1], outline=_EDGE)
-    return np.asarray(cell)
-
-
-def place_cell(
-    image: UInt8[np.ndarray, "h w 3"], box: Int[np.ndarray, " 4"], side: int = PLACE
+def cell_of(
+    pixels: UInt8[np.ndarray, "h w 3"], side: int, box: Int[np.ndarray, " 4"] | None = None
 ) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """An image in a square cell with the box (top, bottom, left, right) of its patch drawn around the patch."""
-    scale = side / max(image.shape[:2])
-    cell, x, y, _ = _in_cell(image, scale, side, Image.Resampling.BILINEAR)
-    top, bottom, left, right = (float(edge) * scale for edge in box)
-    corners = (x + left - 1, y + top - 1, x + right, y + bottom)
-    ImageDraw.Draw(cell).rectangle([min(max(corner, 0), side - 1) for corner in corners], outline=_BOX, width=2)
-    return np.asarray(cell)
+    """A picture in its proportions in the middle of a white square.
 
-
-def _in_cell(
-    pixels: np.ndarray, scale: float, side: int, kind: Image.Resampling | None = None
-) -> tuple[Image.Image, int, int, tuple[int, int]]:
-    """A picture in the middle of a white square; where it is there."""
-    size = max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1)
-    kind = kind or (Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR)
+    Without a box it is a patch, which gets an edge and is enlarged by whole factors. With one (top, bottom, left,
+    right) it is an image, and the box is drawn around the patch in it.
+    """
+    scale = side / max(pixels.shape[:2])
+    enlarged = box is None and scale >= 1
+    scale = int(scale) if enlarged else scale
+    width, height = (max(round(length * scale), 1) for length in (pixels.shape[1], pixels.shape[0]))
+    x, y = (side - width) // 2, (side - height) // 2
     cell = Image.new("RGB", (side, side), "white")
-    x, y = (side - size[0]) // 2, (side - size[1]) // 2
-    cell.paste(Image.fromarray(pixels).resize(size, kind), (x, y))
-    return cell, x, y, size
+    kind = Image.Resampling.NEAREST if enlarged else Image.Resampling.BILINEAR
+    cell.paste(Image.fromarray(pixels).resize((width, height), kind), (x, y))
+    if box is None:
+        ImageDraw.Draw(cell).rectangle([x, y, x + width - 1, y + height - 1], outline=_EDGE)
+    else:
+        top, bottom, left, right = (float(edge) * scale for edge in box)
+        corners = (x + left - 1, y + top - 1, x + right, y + bottom)
+        ImageDraw.Draw(cell).rectangle([min(max(corner, 0), side - 1) for corner in corners], outline=_BOX, width=2)
+    return np.asarray(cell)
 
 
 def collage(
-    cells: Sequence[Sequence[Sequence[UInt8[np.ndarray, "s s 3"]]]],
-    rows: Sequence[str],
+    cells: Mapping[tuple[str, str], Sequence[UInt8[np.ndarray, "s s 3"]]],
+    rows: Mapping[str, str],
     columns: Sequence[str],
     title: str,
 ) -> Figure:
-    """Cells side by side: `cells[row][column]` is a list of equally large squares, at most as many in all columns.
+    """Cells side by side.
 
     Args:
-        cells: pictures; an empty list leaves its place white.
-        rows: names of the rows, such as channel keys.
-        columns: names of the columns, such as generators.
+        cells: (row, column) -> equally large squares; where there are none the place stays white.
+        rows: channel keys, and how they are written.
+        columns: generators.
         title: above all.
     """
-    side = next(cell.shape[0] for row in cells for column in row for cell in column)
-    each = max(len(column) for row in cells for column in row)
+    shown = {place: some for place, some in cells.items() if place[0] in rows}
+    side, each = len(next(iter(shown.values()))[0]), max(map(len, shown.values()))
     width, height = each * (side + _GAP) + 2 * _GAP, side + _GAP
     canvas = np.full((height * len(rows), width * len(columns), 3), 255, np.uint8)
-    for r, row in enumerate(cells):
-        for c, column in enumerate(row):
-            for i, cell in enumerate(column):
-                left = c * width + i * (side + _GAP)
-                canvas[r * height : r * height + side, left : left + side] = cell
+    for (row, column), some in shown.items():
+        top, left = height * list(rows).index(row), width * columns.index(column)
+        for i, cell in enumerate(some):
+            start = left + i * (side + _GAP)
+            canvas[top : top + side, start : start + side] = cell
     inches = canvas.shape[1] / _DPI + 1.6, canvas.shape[0] / _DPI + 0.7
     figure = Figure(figsize=inches, layout="constrained")
     axes = figure.subplots()
     axes.imshow(canvas, interpolation="nearest", aspect="equal")
-    axes.set_yticks([height * r + side / 2 for r in range(len(rows))], rows, fontsize=7, parse_math=False)
-    axes.set_xticks([width * c + width / 2 for c in range(len(columns))], columns, fontsize=8, parse_math=False)
+    labels = list(rows.values())
+    axes.set_yticks([height * r + side / 2 for r in range(len(rows))], labels, fontsize=7, parse_math=False)
+    names = [column or "all images" for column in columns]
+    axes.set_xticks([width * c + width / 2 for c in range(len(columns))], names, fontsize=8, parse_math=False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -7,20 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from tffjax.compile.passes import Pass
 from tffjax.compile.placement import for_each_device, put, put_model
 from tffjax.compile.prepared import Prepared
+from tffjax.kernels.convolution import Pair
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.explain import check_types
 from tffjax.lrp.prepare import prepare, resolve
 from tffjax.nn.model import Model
 from tffjax.rankings import Channel, check_channels, parse_key
-from tffjax.studies.lrpmax.crops import crop_relevance
-from tffjax.studies.lrpmax.full_pass import full_relevance
-from tffjax.studies.lrpmax.patches import patch_boxes
 from tffjax.studies.lrpmax.plan import Ways, plan
+from tffjax.studies.lrpmax.relevance import crop_relevance, full_relevance
 from tffjax.studies.lrpmax.search import maxima
 
 
@@ -31,7 +30,7 @@ class LrpMax(NamedTuple):
         values: the neuron's activation, the largest of the channel.
         positions: its row and column in the site's output.
         maps: relevance of every pixel, summed over colors; zero if the value is <= 0.
-        boxes: (top, bottom, left, right) of the patch, half open, see `tffjax.studies.lrpmax.patches`.
+        boxes: (top, bottom, left, right) of the patch, half open, see `patch_box`.
     """
 
     values: Float[np.ndarray, "n c"]
@@ -93,8 +92,40 @@ def lrp_max(
     for *here, (crop, place) in zip(rows, columns, neuron_maps(model, ways, images, neurons, gates), strict=True):
         (top, left), (height, width) = place, crop.shape
         maps[*here, top : top + height, left : left + width] = crop
-        boxes[*here] = patch_boxes(crop[None], place[None], (h, w))[0]
+        boxes[*here] = patch_box(crop, place, (h, w))
     return LrpMax(np.asarray(values), positions.astype(int), maps, boxes)
+
+
+def patch_box(
+    crop: Float[np.ndarray, "h w"], place: Sequence[int] | Int[np.ndarray, " 2"] = (0, 0), size: Pair | None = None
+) -> Int[np.ndarray, " 4"]:
+    """The smallest half-open box [top, bottom) x [left, right) that holds every pixel above the 75th percentile.
+
+    The percentile is that of max(R, 0) over all pixels of the image. A map in which no pixel is above it (all zero, or
+    constant) gets the whole image.
+
+    With N pixels and numpy's linear interpolation, a pixel is above the percentile exactly if it is above the one of
+    rank floor(0.75 (N - 1)), counted from 0 and from below. The released code takes the percentile of what is left
+    once more, which changes nothing, and stores the last row and column as the end of the box (SPEC 5).
+
+    Args:
+        crop: relevance, summed over colors, of the whole image or of a crop that has all relevance there is.
+        place: top and left of the crop in the image.
+        size: height and width of the image; None for a whole one.
+
+    Returns:
+        (top, bottom, left, right) in the image.
+    """
+    height, width = size or crop.shape
+    rank = 3 * (height * width - 1) // 4 - (height * width - crop.size)  # pixels outside of the crop are zero
+    above = crop > (np.partition(np.maximum(crop, 0), rank, axis=None)[rank] if rank >= 0 else 0)
+    return extent(above) + np.repeat(place, 2) if above.any() else np.array([0, height, 0, width])
+
+
+def extent(marked: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, " 4"]:
+    """The smallest half-open box (top, bottom, left, right) of all marked pixels; zeros where there are none."""
+    rows, columns = (np.flatnonzero(marked.any(axis=axis)) for axis in (1, 0))
+    return np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1]) if len(rows) else np.zeros(4, int)
 
 
 def neuron_maps(
@@ -119,89 +150,71 @@ def neuron_maps(
     model = model if isinstance(model, Prepared) else prepare(model, ways.composite, size=ways.size)
     model, images = put_model(model, for_each_device(1)), np.asarray(images)
     gates = {name: np.asarray(gate) for name, gate in gates.items()}
-    sites = np.array([channel.site for channel in neurons.channels], object)
-    indices = np.array([channel.index for channel in neurons.channels], np.int32)
+    numbers: dict[str | None, list[int]] = {}
+    for number, channel in enumerate(neurons.channels):
+        numbers.setdefault(channel.site if channel.site in ways.crops else None, []).append(number)
     maps: dict[int, Map] = {}
-    for site in ways.crops:
-        numbers = np.flatnonzero(sites == site)
-        arrays = neurons.images[numbers], indices[numbers], neurons.positions[numbers]
-        maps |= zip(numbers.tolist(), _maps_on_crops(model, ways, site, images, gates, *arrays), strict=True)
-    numbers = np.flatnonzero(np.isin(sites, ways.full))
-    places = np.array([ways.full.index(site) for site in sites[numbers]], np.int32)
-    arrays = neurons.images[numbers], places, indices[numbers], neurons.positions[numbers]
-    maps |= ((int(numbers[number]), found) for number, found in _maps_in_full(model, ways, images, *arrays))
-    return [maps[number] for number in range(len(sites))]
+    for site, some in numbers.items():
+        arrays = images, neurons, np.array(some)
+        maps |= _maps_on_crops(model, ways, *arrays, site, gates) if site else _maps_in_full(model, ways, *arrays)
+    return [maps[number] for number in range(len(maps))]
 
 
 def _maps_on_crops(
     model: Model,
     ways: Ways,
-    site: str,
     images: np.ndarray,
+    neurons: Neurons,
+    numbers: np.ndarray,
+    site: str,
     gates: dict[str, np.ndarray],
-    rows: np.ndarray,
-    channels: np.ndarray,
-    positions: np.ndarray,
-) -> Iterator[Map]:
-    """Maps of neurons of one site in some rows of the images, in their order."""
+) -> Iterator[tuple[int, Map]]:
+    """Maps of neurons of one site, by their numbers."""
     field = ways.crops[site]
     stride, low, high = np.array(field.window).T
-    starts = positions * stride + low
     size = np.minimum(high - low, ways.size)
-    for chunk in _chunks(len(starts), ways.at_once(site)):
-        image = rows[chunk]
+    static = {"site": site, "field": field, "composite": ways.composite, "layers": ways.layers}
+    for some in _batches(numbers, ways.at_once(site)):
+        rows, positions = neurons.images[some], neurons.positions[some].astype(np.int32)
+        starts = positions * stride + low
         y, x = (
-            np.clip(starts[chunk, i, None] + np.arange(low[i], high[i]) - low[i], 0, ways.size[i] - 1) for i in (0, 1)
+            np.clip(starts[:, axis, None] + np.arange(high[axis] - low[axis]), 0, ways.size[axis] - 1)
+            for axis in (0, 1)
         )
-        arrays = (
-            images[image[:, None, None], y[:, :, None], x[:, None, :]],
-            channels[chunk],
-            positions[chunk].astype(np.int32),
-            {name: gates[name][image] for name in field.gates},
-        )
-        static = {"site": site, "field": field, "composite": ways.composite, "layers": ways.layers}
+        crops = images[rows[:, None, None], y[:, :, None], x[:, None, :]]
+        channels = np.array([neurons.channels[number].index for number in some], np.int32)
+        arrays = crops, channels, positions, {name: gates[name][rows] for name in field.gates}
         found = np.asarray(_on_crops(model, *put(arrays), **static))
-        for start, crop in zip(starts[chunk[0] :], found, strict=False):
+        for number, start, crop in zip(some.tolist(), starts, found, strict=True):
             # what sticks out of the image is zero and comes in again on the other side
             place = np.clip(start, 0, ways.size - size)
-            yield Map(np.roll(crop, start - place, (0, 1))[: size[0], : size[1]], place)
+            yield number, Map(np.roll(crop, start - place, (0, 1))[: size[0], : size[1]], place)
 
 
 def _maps_in_full(
-    model: Model,
-    ways: Ways,
-    images: np.ndarray,
-    rows: np.ndarray,
-    sites: np.ndarray,
-    channels: np.ndarray,
-    positions: np.ndarray,
+    model: Model, ways: Ways, images: np.ndarray, neurons: Neurons, numbers: np.ndarray
 ) -> Iterator[tuple[int, Map]]:
-    """Numbers of neurons and their maps; `sites` are numbers too."""
-    tasks = np.zeros((0, ways.lanes), int)  # of up to `lanes` neurons of one image; -1 is an empty lane
-    for row in np.unique(rows):
-        members = np.flatnonzero(rows == row)
+    """Maps of neurons of any sites, by their numbers."""
+    tasks = np.zeros((0, ways.lanes), int)  # numbers of up to `lanes` neurons of one image; -1 is an empty lane
+    for row in np.unique(neurons.images[numbers]):
+        members = numbers[neurons.images[numbers] == row]
         members = np.pad(members, (0, -len(members) % ways.lanes), constant_values=-1)
         tasks = np.concatenate([tasks, members.reshape(-1, ways.lanes)])
-    for chunk in _chunks(len(tasks), ways.at_once()):
-        task = tasks[chunk]
-        arrays = (
-            images[rows[task[:, 0]]],
-            np.where(task < 0, -1, sites[task]).astype(np.int32),
-            channels[task],
-            positions[task].astype(np.int32),
-        )
-        static = {"sites": ways.full, "composite": ways.composite, "layers": ways.layers}
-        found = np.asarray(_in_full(model, *put(arrays), **static, one_by_one=ways.one_by_one))
-        yield from (
-            (number, Map(crop, np.zeros(2, int)))
-            for number, crop in zip(task[task >= 0].tolist(), found[task >= 0], strict=True)
-        )
+    place = {site: number for number, site in enumerate(ways.full)}
+    sites = np.array([place.get(channel.site, -1) for channel in neurons.channels] + [-1], np.int32)
+    channels = np.array([channel.index for channel in neurons.channels] + [0], np.int32)
+    static = {"sites": ways.full, "composite": ways.composite, "layers": ways.layers, "one_by_one": ways.one_by_one}
+    for some in _batches(tasks, ways.at_once()):
+        rows, positions = neurons.images[some[:, 0]], neurons.positions[some].astype(np.int32)
+        found = np.asarray(_in_full(model, *put((images[rows], sites[some], channels[some], positions)), **static))
+        for number, crop in zip(some[some >= 0].tolist(), found[some >= 0], strict=True):
+            yield number, Map(crop, np.zeros(2, int))
 
 
-def _chunks(count: int, size: int) -> Iterator[np.ndarray]:
-    """The numbers 0...count - 1, always `size` at a time: the last one is repeated."""
-    for start in range(0, count, size):
-        yield np.minimum(np.arange(start, start + size), count - 1)
+def _batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """The array, always `size` rows at a time: the last one is repeated."""
+    for start in range(0, len(array), size):
+        yield array[np.minimum(np.arange(start, start + size), len(array) - 1)]
 
 
 _on_crops = Pass(crop_relevance, static_argnames=("site", "field", "composite", "layers"))

@@ -1,13 +1,8 @@
 """How LRP-max explains the neurons of each site: whichever of two ways costs less.
 
-Both give the relevance that a pass of its own over the image gives:
-
-- on **crops**: the relevance of a neuron is zero outside its receptive field. One batch of crops across images and
-  channels runs forward up to the site and back. Squeeze-excite gates are those of a pass over the whole image.
-- in **full**: neurons of one image share the forward pass and the denominators of the rules, which depend on
-  activations only; the rest is mapped over their start relevances.
-
-Which channel and which position is data, never part of a compiled program: there is one program for each site that is
+Both give the relevance that a pass of its own over the image gives: on crops, as it is zero outside of the receptive
+field (squeeze-excite gates are those of the whole image), or in full passes that the neurons of an image share. Which
+channel and which position is data, never part of a compiled program: there is one program for each site that is
 explained on crops, and one for all the others.
 """
 
@@ -72,7 +67,10 @@ def plan(
     composite: str | Composite | None = None,
     cpu: bool | None = None,
 ) -> Ways:
-    """Choose for every site how its neurons are explained.
+    """Choose for every site the way that costs less.
+
+    On crops, an image pays for the work of its neurons and its part of compiling the site's program. In full, each
+    neuron has a backward pass to the last of all sites, whose forward pass and program are there for the others anyway.
 
     Args:
         model: the network.
@@ -85,28 +83,13 @@ def plan(
     composite, _ = resolve(model, composite)
     cpu = on_cpu() if cpu is None else cpu
     fields = receptive_fields(model, *size, hold_gates=composite.gate == "identity")
-    crops = on_crops({site: fields[site] for site in neurons}, neurons, _COMPILING[cpu] / images)
+    whole = max((fields[site].work_in_full for site in neurons if fields[site]), default=0)
+    crops = {
+        site: field
+        for site, count in neurons.items()
+        for field in [fields[site]]
+        if field and _CROP * count * field.work + _COMPILING[cpu] / images * len(field.crops) < count * whole
+    }
     image = jax.ShapeDtypeStruct((1, *size, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
     full, layers = tuple(site for site in neurons if site not in crops), layers_of(model, image)
     return Ways(size, crops, full, 32 if cpu else 8, cpu, 2**14 if cpu else 2**20, composite, layers)
-
-
-def on_crops(
-    fields: Mapping[str, ReceptiveField | None], neurons: Mapping[str, int | float], compiling: float = 0
-) -> dict[str, ReceptiveField]:
-    """The sites that cost less on crops than in full, with their receptive fields.
-
-    On crops, an image pays for the work of its neurons and its part of compiling the site's program. In full, each
-    neuron has a backward pass to the last of all sites, whose forward pass and program are there for the others anyway.
-
-    Args:
-        fields: of the sites; None goes in full.
-        neurons: of each site in an image.
-        compiling: price of compiling a layer, spread over the images.
-    """
-    whole = max((field.work_in_full for field in fields.values() if field), default=0)
-    return {
-        site: field
-        for site, field in fields.items()
-        if field and _CROP * neurons[site] * field.work + compiling * len(field.crops) < neurons[site] * whole
-    }

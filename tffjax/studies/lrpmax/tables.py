@@ -1,6 +1,6 @@
 """The rows of LRP-max, one for each neuron that is explained, how they hold its map, and the files made of them."""
 
-import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,15 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
-from jaxtyping import Float, Int8, UInt8
-from PIL import Image
+from jaxtyping import Float, Int8
 
-from tffjax.data import Batch
 from tffjax.per_image import rows_in_order
-from tffjax.studies.lrpmax.figures import SHOWN, place_cell, write_collages
-from tffjax.studies.lrpmax.neurons import Map
-from tffjax.studies.lrpmax.patches import extents, patch_boxes, patch_file
-from tffjax.studies.lrpmax.sums import Task
+from tffjax.studies.lrpmax.figures import write_collages
 from tffjax.tables import write_table
 
 INDEX = pa.schema(
@@ -31,7 +26,7 @@ MAP = pa.schema(
     [(f"map_{name}", pa.int64()) for name in ("top", "left", "height", "width")]
     + [("map_scale", pa.float32()), ("map", pa.list_(pa.int8()))]
 )
-"""The relevance map, summed over colors, as the smallest crop outside of which it is zero; see `decode_map`."""
+"""The relevance map, summed over colors, as the smallest crop outside of which codes are zero; see `decode_map`."""
 
 SCHEMA = pa.schema([*INDEX, *MAP, ("patch", pa.binary()), ("place", pa.binary())])
 """`INDEX`, `MAP`, the patch as a PNG file, and for the collages the image with the patch's box, of the best only."""
@@ -56,34 +51,10 @@ def decode_map(codes: Int8[np.ndarray, "..."], scale: float) -> Float[np.ndarray
     return np.float32(scale) * codes * np.abs(codes)
 
 
-def rows_of(batch: Batch, work: Sequence[tuple[int, Task]], maps: Sequence[Map], names: Sequence[str]) -> pa.Table:
-    """The rows (`SCHEMA`) of tasks in a batch.
-
-    Args:
-        batch: images.
-        work: row of the batch and task.
-        maps: of the tasks, in their order.
-        names: paths of all images.
-    """
-    rows = []
-    for (image, task), (crop, place) in zip(work, maps, strict=True):
-        pixels, index = batch.images[image], int(batch.indices[image])
-        (box,) = patch_boxes(crop[None], place[None], pixels.shape[:2])
-        (top, bottom, left, right), (first, last, start, end) = box.tolist(), extents(crop[None] != 0)[0].tolist()
-        codes, scale = encode_map(crop[first:last, start:end])
-        shown = task.rank <= SHOWN and task.value > 0
-        rows.append(
-            {
-                **{"index": index, "path": names[index]},
-                **task._asdict(),
-                **{"top": top, "bottom": bottom, "left": left, "right": right},
-                **{"map_top": int(place[0]) + first, "map_left": int(place[1]) + start},
-                **{"map_height": last - first, "map_width": end - start, "map_scale": scale, "map": codes.ravel()},
-                "patch": _png(pixels[top:bottom, left:right]),
-                "place": _png(place_cell(pixels, box)) if shown else None,
-            }
-        )
-    return pa.Table.from_pylist(rows, SCHEMA)
+def patch_file(number: int, key: str, generator: str, rank: int) -> str:
+    """Where below its folder the patch of the `number`th channel (from 1) in its `rank`th image of a generator lies."""
+    channel = re.sub(r"[^A-Za-z0-9.]+", "_", key).strip("_")
+    return f"{number:03d}_{channel}/{generator or 'all'}_{rank:02d}.png"
 
 
 def write_results(rows: pa.Table, keys: Sequence[str], by: str, folder: Path) -> None:
@@ -117,9 +88,3 @@ def write_results(rows: pa.Table, keys: Sequence[str], by: str, folder: Path) ->
                 if row["place"]:
                     best.append(row)
     write_collages(best, keys, by, folder)
-
-
-def _png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    with io.BytesIO() as file:
-        Image.fromarray(pixels).save(file, "PNG")
-        return file.getvalue()

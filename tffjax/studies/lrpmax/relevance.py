@@ -1,6 +1,6 @@
-"""LRP of single neurons on crops: every layer is computed only where the neuron sees it.
+"""LRP of single neurons, in two ways: on crops of the image, and in passes over whole images.
 
-The operations here compute, of each layer, the window that one neuron an image depends on (see
+On crops, the operations compute of each layer the window that one neuron an image depends on (see
 `tffjax.nn.receptive_field`), without padding: a window of padded input that sticks out of the layer is zero there (or
 minus infinity for a maximum pool), which is what padding is. Values that a layer has outside of itself in this way are
 of no consequence, since whatever reads them takes them for padding or is outside itself. So forward values and
@@ -57,6 +57,46 @@ def crop_relevance(
     value, pullback = jax.vjp(neuron, crops)
     (received,) = pullback((value > 0).astype(value.dtype))
     return (received * crops if composite.times_input else received).sum(axis=3)
+
+
+def full_relevance(
+    model: Model,
+    images: Float[Array, "n h w 3"],
+    numbers: Int[Array, "n lanes"],
+    channels: Int[Array, "n lanes"],
+    positions: Int[Array, "n lanes 2"],
+    sites: tuple[str, ...],
+    composite: Composite,
+    layers: tuple[Layer, ...],
+    one_by_one: bool,
+) -> Float[Array, "n lanes h w"]:
+    """Relevance of some neurons of each image; `numbers` says at which of the sites each one is, -1 at none.
+
+    Neurons of an image share the forward pass and the denominators of the rules, which depend on activations only: but
+    for guided backpropagation, explanations are linear in the relevance that starts, so linearizing the backward pass
+    splits it. With `one_by_one` the lanes run one after the other and empty ones cost nothing, else all at once.
+    """
+    model = prepared_for(model, composite, "float32", images)
+    ops = LrpOps.of(model, layers)
+    outputs, backward = jax.vjp(lambda images: outputs_at(model, images, sites, ops), images)
+    if composite.activation != "guided":
+        _, backward = jax.linearize(backward, tuple(jnp.zeros_like(y) for y in outputs))
+    image = jnp.arange(len(images), dtype=channels.dtype)
+
+    def explain(number: jax.Array, channel: jax.Array, position: jax.Array) -> jax.Array:
+        here = image, position[:, 0], position[:, 1], channel  # where this is out of range, it is another site's
+        starts = [
+            jnp.zeros_like(y).at[here].set(((number == index) & (y[here] > 0)).astype(y.dtype))
+            for index, y in enumerate(outputs)
+        ]
+        (received,) = backward(tuple(starts))
+        return (received * images if composite.times_input else received).sum(axis=3)
+
+    def lane(neuron: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        return jax.lax.cond((neuron[0] >= 0).any(), explain, lambda *_: jnp.zeros_like(images[..., 0]), *neuron)
+
+    lanes = jax.tree.map(lambda a: a.swapaxes(0, 1), (numbers, channels, positions))
+    return (jax.lax.map(lane, lanes) if one_by_one else jax.vmap(lane)(lanes)).swapaxes(0, 1)
 
 
 @dataclasses.dataclass(frozen=True)
