@@ -167,7 +167,7 @@ def _maps_on_crops(
     neurons: Neurons,
     numbers: np.ndarray,
     site: str,
-    gates: dict[str, np.ndarray],
+    gates: dict[str, Any],
 ) -> Iterator[tuple[int, Map]]:
     """Maps of neurons of one site, by their numbers."""
     field = ways.crops[site]
