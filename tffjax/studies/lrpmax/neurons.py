@@ -161,20 +161,14 @@ def neuron_maps(
 
 
 def _maps_on_crops(
-    model: Model,
-    ways: Ways,
-    images: np.ndarray,
-    neurons: Neurons,
-    numbers: np.ndarray,
-    site: str,
-    gates: dict[str, Any],
+    model: Model, ways: Ways, images: np.ndarray, neurons: Neurons, which: np.ndarray, site: str, gates: dict[str, Any]
 ) -> Iterator[tuple[int, Map]]:
     """Maps of neurons of one site, by their numbers."""
     field = ways.crops[site]
     stride, low, high = np.array(field.window).T
     size = np.minimum(high - low, ways.size)
     static = {"site": site, "field": field, "composite": ways.composite, "layers": ways.layers}
-    for some in _batches(numbers, ways.at_once(site)):
+    for some in _batches(which, ways.at_once(site)):
         rows, positions = neurons.images[some], neurons.positions[some].astype(np.int32)
         starts = positions * stride + low
         y, x = (
@@ -192,16 +186,16 @@ def _maps_on_crops(
 
 
 def _maps_in_full(
-    model: Model, ways: Ways, images: np.ndarray, neurons: Neurons, numbers: np.ndarray
+    model: Model, ways: Ways, images: np.ndarray, neurons: Neurons, which: np.ndarray
 ) -> Iterator[tuple[int, Map]]:
     """Maps of neurons of any sites, by their numbers."""
     tasks = np.zeros((0, ways.lanes), int)  # numbers of up to `lanes` neurons of one image; -1 is an empty lane
-    for row in np.unique(neurons.images[numbers]):
-        members = numbers[neurons.images[numbers] == row]
+    for row in np.unique(neurons.images[which]):
+        members = which[neurons.images[which] == row]
         members = np.pad(members, (0, -len(members) % ways.lanes), constant_values=-1)
         tasks = np.concatenate([tasks, members.reshape(-1, ways.lanes)])
-    place = {site: number for number, site in enumerate(ways.full)}
-    sites = np.array([place.get(channel.site, -1) for channel in neurons.channels] + [-1], np.int32)
+    place = dict.fromkeys(ways.crops, -1) | {site: number for number, site in enumerate(ways.full)}
+    sites = np.array([place[channel.site] for channel in neurons.channels] + [-1], np.int32)
     channels = np.array([channel.index for channel in neurons.channels] + [0], np.int32)
     static = {"sites": ways.full, "composite": ways.composite, "layers": ways.layers, "one_by_one": ways.one_by_one}
     for some in _batches(tasks, ways.at_once()):
