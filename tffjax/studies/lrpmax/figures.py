@@ -109,13 +109,14 @@ def collage(
         for i, cell in enumerate(some):
             start = left + i * (side + _GAP)
             canvas[top : top + side, start : start + side] = cell
-    inches = canvas.shape[1] / _DPI + 1.6, canvas.shape[0] / _DPI + 0.7
-    figure = Figure(figsize=inches, layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(canvas, interpolation="nearest", aspect="equal")
-    labels = list(rows.values())
+    labels, names = list(rows.values()), [column or "all images" for column in columns]
+    left, top = 0.06 * max(map(len, labels)) + 0.2, 0.7  # inches for words; around the canvas, not of it: no resampling
+    inside = np.array(canvas.shape[1::-1]) / _DPI
+    whole = inside + (left + 0.1, top + 0.1)
+    figure = Figure(figsize=tuple(whole))
+    axes = figure.add_axes((left / whole[0], 0.1 / whole[1], *(inside / whole)))
+    axes.imshow(canvas, interpolation="nearest", aspect="auto")
     axes.set_yticks([height * r + side / 2 for r in range(len(rows))], labels, fontsize=7, parse_math=False)
-    names = [column or "all images" for column in columns]
     axes.set_xticks([width * c + width / 2 for c in range(len(columns))], names, fontsize=8, parse_math=False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
