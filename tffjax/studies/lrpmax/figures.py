@@ -112,7 +112,7 @@ def collage(
     labels, names = list(rows.values()), [column or "all images" for column in columns]
     left, top = 0.06 * max(map(len, labels)) + 0.2, 0.7  # inches for words; around the canvas, not of it: no resampling
     inside = np.array(canvas.shape[1::-1]) / _DPI
-    whole = inside + (left + 0.1, top + 0.1)
+    whole = inside + np.array([left + 0.1, top + 0.1])
     figure = Figure(figsize=tuple(whole))
     axes = figure.add_axes((left / whole[0], 0.1 / whole[1], *(inside / whole)))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
