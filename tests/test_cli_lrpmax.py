@@ -17,11 +17,13 @@ from PIL import Image
 from test_rank import assert_same, contents, share_of
 
 import tffjax.cli.lrpmax
+import tffjax.data
 import tffjax.studies.lrpmax.figures
 import tffjax.studies.lrpmax.neurons
 import tffjax.studies.lrpmax.run
 from tffjax import runs
 from tffjax.studies.lrpmax.neurons import lrp_max
+from tffjax.studies.lrpmax.plan import plan
 from tffjax.studies.lrpmax.tables import decode_map, encode_map
 
 KEYS = ("head.#2(T=8)", "stem.#4(T=6)", "project.#1(T=6)", "depthwise.#3(T=6)", "stem.#0(T=6)")
@@ -184,6 +186,30 @@ def test_by_relevance(images, ranking, unplotted, tmp_path):
         here = names.index(row["path"]), KEYS.index(row["key"])
         assert [row["row"], row["column"]] == expected.positions[here].tolist()
         np.testing.assert_allclose(row["value"], expected.values[here], rtol=tolerances.F32_PROGRAM)
+
+
+def test_neurons_behind_gates_are_explained_on_crops_with_the_gates_of_the_search(
+    images, ranking, unplotted, tmp_path, monkeypatch
+):
+    """As if there were many images: the search is not repeated, and each pass decodes an image once."""
+    plans, searched, decoded = [], [], []
+
+    def for_many(model, size, neurons, images):
+        plans.append(plan(model, size, neurons, 10**9))
+        return plans[-1]
+
+    def counted(calls, function):
+        return lambda *arguments: calls.append(arguments) or function(*arguments)
+
+    monkeypatch.setattr(tffjax.studies.lrpmax.run, "plan", for_many)
+    monkeypatch.setattr(tffjax.studies.lrpmax.run, "maxima", counted(searched, tffjax.studies.lrpmax.run.maxima))
+    monkeypatch.setattr(tffjax.data, "decode", counted(decoded, tffjax.data.decode))
+    run = tmp_path / "run"
+    done("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
+    assert plans[0].crops["project"].gates == ("se.gate",)
+    assert len(searched) == 2  # batches of the first pass
+    assert len(decoded) == 6 + len({row["path"] for row in studies.read(run / "index.parquet")})
+    check_run(run, images, "*/1_fake/*.png", "asleep")
 
 
 @pytest.mark.parametrize(("label", "pattern"), [("real", "*/0_real/*.png"), ("any", "**/*.png")])

@@ -16,6 +16,8 @@ from test_composites import noise, small_model
 from test_explain import relative_l2, released, with_float32_epsilons
 from test_receptive_field import same_model
 
+from tffjax.data import Batch
+from tffjax.distributed import Process
 from tffjax.errors import InputError
 from tffjax.lrp.composites import BETA0, COMPOSITES, GUIDED, composite_of, rule
 from tffjax.lrp.explain import Neuron, relevance
@@ -26,10 +28,11 @@ from tffjax.nn.receptive_field import receptive_fields
 from tffjax.nn.sites import outputs_at, site_outputs, sites_of
 from tffjax.rankings import Channel
 from tffjax.studies.lrpmax import neurons as lrpmax_neurons
+from tffjax.studies.lrpmax import search as lrpmax_search
 from tffjax.studies.lrpmax.neurons import Map, Neurons, lrp_max, neuron_maps, patch_box
 from tffjax.studies.lrpmax.plan import plan
 from tffjax.studies.lrpmax.relevance import full_relevance
-from tffjax.studies.lrpmax.search import best_first, best_of, maxima
+from tffjax.studies.lrpmax.search import TopK, best_first, best_of, maxima
 
 MANY = 10**6
 """So many images that the price of compiling does not count."""
@@ -108,6 +111,40 @@ def test_running_top_images_are_those_of_a_full_sort(seed, k, sizes, channels):
         assert running["images"][order[:, c]].tolist() == images[best].tolist()
         for name in ("scores", "gate"):
             np.testing.assert_array_equal(running[name][order[:, c]], found[name][best])
+
+
+def batch_of(images):
+    """A batch of these images, -1 where a row holds none."""
+    images = np.asarray(images, np.int64)
+    return Batch(np.zeros((len(images), 1, 1, 3), np.uint8), (images >= 0).astype(np.float32), images, {})
+
+
+def test_top_images_of_several_processes_are_those_of_one(rng, monkeypatch):
+    generators, keys = ["one", "two", None, ""] * 10, ("a", "b", "c")
+    found = found_in(rng, np.arange(40), 3) | {
+        "values": rng.normal(size=(40, 3)),
+        "positions": np.zeros((40, 3, 2), int),
+    }
+    counting = [i for i, name in enumerate(generators) if name is not None]
+
+    def top_of(images):
+        top = TopK(keys, 4, generators)
+        for part in np.split(np.array(images), [7, 11]):
+            rows = np.append(part, -1)
+            top.add(batch_of(rows), {name: array[rows] for name, array in found.items() if name != "images"})
+        return top
+
+    whole, parts = top_of(counting), [top_of(counting[::2]), top_of(counting[1::2]), TopK(keys, 4, generators)]
+    monkeypatch.setattr(lrpmax_search, "gather_arrays", lambda state, process: [part.state() for part in parts])
+    parts[1].merge(Process(1, 3))
+    assert parts[1].tasks() == whole.tasks()
+    assert {task.generator for tasks in whole.tasks().values() for task in tasks} == {"one", "two", ""}
+    assert parts[1].gates().keys() == whole.gates().keys() == whole.tasks().keys()
+    for image, gates in whole.gates().items():
+        np.testing.assert_array_equal(gates["gate"], found["gate"][image])
+    again = TopK(keys, 4, generators)
+    again.restore(whole.state())
+    assert again.tasks() == whole.tasks()
 
 
 # Boxes
