@@ -60,8 +60,8 @@ def lrpmax(context: click.Context, **given: Any) -> None:
     explains those neurons, on crops where their receptive field is small.
 
     Writes index.parquet and index.csv (channel, image, value, position, patch box), maps.parquet (relevance maps as
-    crops with their place), patches/ (PNG), collages of patches and of their places (channels by generators), and
-    run.json with the provenance.
+    crops with their place, in 8-bit codes), patches/ (PNG), collages of patches and of their places (channels by
+    generators), and run.json with the provenance.
 
     \b
     Example:

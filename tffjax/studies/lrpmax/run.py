@@ -46,9 +46,10 @@ class Explanation:
 
     def __call__(self, batch: Batch) -> list[Map]:
         """Maps of all tasks of a batch."""
-        rows, tasks = zip(*self._work(batch), strict=True) if self._work(batch) else ((), ())
-        channels, positions = [parse_key(task.key) for task in tasks], [(task.row, task.column) for task in tasks]
-        neurons = Neurons(np.array(rows, int), channels, np.array(positions, int).reshape(-1, 2))
+        work = self._work(batch)
+        positions = np.array([(task.row, task.column) for _, task in work], int).reshape(-1, 2)
+        channels = [parse_key(task.key) for _, task in work]
+        neurons = Neurons(np.array([row for row, _ in work], int), channels, positions)
         of_images = [self._gates.get(index) for index in batch.indices.tolist()]
         some = next(filter(None, of_images), {})
         gates = {name: np.stack([(one or some)[name] for one in of_images]) for name in some}
