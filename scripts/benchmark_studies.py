@@ -34,10 +34,7 @@ from tffjax.ffrs import Design, relevance_shares
 from tffjax.ffrs_sums import FFRSSums
 from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance
-from tffjax.lrpmax import Neurons, neuron_maps
-from tffjax.lrpmax_plan import plan as plan_neurons
 from tffjax.masks import Setting
-from tffjax.maxima import maxima
 from tffjax.nn import Model, network_of
 from tffjax.nn.card import Card, Normalization
 from tffjax.nn.normalization import normalized
@@ -45,6 +42,9 @@ from tffjax.nn.sites import sites_of
 from tffjax.preprocessing import Transform
 from tffjax.rankings import Channel, Ranking, all_channels, read_ranking
 from tffjax.streaming import stream
+from tffjax.studies.lrpmax.neurons import Neurons, neuron_maps
+from tffjax.studies.lrpmax.plan import plan as plan_neurons
+from tffjax.studies.lrpmax.search import maxima
 
 BATCH = 16
 SIDE = 224
@@ -198,19 +198,16 @@ def explain_all(
     model: Model, images: np.ndarray, channels: list[Channel]
 ) -> tuple[Callable[[int], Any], Callable[[int], Any]]:
     """What explains these channels in the first images, their positions known, and the search for them."""
-    sites = tuple(dict.fromkeys(channel.site for channel in channels))
-    indices = {site: [channel.index for channel in channels if channel.site == site] for site in sites}
-    how = plan_neurons(model, images.shape[1:3], {site: len(some) for site, some in indices.items()}, MANY)
-    found = jax.tree.map(np.asarray, maxima(model, jnp.asarray(images), indices))
+    sites = [channel.site for channel in channels]
+    how = plan_neurons(model, images.shape[1:3], {site: sites.count(site) for site in sites}, MANY)
+    found = jax.tree.map(np.asarray, maxima(model, jnp.asarray(images), channels))
 
     def explain(count: int) -> Any:
-        neurons = {}
-        for site, some in indices.items():
-            image, channel = np.meshgrid(np.arange(count), some, indexing="ij")
-            neurons[site] = Neurons(image.ravel(), channel.ravel(), found.positions[site][:count].reshape(-1, 2))
+        rows, columns = (a.ravel() for a in np.indices((count, len(channels))))
+        neurons = Neurons(rows, [channels[column] for column in columns], found.positions[rows, columns])
         return neuron_maps(model, how, images[:count], neurons, found.gates)
 
-    return explain, lambda count: jax.tree.map(np.asarray, maxima(model, jnp.asarray(images[:count]), indices))
+    return explain, lambda count: jax.tree.map(np.asarray, maxima(model, jnp.asarray(images[:count]), channels))
 
 
 def color(arch: str, model: Model, net: torch.nn.Module, ranking: Ranking, rounds: int) -> None:

@@ -49,9 +49,9 @@ from tffjax.nn.functions import relu
 from tffjax.nn.graph import layers_of
 from tffjax.nn.ops import Activation
 from tffjax.nn.sites import outputs_at, probe_sums
-from tffjax.patches import patch_boxes
 from tffjax.preprocessing import Transform, decode, normalize
 from tffjax.rankings import Channel, all_channels
+from tffjax.studies.lrpmax.neurons import patch_box
 
 BATCH = 4
 TOP_K = (27, 114)  # of EfficientNet-B0 and of ResNet-50 in the paper
@@ -175,7 +175,7 @@ def explain_images(model: Model, images: jax.Array, targets: jax.Array, new_ops:
 
 @functools.partial(Pass, static_argnames=("channels", "new_ops"))
 def explain_neurons(model: Model, images: jax.Array, channels: tuple[Channel, ...], new_ops: NewOps) -> Arrays:
-    """Position and map of the strongest neuron of each channel; denominators are shared, see `tffjax.full_pass`."""
+    """Position and map of the strongest neuron of each channel; denominators are shared, as in full passes."""
     ops, sites = new_ops(), tuple(dict.fromkeys(channel.site for channel in channels))
 
     def largest(images: jax.Array) -> Arrays:
@@ -227,7 +227,8 @@ def measure(model: Model, images: np.ndarray, few: int, format: Format, referenc
         best, every = order(known.mean(axis=0, dtype=np.float64))[: TOP_K[0]], all_channels(model)
         explain = functools.partial(explain_neurons, model, channels=tuple(every[i] for i in best), new_ops=new_ops)
         positions, crops = in_batches(explain, images[:few], say=f"{format.name}, neurons")
-        boxes = patch_boxes(crops.reshape(-1, *maps.shape[1:])).reshape(*positions.shape, 4)
+        boxes = np.stack([patch_box(crop) for crop in crops.reshape(-1, *maps.shape[1:])])
+        boxes = boxes.reshape(*positions.shape, 4)
         decisions = in_batches(functools.partial(decide, model, new_ops=new_ops), images[:few])
     return Measured(targets, shares, maps, positions, boxes, *decisions)
 

@@ -35,6 +35,11 @@ def test_a_room_imports_only_from_rooms_above_it(room):
         assert imports(path) <= above, path
 
 
+def test_studies_know_nothing_of_reports_and_commands():
+    for path in (PRODUCT / "studies").rglob("*.py"):
+        assert not imports(path) & {"report", "cli"}, path
+
+
 def test_the_floor_imports_nothing():
     for name in FLOOR:
         assert imports(PRODUCT / f"{name}.py") <= FLOOR

@@ -17,10 +17,14 @@ from PIL import Image
 from test_rank import assert_same, contents, share_of
 
 import tffjax.cli.lrpmax
-import tffjax.cli.lrpmax_results
-import tffjax.lrpmax_rows
+import tffjax.data
+import tffjax.studies.lrpmax.figures
+import tffjax.studies.lrpmax.neurons
+import tffjax.studies.lrpmax.run
 from tffjax import runs
-from tffjax.lrpmax import lrp_max
+from tffjax.studies.lrpmax.neurons import lrp_max
+from tffjax.studies.lrpmax.plan import plan
+from tffjax.studies.lrpmax.tables import decode_map, encode_map
 
 KEYS = ("head.#2(T=8)", "stem.#4(T=6)", "project.#1(T=6)", "depthwise.#3(T=6)", "stem.#0(T=6)")
 OPTIONS = ("--k", 5, "--top", 2, "--batch-size", 4)
@@ -42,8 +46,8 @@ def saves_always(monkeypatch):
 @pytest.fixture
 def unplotted(monkeypatch):
     """Drawing takes most of the time of a small run."""
-    monkeypatch.setattr(tffjax.cli.lrpmax_results, "save_figure", lambda figure, path: None)
-    monkeypatch.setattr(tffjax.cli.lrpmax_results, "collage", mock.MagicMock())
+    monkeypatch.setattr(tffjax.studies.lrpmax.figures, "save_figure", lambda *arguments: None)
+    monkeypatch.setattr(tffjax.studies.lrpmax.figures, "collage", mock.MagicMock())
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +78,15 @@ def whole_map(row: dict) -> np.ndarray:
     """A map of maps.parquet as one of the whole image."""
     top, left, height, width = (row[name] for name in MAP)
     found = np.zeros((64, 64), np.float32)
-    found[top : top + height, left : left + width] = np.reshape(row["map"], (height, width))
+    codes = np.array(row["map"], np.int8).reshape(height, width)
+    found[top : top + height, left : left + width] = decode_map(codes, row["map_scale"])
     return found
+
+
+def code_error(relevance: np.ndarray) -> np.ndarray:
+    """By how much a stored map may be off, as `encode_map` says."""
+    largest = np.abs(relevance).max(initial=0)
+    return np.sqrt(np.abs(relevance) * largest) / 127 + largest / 64516
 
 
 def check_run(run: Path, images: Path, pattern: str, weights: str, keys=KEYS, top: int = 2) -> None:
@@ -98,8 +109,9 @@ def check_run(run: Path, images: Path, pattern: str, weights: str, keys=KEYS, to
         assert [row["row"], row["column"]] == expected.positions[here].tolist()
         box = [row[name] for name in ("top", "bottom", "left", "right")]
         assert box == expected.boxes[here].tolist()
-        limit = tolerances.F32_PROGRAM * np.abs(expected.maps[here]).max()
-        np.testing.assert_allclose(whole_map(drawn), expected.maps[here], rtol=0, atol=limit)
+        largest = np.abs(expected.maps[here]).max()
+        off = np.abs(whole_map(drawn) - expected.maps[here])
+        assert (off <= code_error(expected.maps[here]) + tolerances.F32_PROGRAM * largest).all()
         assert drawn["map_height"] * drawn["map_width"] == len(drawn["map"])
 
 
@@ -107,7 +119,7 @@ def check_run(run: Path, images: Path, pattern: str, weights: str, keys=KEYS, to
 
 
 def test_a_run_holds_tables_patches_collages_and_provenance(whole):
-    collages = {f"{kind}_1.{ending}" for kind in ("patches", "places") for ending in ("png", "pdf")}
+    collages = {"patches_1.png", "patches_1.pdf", "places_1.png"}
     tables = {"index.parquet", "index.csv", "maps.parquet", "skipped.csv"}
     folders = ("001_head._2_T_8", "002_stem._4_T_6", "003_project._1_T_6", "004_depthwise._3_T_6", "005_stem._0_T_6")
     patches = {f"patches/{f}/{g}_0{rank}.png" for f in folders for g in ("biggan", "progan") for rank in (1, 2)}
@@ -132,6 +144,16 @@ def test_maps_are_stored_as_the_smallest_crop(whole):
         assert not row["map"] or (crop[[0, -1]].any(axis=1).all() and crop[:, [0, -1]].any(axis=0).all())
     stem = [row["map_height"] for row in rows if row["key"].startswith("stem")]
     assert max(stem) <= 3  # a 3x3 convolution on the image
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 3e9])
+def test_codes_of_maps_read_back(scale, rng):
+    relevance = (scale * rng.standard_normal((40, 30)) ** 5).astype(np.float32)
+    codes, unit = encode_map(relevance)
+    assert np.abs(codes).max() == 127
+    assert (np.abs(decode_map(codes, unit) - relevance) <= 1.001 * code_error(relevance)).all()
+    np.testing.assert_array_equal(decode_map(*encode_map(0 * relevance)), 0)
+    assert encode_map(relevance[:0])[0].shape == (0, 30)
 
 
 def test_patches_are_what_is_in_the_boxes(whole, images):
@@ -166,6 +188,30 @@ def test_by_relevance(images, ranking, unplotted, tmp_path):
         np.testing.assert_allclose(row["value"], expected.values[here], rtol=tolerances.F32_PROGRAM)
 
 
+def test_neurons_behind_gates_are_explained_on_crops_with_the_gates_of_the_search(
+    images, ranking, unplotted, tmp_path, monkeypatch
+):
+    """As if there were many images: the search is not repeated, and each pass decodes an image once."""
+    plans, searched, decoded = [], [], []
+
+    def for_many(model, size, neurons, images):
+        plans.append(plan(model, size, neurons, 10**9))
+        return plans[-1]
+
+    def counted(calls, function):
+        return lambda *arguments: calls.append(arguments) or function(*arguments)
+
+    monkeypatch.setattr(tffjax.studies.lrpmax.run, "plan", for_many)
+    monkeypatch.setattr(tffjax.studies.lrpmax.run, "maxima", counted(searched, tffjax.studies.lrpmax.run.maxima))
+    monkeypatch.setattr(tffjax.data, "decode", counted(decoded, tffjax.data.decode))
+    run = tmp_path / "run"
+    done("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
+    assert plans[0].crops["project"].gates == ("se.gate",)
+    assert len(searched) == 2  # batches of the first pass
+    assert len(decoded) == 6 + len({row["path"] for row in studies.read(run / "index.parquet")})
+    check_run(run, images, "*/1_fake/*.png", "asleep")
+
+
 @pytest.mark.parametrize(("label", "pattern"), [("real", "*/0_real/*.png"), ("any", "**/*.png")])
 def test_other_labels(label, pattern, images, ranking, unplotted, tmp_path):
     run = tmp_path / "run"
@@ -197,7 +243,7 @@ def test_the_second_run_gives_the_same_bytes(whole, images, ranking, tmp_path):
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
-    devices, original = {"images": set(), "crops": set()}, tffjax.lrpmax_rows.put
+    devices, original = {"images": set(), "crops": set()}, tffjax.studies.lrpmax.run.put
 
     def recorded(what):
         def put(batch):
@@ -207,8 +253,8 @@ def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path
 
         return put
 
-    monkeypatch.setattr(tffjax.lrpmax_rows, "put", recorded("images"))
-    monkeypatch.setattr(tffjax.lrpmax, "put", recorded("crops"))
+    monkeypatch.setattr(tffjax.studies.lrpmax.run, "put", recorded("images"))
+    monkeypatch.setattr(tffjax.studies.lrpmax.neurons, "put", recorded("crops"))
     done("lrpmax", *small(images, ranking), "--out", tmp_path / "run")
     assert devices == {"images": {2}, "crops": {2}}
 
@@ -239,7 +285,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
 
 
 @pytest.mark.parametrize(
-    "where", [studies.slow("gather_skipped"), "work_list", studies.slow("map_parts"), "write_results"]
+    "where", [studies.slow("gather_skipped"), "Explanation", studies.slow("map_parts"), "write_results"]
 )
 def test_a_run_interrupted_between_passes_goes_on(where, images, ranking, whole_tables, unplotted, tmp_path):
     run = tmp_path / "run"

@@ -21,10 +21,10 @@ import tffjax.cli.demo
 import tffjax.cli.dropout
 import tffjax.cli.find_k
 import tffjax.cli.heatmap
-import tffjax.cli.lrpmax_results
 import tffjax.cli.predict
 import tffjax.cli.rank
 import tffjax.cli.study
+import tffjax.studies.lrpmax.figures
 from tffjax import embedded, runs
 from tffjax.cli.demo import COMMANDS, QUESTIONS, found_k, steps
 from tffjax.demo_findings import (
@@ -213,7 +213,7 @@ def small(tmp_path_factory) -> Embedded:
 
 @contextlib.contextmanager
 def in_place(small: Embedded):
-    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.cli.lrpmax_results, tffjax.cli.color)
+    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.studies.lrpmax.figures, tffjax.cli.color)
     with contextlib.ExitStack() as stack:
         stack.enter_context(studies.networks_by_name())
         stack.enter_context(mock.patch.object(embedded, "EMBEDDED", small))

@@ -56,7 +56,7 @@ for name in ("grain", "pyarrow", "zennit", "platformdirs"):
 import gpu.checks, gpu.kernels, gpu.speed
 from tffjax.color import max_activations
 from tffjax.dropout import masked_logits
-from tffjax.lrpmax import lrp_max
+from tffjax.studies.lrpmax.neurons import lrp_max
 from tffjax.training import compile_step
 """
     path = f"{SCRIPTS}:{SCRIPTS.parent}"

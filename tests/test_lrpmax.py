@@ -16,21 +16,24 @@ from test_composites import noise, small_model
 from test_explain import relative_l2, released, with_float32_epsilons
 from test_receptive_field import own_model, same_model
 
-from tffjax import full_pass, lrpmax, lrpmax_plan
+from tffjax.data import Batch
+from tffjax.distributed import Process
 from tffjax.errors import InputError
 from tffjax.lrp.composites import BETA0, COMPOSITES, composite_of, rule
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.rules import flat, w_square
 from tffjax.lrp.targets import Neuron
-from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps
-from tffjax.lrpmax_plan import on_crops, plan
-from tffjax.maxima import maxima, no_top, top_images
 from tffjax.nn import canonize
 from tffjax.nn.ops import Plain
-from tffjax.nn.receptive_field import Cone, Window, cones_of
+from tffjax.nn.receptive_field import receptive_fields
 from tffjax.nn.sites import outputs_at, site_outputs, sites_of
-from tffjax.patches import patch_boxes
 from tffjax.rankings import Channel
+from tffjax.studies.lrpmax import neurons as lrpmax_neurons
+from tffjax.studies.lrpmax import search as lrpmax_search
+from tffjax.studies.lrpmax.neurons import Map, Neurons, lrp_max, neuron_maps, patch_box
+from tffjax.studies.lrpmax.plan import plan
+from tffjax.studies.lrpmax.relevance import full_relevance
+from tffjax.studies.lrpmax.search import TopK, best_first, best_of, maxima
 
 MANY = 10**6
 """So many images that the price of compiling does not count."""
@@ -38,18 +41,20 @@ MANY = 10**6
 # The strongest neuron of every channel
 
 
+def channels_of(outputs, sites):
+    return [Channel(site, index, outputs[site].shape[-1]) for site in sites for index in range(outputs[site].shape[-1])]
+
+
 def check_maxima(model, images, sites):
     outputs = jax.jit(site_outputs)(canonize(model), images)[1]
-    found = maxima(model, images, {site: range(outputs[site].shape[-1]) for site in sites})
-    assert set(found.values) == set(found.positions) == set(sites)
-    for site in sites:
-        y = np.asarray(outputs[site])
-        n, h, w, c = y.shape
-        flat = y.reshape(n, h * w, c)
-        atol = tolerances.F64_PROGRAM * np.abs(y).max()
-        np.testing.assert_allclose(found.values[site], flat.max(axis=1), rtol=0, atol=atol)
-        expected = np.stack(np.unravel_index(flat.argmax(axis=1), (h, w)), axis=2)
-        np.testing.assert_array_equal(found.positions[site], expected)
+    found = maxima(model, images, channels_of(outputs, sites))
+    y = [np.asarray(outputs[site]) for site in sites]
+    flat = [a.reshape(len(a), -1, a.shape[-1]) for a in y]
+    expected = np.concatenate([a.max(axis=1) for a in flat], axis=1)
+    atol = tolerances.F64_PROGRAM * max(np.abs(a).max() for a in y)
+    np.testing.assert_allclose(found.values, expected, rtol=0, atol=atol)
+    places = [np.stack(np.unravel_index(f.argmax(axis=1), a.shape[1:3]), axis=2) for f, a in zip(flat, y, strict=True)]
+    np.testing.assert_array_equal(found.positions, np.concatenate(places, axis=1))
     return found
 
 
@@ -58,21 +63,23 @@ def test_maxima_are_the_largest_outputs(x64):
     found = check_maxima(model, noise(18, count=5), ("head", "stem", "project"))
     assert list(found.gates) == ["se.gate"]
     assert found.gates["se.gate"].shape == (5, 1, 1, 6)
-    before = maxima(model, noise(18, count=5), {"depthwise": [0]})
+    before = maxima(model, noise(18, count=5), [Channel("depthwise", 0, 6)])
     assert before.gates == {}  # the pass ends before the gate
 
 
-def test_maxima_of_some_channels_are_in_the_order_asked_for(x64):
+def test_maxima_are_in_the_order_asked_for(x64):
     model, images = small_model(), noise(18, count=5)
-    everything = maxima(model, images, {"stem": range(6), "head": range(8)})
-    some = maxima(model, images, {"head": [5, 0, 5], "stem": [3]})
-    np.testing.assert_array_equal(some.values["head"], everything.values["head"][:, jnp.array([5, 0, 5])])
-    np.testing.assert_array_equal(some.positions["stem"], everything.positions["stem"][:, 3:4])
+    asked = [Channel("head", 5, 8), Channel("stem", 3, 6), Channel("head", 0, 8), Channel("head", 5, 8)]
+    some = maxima(model, images, asked)
+    for column, channel in enumerate(asked):
+        one = maxima(model, images, [channel])
+        np.testing.assert_allclose(some.values[:, column], one.values[:, 0], rtol=tolerances.F64_PROGRAM)
+        np.testing.assert_array_equal(some.positions[:, column], one.positions[:, 0])
 
 
 def test_of_equal_values_the_first_in_scan_order_is_taken(x64):
     found = check_maxima(small_model(), jnp.ones((1, 16, 16, 3)), ("stem", "depthwise"))
-    assert found.positions["stem"].max() <= 2  # the inner part of the map is constant
+    assert found.positions[:, :6].max() <= 2  # the inner part of the map is constant
 
 
 @pytest.mark.slow
@@ -82,29 +89,63 @@ def test_maxima_of_the_networks(model, x64):
     check_maxima(model.astype(jnp.float64), jnp.asarray(noise(64)[:, :45]), tuple(names[::9]))
 
 
-def values_of(rng, n, c):
-    return rng.integers(-4, 5, (n, c)).astype(np.float32)  # many ties
+def found_in(rng, images, channels):
+    """What a search might find, with many ties."""
+    count = len(images)
+    scores = rng.integers(-4, 5, (count, channels)).astype(np.float32)
+    return {"images": np.asarray(images), "scores": scores, "gate": rng.normal(size=(count, 1, 1, 2))}
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.lists(st.integers(0, 5), max_size=5), st.integers(1, 4))
-def test_running_top_images_are_those_of_a_full_sort(seed, top, sizes, channels):
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.lists(st.integers(0, 5), min_size=1), st.integers(1, 4))
+def test_running_top_images_are_those_of_a_full_sort(seed, k, sizes, channels):
     rng = np.random.default_rng(seed)
-    count = sum(sizes)
-    values, positions = values_of(rng, count, channels), rng.integers(0, 99, (count, channels, 2))
-    images = rng.permutation(100)[:count]
-    found = no_top(top, channels)
-    for part in np.split(np.arange(count), np.cumsum(sizes)):
-        padding = rng.integers(0, 3)  # a padded batch: rows of image -1, whose values would win
-        index = np.concatenate([images[part], np.full(padding, -1)])
-        value = np.concatenate([values[part], np.full((padding, channels), 99, np.float32)])
-        found = top_images(found, index, value, np.pad(positions[part], ((0, padding), (0, 0), (0, 0))))
-    assert found.images.shape == (top, channels)
+    found = found_in(rng, rng.permutation(100)[: sum(sizes)], channels)
+    scores, images = found["scores"], found["images"]
+    running = {name: array[:0] for name, array in found.items()}
+    for part in np.split(np.arange(len(images)), np.cumsum(sizes)):
+        running = best_of([running, {name: array[part] for name, array in found.items()}], k)
+    assert len(running["images"]) <= k * channels
+    order = best_first(running["scores"], running["images"], k)
     for c in range(channels):
-        best = sorted(range(count), key=lambda i: (-values[i, c], images[i]))[:top]
-        assert found.images[:, c].tolist() == [images[i] for i in best] + [-1] * (top - len(best))
-        assert found.values[:, c].tolist() == [values[i, c] for i in best] + [-np.inf] * (top - len(best))
-        np.testing.assert_array_equal(found.positions[: len(best), c], positions[best, c])
+        best = sorted(range(len(images)), key=lambda i: (-scores[i, c], images[i]))[:k]
+        assert running["images"][order[:, c]].tolist() == images[best].tolist()
+        for name in ("scores", "gate"):
+            np.testing.assert_array_equal(running[name][order[:, c]], found[name][best])
+
+
+def batch_of(images):
+    """A batch of these images, -1 where a row holds none."""
+    images = np.asarray(images, np.int64)
+    return Batch(np.zeros((len(images), 1, 1, 3), np.uint8), (images >= 0).astype(np.float32), images, {})
+
+
+def test_top_images_of_several_processes_are_those_of_one(rng, monkeypatch):
+    generators, keys = ["one", "two", None, ""] * 10, ("a", "b", "c")
+    found = found_in(rng, np.arange(40), 3) | {
+        "values": rng.normal(size=(40, 3)),
+        "positions": np.zeros((40, 3, 2), int),
+    }
+    counting = [i for i, name in enumerate(generators) if name is not None]
+
+    def top_of(images):
+        top = TopK(keys, 4, generators)
+        for part in np.split(np.array(images), [7, 11]):
+            rows = np.append(part, -1)
+            top.add(batch_of(rows), {name: array[rows] for name, array in found.items() if name != "images"})
+        return top
+
+    whole, parts = top_of(counting), [top_of(counting[::2]), top_of(counting[1::2]), TopK(keys, 4, generators)]
+    monkeypatch.setattr(lrpmax_search, "gather_arrays", lambda state, process: [part.state() for part in parts])
+    parts[1].merge(Process(1, 3))
+    assert parts[1].tasks() == whole.tasks()
+    assert {task.generator for tasks in whole.tasks().values() for task in tasks} == {"one", "two", ""}
+    assert parts[1].gates().keys() == whole.gates().keys() == whole.tasks().keys()
+    for image, gates in whole.gates().items():
+        np.testing.assert_array_equal(gates["gate"], found["gate"][image])
+    again = TopK(keys, 4, generators)
+    again.restore(whole.state())
+    assert again.tasks() == whole.tasks()
 
 
 # Boxes
@@ -128,7 +169,7 @@ def test_golden_boxes(shared):
         stored = dict(archive)
     names = [key.removeprefix("map__") for key in stored if key.startswith("map__")]
     assert len(names) == 13
-    boxes = patch_boxes(np.stack([stored[f"map__{name}"] for name in names]))
+    boxes = [patch_box(stored[f"map__{name}"]) for name in names]
     for name, box in zip(names, boxes, strict=True):
         end = 0 if tuple(stored[f"box__{name}"]) == (0, 40, 0, 56) else 1  # the released boxes hold their last index
         np.testing.assert_array_equal(box - np.array([0, end, 0, end]), stored[f"box__{name}"], err_msg=name)
@@ -141,33 +182,57 @@ def test_boxes_of_crops_are_those_of_the_whole_map(data):
     h, w = data.draw(st.tuples(st.integers(1, height), st.integers(1, width)))
     top, left = data.draw(st.tuples(st.integers(0, height - h), st.integers(0, width - w)))
     crop = data.draw(arrays.arrays(np.float32, (h, w), elements=st.integers(-2, 4)))
-    maps = Maps(crop[None], np.array([[top, left]]))
-    whole = maps.whole((height, width))
+    whole = whole_maps([Map(crop, np.array([top, left]))], (height, width))
     assert whole.sum() == crop.sum()
     expected = golden_box(whole[0].astype(np.float64))
-    assert tuple(patch_boxes(whole)[0]) == expected
-    assert tuple(patch_boxes(*maps, size=(height, width))[0]) == expected
+    assert tuple(patch_box(whole[0])) == expected
+    assert tuple(patch_box(crop, (top, left), (height, width))) == expected
 
 
 # Single neurons, in both ways
 
 
-def all_neurons(site, images):
-    grid = np.indices((images, site.channels, site.height, site.width)).reshape(4, -1)
-    return Neurons(grid[0], grid[1], grid[2:].T)
+def whole_maps(maps, size):
+    """The maps of whole images of this height and width."""
+    found = np.zeros((len(maps), *size), maps[0].crop.dtype if maps else float)
+    for out, (crop, (top, left)) in zip(found, maps, strict=True):
+        out[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    return found
 
 
-def gates_of(model, images, sites):
-    return maxima(model, images, {site: [0] for site in sites}).gates
+def all_neurons(sites, images):
+    """Every neuron of some sites in so many images."""
+    parts = [
+        np.concatenate([np.full((1, grid.shape[1]), i), grid])
+        for i, site in enumerate(sites)
+        for grid in [np.indices((images, site.channels, site.height, site.width)).reshape(4, -1)]
+    ]
+    number, image, index, *position = np.concatenate(parts, axis=1)
+    channels = [Channel(sites[i].name, int(j), sites[i].channels) for i, j in zip(number, index, strict=True)]
+    return Neurons(image, channels, np.stack(position, axis=1))
+
+
+def picked(neurons, numbers):
+    """Some of the neurons."""
+    return Neurons(neurons.images[numbers], [neurons.channels[i] for i in numbers], neurons.positions[numbers])
+
+
+def sites_named(model, size, *names):
+    return [site for site in sites_of(model, *size) if site.name in names]
+
+
+def gates_of(model, images, names):
+    sites = sites_named(model, images.shape[1:3], *names)
+    return maxima(model, images, [Channel(site.name, 0, site.channels) for site in sites]).gates
 
 
 def both_ways(model, size, sites, composite="beta0", **changes):
     """The plans that explain all sites on crops, and all in full."""
     how = plan(model, size, dict.fromkeys(sites, 1), MANY, composite)
     none = dataclasses.replace(how, crops={}, full=(), **changes)
-    cones = cones_of(model, *size)
+    fields = receptive_fields(model, *size)
     return (
-        dataclasses.replace(none, crops={site: cones[site] for site in sites}),
+        dataclasses.replace(none, crops={site: fields[site] for site in sites}),
         dataclasses.replace(none, full=tuple(sites), lanes=16),
     )
 
@@ -179,15 +244,17 @@ def assert_equal_maps(ours, theirs):
 
 
 def assert_both_ways_agree(model, images, neurons, composite="beta0", **changes):
-    size, sites = images.shape[1:3], tuple(neurons)
+    size, sites = images.shape[1:3], tuple(dict.fromkeys(channel.site for channel in neurons.channels))
     plans = both_ways(model, size, sites, composite, **changes)
     gates = gates_of(model, images, sites)
     crops, full = (neuron_maps(model, how, images, neurons, gates) for how in plans)
+    for channel, (crop, _) in zip(neurons.channels, crops, strict=True):
+        lengths = [axis.length for axis in plans[0].crops[channel.site].window]
+        assert crop.shape == tuple(np.minimum(lengths, size))
+    full = whole_maps(full, size)
+    assert_equal_maps(whole_maps(crops, size), full)
     for site in sites:
-        lengths = [axis.length for axis in plans[0].crops[site].field]
-        assert crops[site].crops.shape[1:] == tuple(np.minimum(lengths, size))
-        assert_equal_maps(crops[site].whole(size), full[site].crops)
-        assert np.any(crops[site].crops)
+        assert np.any(full[[channel.site == site for channel in neurons.channels]])
     return full
 
 
@@ -195,13 +262,11 @@ def assert_both_ways_agree(model, images, neurons, composite="beta0", **changes)
 @pytest.mark.parametrize("make", [small_model, same_model, own_model])
 def test_all_neurons_on_crops_are_those_of_full_passes(make, size, x64):
     model, images = make(), np.asarray(noise(21)[:, : size[0], : size[1]])
-    neurons = {site.name: all_neurons(site, 2) for site in sites_of(model, *size)}
+    neurons = all_neurons(sites_of(model, *size), 2)
     full = assert_both_ways_agree(model, images, neurons, pixels=2**12)
-    outputs = jax.jit(site_outputs)(canonize(model), images)[1]
-    for site, maps in full.items():
-        image, channel, position = neurons[site]
-        active = np.asarray(outputs[site])[image, position[:, 0], position[:, 1], channel] > 0
-        np.testing.assert_array_equal(maps.crops.any(axis=(1, 2)) & ~active, False)
+    outputs = jax.tree.map(np.asarray, jax.jit(site_outputs)(canonize(model), images)[1])
+    for image, channel, (row, column), found in zip(*neurons, full, strict=True):
+        assert outputs[channel.site][image, row, column, channel.index] > 0 or not found.any()
 
 
 @pytest.mark.parametrize("name", ["beta1", "beta-adaptive", "epsilon-gamma-box", "flat"])
@@ -209,7 +274,7 @@ def test_crops_under_other_rules(name, x64):
     # the first convolution's rule makes up inputs of its own, which end at the image's borders
     composite = BETA0.replace(first=rule(flat), conv=rule(w_square)) if name == "flat" else COMPOSITES[name]
     model, images = small_model(), np.asarray(noise(17))
-    neurons = {site.name: all_neurons(site, 2) for site in sites_of(model, 17, 17) if site.name in ("stem", "project")}
+    neurons = all_neurons(sites_named(model, (17, 17), "stem", "project"), 2)
     assert_both_ways_agree(model, images, neurons, composite)
 
 
@@ -229,7 +294,7 @@ def test_lrp_max_is_the_relevance_of_the_strongest_neuron(composite, x64):
         np.testing.assert_array_equal(y[np.arange(3), row, place], y.max(axis=(1, 2)))
         expected = np.where((found.values[:, column] > 0)[:, None, None], expected, 0)
         assert_equal_maps(found.maps[:, column], expected)
-        np.testing.assert_array_equal(found.boxes[:, column], patch_boxes(found.maps[:, column]))
+        np.testing.assert_array_equal(found.boxes[:, column], [patch_box(one) for one in found.maps[:, column]])
 
 
 def test_a_channel_without_positive_values_has_no_relevance(x64):
@@ -247,46 +312,36 @@ def test_a_channel_without_positive_values_has_no_relevance(x64):
 
 def test_any_number_of_neurons_in_any_order(x64, rng):
     model, images = small_model(), np.asarray(noise(24, count=4))
-    sites = {site.name: site for site in sites_of(model, 24, 24)}
-    gates = gates_of(model, images, sites)
+    gates = gates_of(model, images, ("stem", "project"))
+    everything = all_neurons(sites_named(model, (24, 24), "stem", "project"), 4)
     for how in both_ways(model, (24, 24), ("stem", "project"), pixels=2**11):
-        everything = {site: all_neurons(sites[site], 4) for site in ("project", "stem")}
         expected = neuron_maps(model, how, images, everything, gates)
         for count in (0, 1, 37):
-            order = {site: rng.permutation(len(some.images))[:count] for site, some in everything.items()}
-            chosen = {site: Neurons(*(a[order[site]] for a in some)) for site, some in everything.items()}
-            found = neuron_maps(model, how, images, chosen, gates)
-            assert list(found) == ["project", "stem"]
-            for site, maps in found.items():
-                assert_equal_maps(maps.crops, expected[site].crops[order[site]])
-                np.testing.assert_array_equal(maps.places, expected[site].places[order[site]])
+            order = rng.permutation(len(everything.images))[:count]
+            found = neuron_maps(model, how, images, picked(everything, order), gates)
+            assert len(found) == count
+            for number, (crop, place) in zip(order, found, strict=True):
+                assert_equal_maps(crop[None], expected[number].crop[None])
+                np.testing.assert_array_equal(place, expected[number].place)
 
 
 def test_nothing_is_compiled_for_other_channels_positions_and_counts(caplog):
     model, images = small_model(jnp.float32), np.asarray(noise(24, dtype=jnp.float32))
-    sites = sites_of(model, 24, 24)
     gates = gates_of(model, images, ("head",))
     plans = both_ways(model, (24, 24), ("stem", "project"), pixels=2**11)
-    assert [plans[0].crops_at_once(site) for site in ("stem", "project")] == [(228, 30), (10, 2)]  # even: two devices
+    assert [plans[0].at_once(site) for site in ("stem", "project")] == [228, 10]  # even: two devices
+    everything = all_neurons(sites_named(model, (24, 24), "stem", "project"), 2)
 
     def run(seed, count):
-        rng = np.random.default_rng(seed)
+        some = np.random.default_rng(seed).permutation(len(everything.images))[:count]
         for how in plans:
-            some = {
-                site.name: Neurons(*(a[rng.permutation(len(a))[:count]] for a in all_neurons(site, 2)))
-                for site in sites
-                if site.name in ("stem", "project")
-            }
             with jax.log_compiles():
-                neuron_maps(model, how, images, some, gates)
+                neuron_maps(model, how, images, picked(everything, some), gates)
         compiled = [record.getMessage() for record in caplog.records if "Compiling" in record.getMessage()]
-        return np.array([sum(name in text for text in compiled) for name in ("crop_relevance", "full_relevance")])
+        return [sum(name in text for text in compiled) for name in ("crop_relevance", "full_relevance")]
 
-    few = run(0, 1)
-    np.testing.assert_array_equal(run(5, 6), few)
-    many = run(0, 300)
-    np.testing.assert_array_equal(many - few, [2, 0])  # one more for each site on crops
-    np.testing.assert_array_equal(run(5, 131), many)
+    few = run(0, 20)
+    assert run(5, 600) == run(6, 131) == few
 
 
 def test_neurons_of_an_image_share_forward_pass_and_denominators():
@@ -302,7 +357,7 @@ def test_neurons_of_an_image_share_forward_pass_and_denominators():
         return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
 
     everything = jax.make_jaxpr(
-        lambda *arguments: full_pass.full_relevance(model, *arguments, sites, how.composite, how.layers)
+        lambda *arguments: full_relevance(model, *arguments, sites, how.composite, how.layers, one_by_one=True)
     )(*arguments)
     (loop,) = (step for step in everything.eqns if step.primitive.name == "scan")
     neuron = loop.params["jaxpr"]
@@ -314,22 +369,22 @@ def test_neurons_of_an_image_share_forward_pass_and_denominators():
     assert whole - each > 1.9 * forward  # forward and denominators, once; a loop's body is counted once
 
 
-def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng, monkeypatch):
+def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng):
     model, images = canonize(small_model()), noise(24)
-    sites = {site.name: site for site in sites_of(model, 24, 24)}
-    how = plan(model, (24, 24), {"stem": 1, "head": 1}, MANY)
-    neurons = [all_neurons(sites[name], 1) for name in ("stem", "head")]
-    picked = [rng.integers(0, len(some.images), (2, 3)) for some in neurons]
-    channels, positions = (
-        np.concatenate([array[index] for array, index in zip(arrays, picked, strict=True)], axis=1)
-        for arrays in ([some.channels for some in neurons], [some.positions for some in neurons])
-    )
+    names = ("stem", "head")
+    how = plan(model, (24, 24), dict.fromkeys(names, 1), MANY)
+    sites = sites_named(model, (24, 24), *names)
     numbers = np.array([[0, 0, -1, 1, 1, 1], [0, -1, 0, -1, 1, 1]])
+    channels, rows, columns = (
+        rng.integers(0, [getattr(sites[max(number, 0)], name) for number in numbers.ravel()]).reshape(numbers.shape)
+        for name in ("channels", "height", "width")
+    )
+    arguments = numbers, channels, np.stack([rows, columns], axis=2)
     one_by_one, at_once = (
-        run(model, images, numbers, channels, positions, ("stem", "head"), how.composite, how.layers)
-        for on_cpu in (True, False)
-        for _ in [monkeypatch.setattr(full_pass, "on_cpu", lambda on_cpu=on_cpu: on_cpu)]
-        for run in [jax.jit(lambda *a: full_pass.full_relevance(*a), static_argnums=(5, 6, 7))]
+        jax.jit(full_relevance, static_argnums=(5, 6, 7, 8))(
+            model, images, *arguments, names, how.composite, how.layers, one
+        )
+        for one in (True, False)
     )
     assert_equal_maps(np.concatenate(one_by_one), np.concatenate(at_once))
     assert not np.any(np.asarray(at_once)[numbers < 0])
@@ -337,18 +392,16 @@ def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng, monkeypa
 
 
 def test_a_site_is_explained_where_that_costs_less():
-    deep = Cone(Window(), (), (), work=int(50e9), work_in_full=int(100e9))
-    early = deep._replace(work=int(1e9), work_in_full=int(20e9))
-    cones = {"early": early, "deep": deep, "gate": None}
+    model = cases.RESNET50.random_model()
 
-    def crops(neurons, cones=cones):
-        return on_crops(cones, neurons, MANY)
+    def on_crops(*sites, images=MANY):
+        return tuple(plan(model, (256, 256), dict.fromkeys(sites, 1), images, cpu=True).crops)
 
-    assert crops({"deep": 1}) == ("deep",)  # 5 * 50 against 2 * 100 + 1.4 * 100
-    assert crops({"deep": 2}) == ()  # 500 against 200 + 280
-    assert crops({"deep": 0.1}) == ("deep",)  # 25 against 20 + 14: an image without any is not explained
-    assert crops({"deep": 2, "early": 9}) == ("early",)  # 45 against 9 more backward parts of 140
-    assert crops({"gate": 5, "deep": 1}) == ("deep",)  # the gate's pass is another one
+    assert on_crops("layer2.3.conv2") == ("layer2.3.conv2",)  # 3.6 * 0.05 of a pass to this site
+    assert on_crops("layer3.4.conv2") == ()  # 3.6 * 0.43
+    assert on_crops("layer3.3.conv2") == ()  # 3.6 * 0.32
+    assert on_crops("layer3.3.conv2", "layer4.2.conv2") == ("layer3.3.conv2",)  # to that site: 3.6 * 0.22
+    assert on_crops("layer3.3.conv2", "layer4.2.conv2", images=100) == ()  # 114 layers to compile
 
 
 def test_a_few_images_are_not_worth_a_program_for_each_site():
@@ -359,18 +412,17 @@ def test_a_few_images_are_not_worth_a_program_for_each_site():
     assert len(few.full) > 0
 
 
-def test_plans_of_the_published_lists(monkeypatch):
+def test_plans_of_the_published_lists():
     model = cases.RESNET50.random_model()
     neurons = {"conv1": 9, "layer1.0.conv1": 20, "layer2.3.conv2": 2, "layer4.1.conv2": 14, "layer4.2.conv1": 6}
-    how = plan(model, (256, 256), neurons, MANY)
+    how = plan(model, (256, 256), neurons, MANY, cpu=True)
     assert tuple(how.crops) == ("conv1", "layer1.0.conv1", "layer2.3.conv2")
     assert how.full == ("layer4.1.conv2", "layer4.2.conv1")
-    assert how.images_at_once(1) == 2  # one for each device
+    assert how.at_once() == 2  # one for each device
     early = {"conv1": 9, "layer1.0.conv1": 20}
     assert tuple(plan(model, (256, 256), early, MANY).crops) == tuple(early)
-    monkeypatch.setattr(lrpmax_plan, "on_cpu", lambda: False)
-    how = plan(model, (256, 256), neurons, MANY)
-    assert (how.lanes, how.images_at_once(how.lanes)) == (10, 6)  # 20 neurons of an image in two even turns
+    elsewhere = plan(model, (256, 256), neurons, MANY, cpu=False)
+    assert (elsewhere.full, elsewhere.lanes, elsewhere.at_once()) == (how.full, 8, 2)
 
 
 def test_where_gates_receive_relevance_neurons_behind_them_are_explained_in_full():
@@ -409,7 +461,8 @@ def neurons_around(site, y, rng):
     positions = [(0, 0), (0, last[1]), last, (last[0], last[1] // 2), (last[0] // 2, 0), (last[0] // 3, 1), inside]
     positions = np.array(positions) if min(last) else np.zeros((1, 2), int)
     images = rng.integers(0, len(y), len(positions))
-    return Neurons(images, y[images, positions[:, 0], positions[:, 1]].argmax(axis=1), positions)
+    strongest = y[images, positions[:, 0], positions[:, 1]].argmax(axis=1)
+    return images, [Channel(site.name, int(index), site.channels) for index in strongest], positions
 
 
 def check_sites(model, size, names):
@@ -417,7 +470,11 @@ def check_sites(model, size, names):
     images = np.asarray(noise(size, count=1))
     sites = {site.name: site for site in sites_of(model, size, size)}
     outputs = jax.jit(lambda model, images: outputs_at(model, images, names, Plain()))(model, images)
-    neurons = {name: neurons_around(sites[name], np.asarray(y), rng) for name, y in zip(names, outputs, strict=True)}
+    parts = [neurons_around(sites[name], np.asarray(y), rng) for name, y in zip(names, outputs, strict=True)]
+    rows, channels, positions = zip(*parts, strict=True)
+    neurons = Neurons(
+        np.concatenate(rows), [channel for some in channels for channel in some], np.concatenate(positions)
+    )
     assert_both_ways_agree(model, images, neurons)
 
 
@@ -479,7 +536,7 @@ def test_golden_lrp_max_of_shallow_layers(golden, golden_model):
 @pytest.fixture
 def many_images(monkeypatch):
     """Explain as if there were many: on crops."""
-    monkeypatch.setattr(lrpmax, "plan", lambda *arguments: plan(*arguments[:3], MANY, *arguments[4:]))
+    monkeypatch.setattr(lrpmax_neurons, "plan", lambda *arguments: plan(*arguments[:3], MANY, *arguments[4:]))
 
 
 @pytest.mark.slow

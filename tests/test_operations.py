@@ -25,7 +25,7 @@ from tffjax.lrp.operations import LrpOps
 from tffjax.nn import Conv, ConvTranspose, Dense, GroupNorm, LayerNorm, Model, canonize, layers_of
 from tffjax.nn.names import Uses
 from tffjax.nn.ops import Plain, no_tap
-from tffjax.nn.receptive_field import Axis, cones_of
+from tffjax.nn.receptive_field import Axis, receptive_fields
 from tffjax.nn.sites import Record
 from tffjax.rankings import all_channels, parse_key
 from tffjax.training_ops import Training
@@ -182,14 +182,14 @@ def test_concatenated_nonnegative_arrays_are_nonnegative():
     assert [layer.name for layer in layers if layer.nonnegative] == ["both", "norm", "up", "pool", "out"]
 
 
-def test_cones_end_at_transposed_convolutions():
-    cones = cones_of(model_of(AllKinds(), dtype=jnp.float32), 8, 8)
-    assert cones["tall"].field.rows == Axis(2, -3, 4)  # rows 2 i - 1 to 2 i + 1 of the average, which reads 5
-    assert [name for name, cone in cones.items() if cone is None] == ["up", "twice", "twice@2"]
+def test_receptive_fields_end_at_transposed_convolutions():
+    fields = receptive_fields(model_of(AllKinds(), dtype=jnp.float32), 8, 8)
+    assert fields["tall"].window.rows == Axis(2, -3, 4)  # rows 2 i - 1 to 2 i + 1 of the average, which reads 5
+    assert [name for name, field in fields.items() if field is None] == ["up", "twice", "twice@2"]
 
 
 @pytest.mark.parametrize("norm", [GroupNorm(2, name="norm"), None])
-def test_cones_end_behind_group_norms_and_uncounted_padding(norm):
+def test_receptive_fields_end_behind_group_norms_and_uncounted_padding(norm):
     class Ends(nn.Module):
         @nn.compact
         def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
@@ -200,9 +200,9 @@ def test_cones_end_behind_group_norms_and_uncounted_padding(norm):
                 x = ops.average_pool(x, (3, 3), "pool", Geometry(padding=((1, 1), (1, 1))), count_padding=False)
             return ops.mean_pool(Conv(4, 1, name="after")(x, ops, tap), "global")
 
-    cones = cones_of(model_of(Ends(), dtype=jnp.float32), 8, 8)
-    assert cones["before"].field.rows == Axis(1, 0, 3)
-    assert cones["after"] is None
+    fields = receptive_fields(model_of(Ends(), dtype=jnp.float32), 8, 8)
+    assert fields["before"].window.rows == Axis(1, 0, 3)
+    assert fields["after"] is None
 
 
 # Where relevance goes

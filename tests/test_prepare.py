@@ -20,9 +20,9 @@ from tffjax.logits import forward
 from tffjax.lrp import rules
 from tffjax.lrp.composites import COMPOSITES, rule
 from tffjax.masks import Setting
-from tffjax.maxima import maxima
 from tffjax.nn import Model
 from tffjax.rankings import all_channels
+from tffjax.studies.lrpmax.search import maxima
 
 MOVES = {"reshape", "squeeze", "transpose", "slice", "rev", "concatenate", "pad", "broadcast_in_dim", "copy"}
 """Operations that are no arithmetic: numbers are only read in another order."""
@@ -115,8 +115,7 @@ def test_other_passes_are_the_same(images):
     close(max_activations(plain, images, channels), max_activations(model, images, channels))
     settings = [Setting("none", ()), Setting("some", channels[:3])]
     close(masked_logits(plain, images, settings), masked_logits(model, images, settings))
-    of_site = {channels[0].site: [0, 1]}
-    close(maxima(explaining, images, of_site), maxima(model, images, of_site))
+    close(maxima(explaining, images, channels[:2]), maxima(model, images, channels[:2]))
     close(tffjax.lrp_max(explaining, images, channels[:2]), tffjax.lrp_max(model, images, channels[:2]))
 
 

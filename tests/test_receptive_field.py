@@ -13,7 +13,7 @@ from test_composites import SmallNet, small_model
 from tffjax.kernels.convolution import Geometry
 from tffjax.nn import Conv, Dense, LayerNorm, Model
 from tffjax.nn.ops import Plain, no_tap
-from tffjax.nn.receptive_field import Axis, cones_of
+from tffjax.nn.receptive_field import Axis, receptive_fields
 from tffjax.nn.sites import outputs_at, site_outputs, sites_of
 
 
@@ -91,12 +91,12 @@ def test_the_field_is_the_pattern_of_the_jacobian(make, size, rng):
     model = make(jnp.float32)
     images = jnp.asarray(rng.standard_normal((24, *size, 3)), jnp.float32)  # many: a dead ReLU hides pixels
     pattern = jax.jit(jax.vmap(seen, (None, None, None, 0, 0)), static_argnums=2)
-    cones = cones_of(model, *size)
+    fields = receptive_fields(model, *size)
     for site in sites_of(model, *size):
         rows, columns = (a.ravel() for a in np.indices((site.height, site.width)))
         marked = pattern(model, images, site.name, rows, columns)
         for position, mark in zip(zip(rows, columns, strict=True), marked, strict=True):
-            assert_field_is_what_is_seen(cones[site.name].field, position, mark)
+            assert_field_is_what_is_seen(fields[site.name].window, position, mark)
 
 
 SAMPLE = {
@@ -113,50 +113,50 @@ def test_the_field_is_the_pattern_of_the_jacobian_of_the_networks(network, size,
     model = network.random_model()
     images = jnp.asarray(rng.standard_normal((2, size, size, 3)), jnp.float32)
     pattern = jax.jit(seen, static_argnums=2)
-    cones, sites = cones_of(model, size, size), {site.name: site for site in sites_of(model, size, size)}
+    fields, sites = receptive_fields(model, size, size), {site.name: site for site in sites_of(model, size, size)}
     for name in SAMPLE[network.name]:
         h, w = sites[name].height, sites[name].width
         for position in ((0, 0), (h // 2, w // 3), (h - 1, w - 2)):
             marked = pattern(model, images, name, *position)
-            assert_field_is_what_is_seen(cones[name].field, position, marked)
+            assert_field_is_what_is_seen(fields[name].window, position, marked)
 
 
 def test_fields_by_hand():
-    resnet = cones_of(cases.RESNET50.random_model(), 224, 224)
-    assert resnet["conv1"].field.rows == (2, -3, 4)  # 7 pixels around 2 i
-    assert resnet["layer1.0.conv1"].field.columns == (4, -5, 6)  # pool: conv1's rows 2 i - 1 to 2 i + 1
-    assert resnet["layer1.0.conv2"].field.rows.length == 11 + 2 * 4
-    assert resnet["layer2.1.conv1"].field.rows.length == 35 + 2 * 4
-    assert resnet["layer4.2.conv3"].field.rows.length == 427
+    resnet = receptive_fields(cases.RESNET50.random_model(), 224, 224)
+    assert resnet["conv1"].window.rows == (2, -3, 4)  # 7 pixels around 2 i
+    assert resnet["layer1.0.conv1"].window.columns == (4, -5, 6)  # pool: conv1's rows 2 i - 1 to 2 i + 1
+    assert resnet["layer1.0.conv2"].window.rows.length == 11 + 2 * 4
+    assert resnet["layer2.1.conv1"].window.rows.length == 35 + 2 * 4
+    assert resnet["layer4.2.conv3"].window.rows.length == 427
     # "same" padding of stride 2 and kernel 3: one row after for even sizes, one on each side for odd ones
-    even, odd = (cones_of(cases.B0_SAME.random_model(), size, 65)["_conv_stem"].field for size in (64, 65))
+    even, odd = (receptive_fields(cases.B0_SAME.random_model(), size, 65)["_conv_stem"].window for size in (64, 65))
     assert (even.rows, odd.rows, even.columns) == ((2, 0, 3), (2, -1, 2), (2, -1, 2))
 
 
-def test_every_site_of_the_networks_has_a_cone(network):
+def test_every_site_of_the_networks_has_a_field(network):
     model = network.random_model()
-    cones = cones_of(model, 75, 96)
+    fields = receptive_fields(model, 75, 96)
     for site in sites_of(model, 75, 96):
-        field = cones[site.name].field
+        window = fields[site.name].window
         total = 75 / site.height, 96 / site.width
-        assert all(2 ** round(math.log2(ratio)) == axis.stride for ratio, axis in zip(total, field, strict=True))
-        assert all(axis.low <= 0 < axis.high for axis in field)
-    assert list(cones) == [site.name for site in sites_of(model, 75, 96)]
+        assert all(2 ** round(math.log2(ratio)) == axis.stride for ratio, axis in zip(total, window, strict=True))
+        assert all(axis.low <= 0 < axis.high for axis in window)
+    assert list(fields) == [site.name for site in sites_of(model, 75, 96)]
 
 
 def test_work_is_counted_in_multiply_adds():
-    cones = cones_of(small_model(jnp.float32), 16, 32)
-    assert (cones["stem"].work, cones["stem"].work_in_full) == (27 * 6, 27 * 6 * 8 * 16)
+    fields = receptive_fields(small_model(jnp.float32), 16, 32)
+    assert (fields["stem"].work, fields["stem"].work_in_full) == (27 * 6, 27 * 6 * 8 * 16)
     # depthwise 3x3 reads 3x3 pixels of the pool, which reads 7x7 of the stem
-    assert cones["depthwise"].work == 27 * 6 * 49 + 9 * 6
-    assert cones["depthwise"].work_in_full == cones["stem"].work_in_full + 9 * 6 * 4 * 8
+    assert fields["depthwise"].work == 27 * 6 * 49 + 9 * 6
+    assert fields["depthwise"].work_in_full == fields["stem"].work_in_full + 9 * 6 * 4 * 8
     # both branches of the sum read the pool; 2x2 average, 3x3 kernel: 6x6 pixels of it, 8x8 for the depthwise branch
-    assert cones["head"].work == 27 * 6 * 17**2 + (9 * 6 + 36) * 36 + 9 * 3 * 8
+    assert fields["head"].work == 27 * 6 * 17**2 + (9 * 6 + 36) * 36 + 9 * 3 * 8
 
 
 def test_gates_are_given_or_see_everything():
     model = cases.B0_SAME.random_model()
-    held, free = cones_of(model, 64, 64), cones_of(model, 64, 64, hold_gates=False)
+    held, free = receptive_fields(model, 64, 64), receptive_fields(model, 64, 64, hold_gates=False)
     assert held["_blocks.1._depthwise_conv"].gates == ("_blocks.0._se_gate",)
     assert held["_blocks.1._project_conv"].gates == ("_blocks.0._se_gate", "_blocks.1._se_gate")
     assert free["_blocks.0._depthwise_conv"] == held["_blocks.0._depthwise_conv"]
@@ -175,9 +175,9 @@ class Unknown(nn.Module):
 
 def test_what_is_not_an_operation_of_the_network_sees_everything():
     model = Model(Unknown(), cases.random_variables(Unknown(), seed=0))
-    cones = cones_of(model, 16, 16)
-    assert cones["before"].field.rows == Axis(1, 0, 3)
-    assert cones["after"] is None
+    fields = receptive_fields(model, 16, 16)
+    assert fields["before"].window.rows == Axis(1, 0, 3)
+    assert fields["after"] is None
 
 
 def test_outputs_at_runs_up_to_the_last_site_only():

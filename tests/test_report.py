@@ -21,8 +21,8 @@ from scipy.stats import gaussian_kde
 import tffjax.cli.color
 import tffjax.cli.dropout
 import tffjax.cli.find_k
-import tffjax.cli.lrpmax_results
 import tffjax.cli.rank
+import tffjax.studies.lrpmax.figures
 from tffjax.report import markup, patches
 from tffjax.report.page import SECTIONS
 
@@ -67,7 +67,7 @@ def runs(images, tmp_path_factory) -> dict[str, Path]:
         "lrpmax": (*given, "--k", 26, "--top", 3),
         "color": (*given, "--k", 6, "--ablation", "grayscale", "--ablation", "jpeg:50"),
     }
-    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.cli.lrpmax_results, tffjax.cli.color)
+    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.studies.lrpmax.figures, tffjax.cli.color)
     with contextlib.ExitStack() as stack:
         stack.enter_context(studies.networks_by_name())
         for module in drawing:  # drawing takes most of the time of a small run
@@ -259,7 +259,7 @@ def test_patches_are_those_of_the_run_in_their_order(read, runs):
         places = sum(row["places"] for row in data[key]["rows"])
         assert places == sum(row["value"] > 0 for row in own)
         if places:
-            assert read.picture(f"places {key}").shape[:2] == (patches.CELL, patches.CELL * places)
+            assert read.picture(f"places {key}").shape[:2] == (patches.PLACE, patches.PLACE * places)
     assert seen > 20
 
 

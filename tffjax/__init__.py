@@ -17,7 +17,7 @@ _PUBLIC = {
     "Neuron": "tffjax.lrp.targets",
     "Relevance": "tffjax.lrp.explain",
     "load": "tffjax.nn.checkpoint",
-    "lrp_max": "tffjax.lrpmax",
+    "lrp_max": "tffjax.studies.lrpmax.neurons",
     "prepare": "tffjax.lrp.prepare",
     "relevance": "tffjax.lrp.explain",
     "save": "tffjax.nn.checkpoint",

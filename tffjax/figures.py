@@ -78,9 +78,9 @@ def contact_sheet(
     return figure
 
 
-def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "pdf")) -> None:
+def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "pdf"), dpi: int = 150) -> None:
     """Save as `path` with each ending. The same figure gives the same bytes (PDF dates are left out)."""
     FigureCanvasAgg(figure)
     for ending in formats:
         metadata = {"CreationDate": None} if ending == "pdf" else None
-        figure.savefig(path.with_name(f"{path.name}.{ending}"), dpi=150, metadata=metadata)
+        figure.savefig(path.with_name(f"{path.name}.{ending}"), dpi=dpi, metadata=metadata)

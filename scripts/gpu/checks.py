@@ -122,9 +122,9 @@ def studies(setup: Setup, name: str) -> Rows:
     """Dropout, maximal activations and LRP-max of the golden images, float32."""
     from tffjax.color import max_activations
     from tffjax.dropout import masked_logits
-    from tffjax.lrpmax import lrp_max
     from tffjax.masks import Setting
     from tffjax.rankings import Channel, all_channels, parse_key
+    from tffjax.studies.lrpmax.neurons import lrp_max
 
     if setup.quick:
         return

@@ -222,7 +222,7 @@ def training(setup: Setup, name: str) -> Rows:
 
 def lrpmax(setup: Setup, name: str) -> Rows:
     """The published list of channels, explained in some images."""
-    from tffjax.lrpmax import lrp_max
+    from tffjax.studies.lrpmax.neurons import lrp_max
 
     if setup.quick:
         size, count = 32, 2

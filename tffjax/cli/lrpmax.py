@@ -1,8 +1,9 @@
 """`tffjax lrpmax`: what a channel looks at."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,17 @@ import numpy as np
 
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import FIRST_TIME, Talk
-from tffjax.cli.lrpmax_results import write_results
 from tffjax.cli.memory import halving
-from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare, prepared
+from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare, prepared, write_skipped
 from tffjax.data import Batch, BatchPlan
 from tffjax.distributed import share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
 from tffjax.lrp.composites import COMPOSITES
-from tffjax.lrpmax_rows import SCHEMA, Explainer, Tops, work_list
 from tffjax.per_image import PartWriter, Rows, map_parts
-from tffjax.runs import Run
+from tffjax.studies.lrpmax.run import Explanation, search
+from tffjax.studies.lrpmax.search import TopK
+from tffjax.studies.lrpmax.tables import SCHEMA, write_results
 
 ROWS_PER_PART = 256
 
@@ -59,8 +60,8 @@ def lrpmax(context: click.Context, **given: Any) -> None:
     explains those neurons, on crops where their receptive field is small.
 
     Writes index.parquet and index.csv (channel, image, value, position, patch box), maps.parquet (relevance maps as
-    crops with their place), patches/ (PNG), collages of patches and of their places (channels by generators), and
-    run.json with the provenance.
+    crops with their place, in 8-bit codes), patches/ (PNG), collages of patches and of their places (channels by
+    generators), and run.json with the provenance.
 
     \b
     Example:
@@ -71,11 +72,12 @@ def lrpmax(context: click.Context, **given: Any) -> None:
     talk = Talk(given["quiet"] or asked.process.index > 0)
     job = prepare(asked, talk)
     channels = chosen_channels(job)
-    job.record["identity"]["channels"] = [channel.key for channel in channels]
+    keys = [channel.key for channel in channels]
+    job.record["identity"]["channels"] = keys
     if asked.arguments["by"] == "relevance" and job.model.card.num_outputs != 1:
         raise InputError("--by relevance explains a detector's decision; this network has several outputs")
     generators, label = _generators(job), asked.arguments["label"]
-    wanted = [index for index, generator in enumerate(generators) if generator is not None]
+    wanted = {index for index, generator in enumerate(generators) if generator is not None}
     if not wanted:
         raise InputError(f"none of the {len(job.files)} images is {label}; choose others with --label")
     if asked.dry_run:
@@ -87,70 +89,53 @@ def lrpmax(context: click.Context, **given: Any) -> None:
             talk.say(f"{asked.run} is done already")
             return
         model = prepared(job, job.model, asked.arguments["composite"])
-        explainer = Explainer(model, channels, asked.arguments["by"] == "relevance")
-        tops = Tops(len(channels), asked.arguments["top"], generators)
-        search = _compiling(talk, lambda batch: explainer.search(batch, _signs(job, batch)))
-        looked = go_through(_only(job, wanted), run, "looking for the strongest neurons", search, tops)
-        skipped = gather_skipped(job, looked)
-        tasks = work_list(tops.merged(asked.process))
-        if not tasks:
+        top, only = TopK(keys, asked.arguments["top"], generators), _only(job, wanted)
+        step = _compiling(talk, lambda batch: search(model, channels, batch, _signs(job, batch)))
+        skipped = gather_skipped(job, go_through(only, run, "looking for the strongest neurons", step, top))
+        top.merge(asked.process)
+        explanation = Explanation(model, top)
+        if not explanation.tasks:
             raise InputError(f"none of the {label} images could be read: {next(iter(skipped.values()))}")
-        skipped |= gather_skipped(job, _explain(job, run, explainer, tasks))
+        writer = PartWriter(run.work / "parts", asked.process.index, SCHEMA, ROWS_PER_PART)
+        rows = Rows(writer, functools.partial(explanation.rows, names=job.names))
+        only, step = _only(job, explanation.tasks), _compiling(talk, explanation)
+        skipped |= gather_skipped(job, go_through(only, run, "explaining them", step, rows, stage=1))
+        wait_for_all("rows written", asked.process)
         if asked.process.index == 0:
-            rows = map_parts(run.work / "parts", SCHEMA)
-            with run.finish({"explained": len(rows), "skipped": len(skipped)}, asked.process.count) as folder:
-                write_results(job, rows, channels, skipped, folder)
-            talk.say(f"{len(rows)} neurons explained, {len(skipped)} images skipped; results in {run.path}")
+            found = map_parts(run.work / "parts", SCHEMA)
+            with run.finish({"explained": len(found), "skipped": len(skipped)}, asked.process.count) as folder:
+                write_results(found, keys, asked.arguments["by"], folder)
+                write_skipped(job, skipped, folder)
+            talk.say(f"{len(found)} neurons explained, {len(skipped)} images skipped; results in {run.path}")
         wait_for_all("results written", asked.process)
 
 
 def _generators(job: Job) -> list[str | None]:
     """The generator of each image, None for those whose label is not asked for."""
     wanted = job.asked.arguments["label"]
-    return [
-        file.generator if wanted == "any" or file.label is None or LABELS[file.label] == wanted else None
-        for file in job.files
-    ]
+    counts = [wanted == "any" or file.label is None or LABELS[file.label] == wanted for file in job.files]
+    return [file.generator if counted else None for file, counted in zip(job.files, counts, strict=True)]
 
 
-def _signs(job: Job, batch: Batch) -> np.ndarray:
-    """1 where the output speaks for the label of the image (fake, where it has none), -1 where its negative does."""
+def _signs(job: Job, batch: Batch) -> np.ndarray | None:
+    """With --by relevance: 1 where the output speaks for the label of the image (fake, where it has none), else -1."""
+    if job.asked.arguments["by"] != "relevance":
+        return None
     fake = np.array([job.files[index].label != 0 for index in batch.indices])
     return np.where(fake == (job.model.card.high_means == "fake"), 1, -1).astype(np.int32)
 
 
-def _explain(job: Job, run: Run, explainer: Explainer, tasks: dict[int, Any]) -> dict[int, str]:
-    """The second pass, over the images that have tasks; its rows are in RUN/work/parts.
-
-    Returns what it skipped, index of an image -> why.
-    """
-    sizes = {shape: [tasks[index] for index in indices] for shape, indices in _by_size(job, sorted(tasks)).items()}
-    plans = {shape: explainer.plan(shape, some) for shape, some in sizes.items()}
-    writer = PartWriter(run.work / "parts", job.asked.process.index, SCHEMA, ROWS_PER_PART)
-    make = functools.partial(explainer.rows, tasks=tasks, files=job.files, names=job.names)
-    step = _compiling(job.talk, lambda batch: explainer.explain(batch, plans[batch.images.shape[1:3]], tasks))
-    skipped = go_through(_only(job, sorted(tasks)), run, "explaining them", step, Rows(writer, make), stage=1)
-    wait_for_all("rows written", job.asked.process)
-    return skipped
-
-
-def _only(job: Job, indices: Sequence[int]) -> Job:
-    """The job for these images only."""
-    work = tuple(
-        BatchPlan(shape, tuple(members[start : start + job.batch_size]))
-        for shape, members in _by_size(job, indices).items()
-        for start in range(0, len(members), job.batch_size)
-    )
-    return dataclasses.replace(job, work=share(dataclasses.replace(job.work, batches=work), job.asked.process))
-
-
-def _by_size(job: Job, indices: Sequence[int]) -> dict[tuple[int, int], list[int]]:
-    """These images by their size, without those whose header is unreadable."""
-    chosen = set(indices)
+def _only(job: Job, indices: Collection[int]) -> Job:
+    """The job for these images only; those whose header is unreadable are in no batch."""
     by_size: dict[tuple[int, int], list[int]] = {}
     for batch in job.all_batches:
-        by_size.setdefault(batch.shape, []).extend(index for index in batch.indices if index in chosen)
-    return {shape: members for shape, members in by_size.items() if members}
+        by_size.setdefault(batch.shape, []).extend(index for index in batch.indices if index in indices)
+    batches = tuple(
+        BatchPlan(shape, tuple(members[start : start + job.batch_size]))
+        for shape, members in by_size.items()
+        for start in range(0, len(members), job.batch_size)
+    )
+    return dataclasses.replace(job, work=share(dataclasses.replace(job.work, batches=batches), job.asked.process))
 
 
 def _compiling(talk: Talk, step: Any) -> Any:
@@ -158,10 +143,9 @@ def _compiling(talk: Talk, step: Any) -> Any:
     seen = set()
 
     def told(batch: Batch) -> Any:
-        if batch.images.shape in seen:
-            return step(batch)
+        first = batch.images.shape not in seen
         seen.add(batch.images.shape)
-        with talk.busy(f"compiling ({FIRST_TIME})"):
+        with talk.busy(f"compiling ({FIRST_TIME})") if first else contextlib.nullcontext():
             return step(batch)
 
     return told

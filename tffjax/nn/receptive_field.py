@@ -46,7 +46,7 @@ class Window(NamedTuple):
         return self.rows.length * self.columns.length
 
 
-class Part(NamedTuple):
+class LayerCrop(NamedTuple):
     """The part of one layer's work that a neuron depends on.
 
     Attributes:
@@ -67,26 +67,28 @@ class Part(NamedTuple):
     output_size: Pair
 
 
-class Cone(NamedTuple):
+class ReceptiveField(NamedTuple):
     """Everything that a neuron of a site depends on; squeeze-excite gates, which look at the whole image, are given.
 
     Attributes:
-        field: its receptive field, what it sees of the image.
-        parts: of the layers on the way, in the order in which they are computed.
+        window: what it sees of the image.
+        crops: of the layers on the way, in the order in which they are computed.
         gates: names of the gates on the way.
-        work: multiply-adds of the convolutions of all parts.
+        work: multiply-adds of the convolutions of all crops.
         work_in_full: the same, of the whole layers.
     """
 
-    field: Window
-    parts: tuple[Part, ...]
+    window: Window
+    crops: tuple[LayerCrop, ...]
     gates: tuple[str, ...]
     work: int
     work_in_full: int
 
 
-def cones_of(model: Model, height: int, width: int, hold_gates: bool = True) -> dict[str, Cone | None]:
-    """The cone of every site for images of this size, in the order of the network. Computes nothing.
+def receptive_fields(
+    model: Model, height: int, width: int, hold_gates: bool = True
+) -> dict[str, ReceptiveField | None]:
+    """The receptive field of every site for images of this size, in the order of the network. Computes nothing.
 
     None stands for everything: behind a global pool, a dense layer, a group norm, or anything that is not one of the
     network's operations; and for what does not move evenly: behind up-sampling and transposed convolutions, and behind
@@ -96,10 +98,12 @@ def cones_of(model: Model, height: int, width: int, hold_gates: bool = True) -> 
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
     layers = trace(model, image)
     shapes = [image.shape[1:], *(layer.shape for layer in layers)]
-    return {layer.name: _cone(layers, shapes, i + 1, hold_gates) for i, layer in enumerate(layers) if layer.is_site}
+    return {layer.name: _field(layers, shapes, i + 1, hold_gates) for i, layer in enumerate(layers) if layer.is_site}
 
 
-def _cone(layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], site: int, hold_gates: bool) -> Cone | None:
+def _field(
+    layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], site: int, hold_gates: bool
+) -> ReceptiveField | None:
     needed = {site: Window()}
     on_the_way: list[tuple[int, Window, tuple[int, ...]]] = []  # number of a layer, what it reads, of which
     held = []
@@ -113,7 +117,7 @@ def _cone(layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], site: int, h
                 return None
             held.append(layer.name)
             inputs = inputs[:1]
-        if UNKNOWN in inputs or layer.window is None:
+        if UNKNOWN in inputs or layer.window is None or len(layer.shape) < 3:
             return None
         read = Window(*(_read(axis, *reads) for axis, reads in zip(needed[number], _reads(layer), strict=True)))
         on_the_way.append((number, read, inputs))
@@ -125,8 +129,8 @@ def _cone(layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], site: int, h
     if IMAGE not in needed:
         return None
     on_the_way.reverse()
-    parts = tuple(
-        Part(
+    crops = tuple(
+        LayerCrop(
             layers[number - 1].name,
             tuple(needed[given] for given in inputs),
             read,
@@ -138,9 +142,9 @@ def _cone(layers: tuple[Layer, ...], shapes: list[tuple[int, ...]], site: int, h
         for number, read, inputs in on_the_way
     )
     work = {number: layers[number - 1].multiply_adds for number, _, _ in on_the_way}
-    return Cone(
+    return ReceptiveField(
         needed[IMAGE],
-        parts,
+        crops,
         tuple(reversed(held)),
         sum(count // math.prod(shapes[number][:2]) * needed[number].area for number, count in work.items()),
         sum(work.values()),

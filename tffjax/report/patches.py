@@ -10,17 +10,11 @@ from PIL import Image, ImageOps
 
 from tffjax.data import find_images, relative_names
 from tffjax.errors import InputError
-from tffjax.lrpmax_figures import place_cell
-from tffjax.patches import patch_file
 from tffjax.preprocessing import Transform, UnreadableImage, decode
 from tffjax.report.markup import Part, card, join, number, tag
 from tffjax.report.sources import Source
-
-CELL = 72
-"""Largest side of a patch in the report, in pixels; larger ones are reduced, smaller ones stay as they are."""
-
-PLACES = 4
-"""Of so many images of each channel and generator the report shows where the patch is."""
+from tffjax.studies.lrpmax.figures import PLACE, SHOWN, cell_of
+from tffjax.studies.lrpmax.tables import patch_file
 
 COLUMNS = 32
 """Of a picture of patches."""
@@ -49,29 +43,28 @@ def patches_part(source: Source) -> Part:
     images, channels, covers = {}, {}, []
     for position, (key, rows) in enumerate(index.items()):
         patches = [_patch(source, position, row) for row in rows]
-        cell = min(CELL, max((side for patch in patches for side in patch.size), default=1))
-        by_generator = {name: [row for row in rows if row["generator"] == name] for name in generators}
-        channels[key] = {
-            "cell": cell,
-            "rows": [
-                {
-                    "generator": name,
-                    "items": [_item(row, where) for row in own],
-                    "places": sum(_has_place(row) for row in own) if places else 0,
-                }
-                for name, own in by_generator.items()
-                if own
-            ],
-        }
+        cell = min(PLACE, max((side for patch in patches for side in patch.size), default=1))
+        channels[key] = {"cell": cell, "rows": []}
+        for name in generators:
+            if own := [row for row in rows if row["generator"] == name]:
+                count = sum(_has_place(row) for row in own) if places else 0
+                items = [
+                    [row["rank"], number(row["value"], 4), where[row["path"]], *(row[side] for side in _BOX)]
+                    for row in own
+                ]
+                channels[key]["rows"].append({"generator": name, "items": items, "places": count})
         if patches:
             images[f"patches {key}"] = _sheet(patches, cell)
             covers.append(patches[0])
         if key in places:
-            images[f"places {key}"] = _sheet(places[key], CELL)
-    images["covers"] = _sheet(covers, CELL)
+            images[f"places {key}"] = _sheet(places[key], PLACE)
+    images["covers"] = _sheet(covers, PLACE)
     data = {"patches": channels, "paths": paths, "covers": [key for key, rows in index.items() if rows]}
     words = _words(source, len(generators), bool(places))
-    return Part("channels", words, [_card(source, channels, len(generators))], data, images)
+    said = f"strongest neurons explained: {len(channels)} channels on up to {source.arguments['top']} images of each "
+    said += f"of {len(generators)} generators." if len(generators) > 1 else "of the generators."
+    explained = card("What the channels look at", f"{sum(map(len, index.values())):,}", said)
+    return Part("channels", words, [explained], data, images)
 
 
 def _patch(source: Source, position: int, row: dict[str, Any]) -> Image.Image:
@@ -84,12 +77,8 @@ def _patch(source: Source, position: int, row: dict[str, Any]) -> Image.Image:
         raise InputError(f"{path}: cannot be read ({reason}); run tffjax lrpmax again") from None
 
 
-def _item(row: dict[str, Any], where: dict[str, int]) -> list[Any]:
-    return [row["rank"], number(row["value"], 4), where[row["path"]], *(row[side] for side in _BOX)]
-
-
 def _has_place(row: dict[str, Any]) -> bool:
-    return row["rank"] <= PLACES and row["value"] > 0
+    return row["rank"] <= SHOWN and row["value"] > 0
 
 
 def _places(source: Source, index: dict[str, list[dict[str, Any]]]) -> dict[str, list[Image.Image]]:
@@ -105,7 +94,7 @@ def _places(source: Source, index: dict[str, list[dict[str, Any]]]) -> dict[str,
             if path != last:
                 last, image = path, transform(decode(files[path]))
             box = np.array([row[side] for side in _BOX])
-            found[key][number] = Image.fromarray(place_cell(image, box, CELL))
+            found[key][number] = Image.fromarray(cell_of(image, PLACE, box))
     except (KeyError, UnreadableImage):
         return {}
     return {key: [cells[number] for number in sorted(cells)] for key, cells in found.items()}
@@ -146,10 +135,3 @@ def _words(source: Source, generators: int, places: bool) -> Any:
     )
     missing = "" if places else " The images are no longer where they were, so the places of patches are not shown."
     return join([tag("p", words, missing), tag("div", id="covers")])
-
-
-def _card(source: Source, channels: dict[str, Any], generators: int) -> Any:
-    explained = sum(len(row["items"]) for channel in channels.values() for row in channel["rows"])
-    words = f"strongest neurons explained: {len(channels)} channels on up to {source.arguments['top']} images of each "
-    words += f"of {generators} generators." if generators > 1 else "of the generators."
-    return card("What the channels look at", f"{explained:,}", words)
