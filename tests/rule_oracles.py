@@ -49,7 +49,7 @@ class Account:
 def over_outputs(one_output):
     """A rule for a whole layer and one image from a rule for one output."""
 
-    def rule(matrix, bias, x, relevance, **parameters):
+    def rule(matrix, bias, x, relevance, /, **parameters):
         account = Account(len(x))
         for row, b, r in zip(matrix, bias, relevance, strict=True):
             one_output(account, [float(w) for w in row], float(b), [float(v) for v in x], float(r), **parameters)
@@ -76,15 +76,23 @@ def epsilon(account, weights, bias, x, relevance, *, epsilon=1e-6):
 
 
 @over_outputs
-def alpha_beta(account, weights, bias, x, relevance, *, alpha=2.0, beta=1.0):
-    account.share(positive(contributions(weights, x)), alpha * relevance, at_zero=1e-12)
-    account.share(negative(contributions(weights, x)), -beta * relevance, at_zero=-1e-12)
+def lrp_0(account, weights, bias, x, relevance, *, epsilon):
+    """Epsilon = 0: an output of zero hands nothing on."""
+    if sum([*contributions(weights, x), bias]) == 0:
+        account.zero += relevance
+    else:
+        account.share(contributions(weights, x), relevance, bias=bias)
 
 
 @over_outputs
-def beta(account, weights, bias, x, relevance, *, beta=0.0):
-    account.share(positive(contributions(weights, x)), (1 + beta) * relevance, at_zero=1e-12)
-    account.share(negative(contributions(weights, x)), -beta * relevance, at_zero=-1e-12)
+def alpha_beta(account, weights, b, x, relevance, *, alpha=2.0, beta=1.0, bias=False, epsilon=0.0):
+    for part, at_zero, r in ((positive, 1e-12, alpha * relevance), (negative, -1e-12, -beta * relevance)):
+        share_of_bias = part([b])[0] if bias else 0.0
+        account.share(part(contributions(weights, x)), r, bias=share_of_bias, at_zero=at_zero, epsilon=epsilon)
+
+
+def z_plus(matrix, bias, x, relevance, /, **parameters):
+    return alpha_beta(matrix, bias, x, relevance, alpha=1.0, beta=0.0, **parameters)
 
 
 @over_outputs
@@ -97,7 +105,7 @@ def beta_adaptive(account, weights, bias, x, relevance, *, beta_max=4.5):
 
 
 @over_outputs
-def zb(account, weights, bias, x, relevance, *, low, high, epsilon=1e-6):
+def z_box(account, weights, bias, x, relevance, *, low, high, epsilon=1e-6):
     """`low` and `high` are numbers, or one for each input channel; the channel is the last axis of a flat input."""
     low, high = (bound if isinstance(bound, tuple) else (bound,) for bound in (low, high))
     terms = [
@@ -110,19 +118,22 @@ def zb(account, weights, bias, x, relevance, *, low, high, epsilon=1e-6):
 
 @over_outputs
 def gamma(account, weights, bias, x, relevance, *, gamma=0.25, epsilon=1e-6):
-    *favored, favored_bias = [c + gamma * max(c, 0.0) for c in [*contributions(weights, x), bias]]
+    """Contributions of the sign of the output count 1 + gamma times; an output of zero is taken for positive."""
+    terms = [*contributions(weights, x), bias]
+    favors = (lambda c: c < 0) if sum(terms) < 0 else (lambda c: c > 0)
+    *favored, favored_bias = [(1 + gamma) * c if favors(c) else c for c in terms]
     account.share(favored, relevance, bias=favored_bias, at_zero=epsilon, epsilon=epsilon)
 
 
 @over_outputs
-def w2(account, weights, bias, x, relevance):
-    account.share([w * w for w in weights], relevance)
+def w_square(account, weights, b, x, relevance, *, bias=False, epsilon=0.0):
+    account.share([w * w for w in weights], relevance, bias=b * b if bias else 0.0, epsilon=epsilon)
 
 
 @over_outputs
-def flat(account, connected, bias, x, relevance):
+def flat(account, connected, bias, x, relevance, *, epsilon=0.0):
     """Takes 1 where an input reaches an output and 0 elsewhere for the weights."""
-    account.share(connected, relevance)
+    account.share(connected, relevance, epsilon=epsilon)
 
 
 def average_pool_matrix(

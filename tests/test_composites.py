@@ -17,7 +17,16 @@ from tffjax.errors import InputError
 from tffjax.kernels import choice
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import composites, rules
-from tffjax.lrp.composites import BETA0, COMPOSITES, EPSILON, GRADIENT_X_INPUT, GUIDED, Composite, rule
+from tffjax.lrp.composites import (
+    BETA0,
+    COMPOSITES,
+    EPSILON,
+    GRADIENT_X_INPUT,
+    Composite,
+    first_layers,
+    last_layer,
+    rule,
+)
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.operations import LrpOps
 from tffjax.nn import Conv, Dense, Model, canonize
@@ -81,8 +90,8 @@ def test_a_composite_cannot_be_changed():
 
 
 def test_rules_are_equal_whatever_the_order_of_their_constants():
-    assert rule(rules.zb, low=-1.0, high=2.0) == rule(rules.zb, high=2.0, low=-1.0)
-    assert hash(rule(rules.zb, low=-1.0, high=2.0)) == hash(rule(rules.zb, high=2.0, low=-1.0))
+    assert rule(rules.z_box, low=-1.0, high=2.0) == rule(rules.z_box, high=2.0, low=-1.0)
+    assert hash(rule(rules.z_box, low=-1.0, high=2.0)) == hash(rule(rules.z_box, high=2.0, low=-1.0))
     assert rule(rules.gamma, gamma=0.1) != rule(rules.gamma, gamma=0.2)
     assert str(rule(rules.gamma, gamma=0.1)) == "gamma gamma=0.1"
 
@@ -94,24 +103,70 @@ def test_replace_by_kind():
     assert changed.rule_of(FIRST) == BETA0.first
     assert changed.rule_of(Layer("fc", "dense", (1,))) == BETA0.dense
     assert (changed.name, BETA0.replace(name="mine").name) == ("beta0, changed", "mine")
-    assert BETA0.rule_of(CONV) == rule(rules.beta, beta=0.0)  # the preset is left alone
+    assert BETA0.rule_of(CONV) == rule(rules.z_plus)  # the preset is left alone
 
 
 def test_the_first_convolution():
-    assert BETA0.rule_of(FIRST).function is rules.zb
+    assert BETA0.rule_of(FIRST).function is rules.z_box
     assert BETA0.replace(first=None).rule_of(FIRST) == BETA0.conv
     assert EPSILON.rule_of(FIRST) == EPSILON.conv
 
 
 def test_by_name_the_last_match_wins():
-    flat, w2 = rule(rules.flat), rule(rules.w2)
-    changed = BETA0.at("layer4.*", flat).at("layer4.[01].conv?", w2)
+    flat, w_square = rule(rules.flat), rule(rules.w_square)
+    changed = BETA0.at("layer4.*", flat).at("layer4.[01].conv?", w_square)
     by_name = {
         name: changed.rule_of(Layer(name, "conv", ())) for name in ("layer4.2.conv1", "layer4.1.conv1", "layer3.0")
     }
-    assert by_name == {"layer4.2.conv1": flat, "layer4.1.conv1": w2, "layer3.0": BETA0.conv}
+    assert by_name == {"layer4.2.conv1": flat, "layer4.1.conv1": w_square, "layer3.0": BETA0.conv}
     assert BETA0.at("stem", flat).rule_of(FIRST) == flat  # a name comes before being the first
     assert BETA0.at("fc", flat).rule_of(Layer("fc", "dense", (1,))) == flat
+
+
+def test_by_place():
+    """The first three layers with weights, and the last one, whatever their kinds; nothing between them counts."""
+    flat, w_square, epsilon = rule(rules.flat), rule(rules.w_square), rule(rules.epsilon, epsilon=0.5)
+    composite = (
+        BETA0.at(first_layers(3), flat).at(last_layer, w_square).at("depth*", epsilon).at(first_layers(1), epsilon)
+    )
+    layers = layers_of(small_model(jnp.float32), noise(16, dtype=jnp.float32))
+    assert [(layer.name, layer.number) for layer in layers if layer.number] == [
+        ("stem", 1), ("depthwise", 2), ("squeeze", 3), ("project", 4), ("head", 5), ("out", 6)
+    ]  # fmt: skip
+    assert [layer.name for layer in layers if layer.last] == ["out"]
+    found = {
+        layer.name: composite.rule_of(layer) for layer in layers if composite.rule_of(layer) != BETA0.rule_of(layer)
+    }
+    assert found == {"stem": epsilon, "depthwise": epsilon, "squeeze": flat, "out": w_square}
+    lines = composite.table(layers).splitlines()
+    assert [line.split(" | ")[2].strip() for line in lines if line.startswith(("squeeze", "out"))] == [
+        "flat",
+        "w_square",
+    ]
+    sites_only = BETA0.at(lambda layer: layer.is_site, flat)
+    assert sites_only.rule_of(next(layer for layer in layers if layer.name == "squeeze")) == BETA0.conv
+
+
+def test_a_composite_by_place_is_a_value():
+    assert BETA0.at(first_layers(2), rule(rules.flat)) == BETA0.at(first_layers(2), rule(rules.flat))
+    assert hash(BETA0.at(last_layer, rule(rules.flat))) == hash(BETA0.at(last_layer, rule(rules.flat)))
+    assert str(first_layers(2)) == "FirstLayers(count=2)"
+
+
+def test_the_paper_s_names():
+    """beta0 is z+, beta1 alpha 2 beta 1; the same rules under the names that other tools use."""
+    assert BETA0.replace(name="epsilon-plus", first=None) == COMPOSITES["epsilon-plus"]
+    assert BETA0.replace(name="epsilon-plus-flat", first=rule(rules.flat)) == COMPOSITES["epsilon-plus-flat"]
+    beta1 = COMPOSITES["beta1"]
+    assert beta1.replace(name="epsilon-alpha2-beta1", first=None) == COMPOSITES["epsilon-alpha2-beta1"]
+    assert dict(beta1.conv.parameters) == {"alpha": 2.0, "beta": 1.0}
+
+
+def test_what_a_composite_says_of_itself():
+    gradients = {"gradient-x-input", "guided-backprop", "deconvnet"}
+    assert {name for name, composite in COMPOSITES.items() if not composite.redistributes} == gradients
+    assert {name for name, composite in COMPOSITES.items() if not composite.linear} == {"guided-backprop", "deconvnet"}
+    assert GRADIENT_X_INPUT.at("*", rule(rules.flat)).redistributes
 
 
 def test_the_rule_of_every_kind():
@@ -121,7 +176,7 @@ def test_the_rule_of_every_kind():
         for kind in ("conv", "dense", "average_pool", "add", "max_pool", "activation", "gate")
     }
     assert by_kind == {
-        "conv": rule(rules.beta, beta=0.0),
+        "conv": rule(rules.z_plus),
         "dense": epsilon,
         "average_pool": epsilon,
         "add": epsilon,
@@ -137,21 +192,28 @@ def test_the_rule_of_every_kind():
     ("make", "message"),
     [
         (lambda: rule(rules.gamma, gama=0.1), "the rule gamma has no constant 'gama'; it takes gamma, epsilon"),
-        (lambda: rule(rules.flat, epsilon=0.1), "the rule flat has no constant 'epsilon'; it takes none"),
-        (lambda: rule(rules.zb, low=-1.0), "the rule zb needs 'high'; it takes low, high, epsilon"),
-        (lambda: rule(rules.zb, low=[-1.0], high=1.0), "low of the rule zb must be hashable: a tuple, not a list"),
+        (lambda: rule(rules.flat, gamma=0.1), "the rule flat has no constant 'gamma'; it takes epsilon"),
+        (lambda: rule(rules.positive, gamma=0.1), "the rule positive has no constant 'gamma'; it takes none"),
+        (lambda: rule(rules.alpha_beta, alpha=3.0), "alpha_beta needs alpha - beta = 1"),
+        (lambda: first_layers(0), "first_layers(0) is no layer; count from 1"),
+        (lambda: rule(rules.z_box, low=-1.0), "the rule z_box needs 'high'; it takes low, high, epsilon"),
+        (
+            lambda: rule(rules.z_box, low=[-1.0], high=1.0),
+            "low of the rule z_box must be hashable: a tuple, not a list",
+        ),
         (
             lambda: BETA0.replace(add=rule(rules.gamma)),
             "beta0, changed: the rule gamma is not for add layers, but for conv, dense; for add there are epsilon",
         ),
         (
-            lambda: Composite("mine", average_pool=rule(rules.w2)),
-            "mine: the rule w2 is not for average_pool layers, but for conv, dense; for average_pool there are epsilon",
+            lambda: Composite("mine", average_pool=rule(rules.w_square)),
+            "mine: the rule w_square is not for average_pool layers, but for conv, dense; for average_pool there are "
+            "epsilon",
         ),
         (
             lambda: Composite("mine", first=rule(rules.sum_epsilon)),
-            "mine: the rule sum_epsilon is not for first layers, but for add; for conv there are epsilon, beta, "
-            "alpha_beta, beta_adaptive, zb, gamma, w2, flat",
+            "mine: the rule sum_epsilon is not for first layers, but for add; for conv there are epsilon, z_plus, "
+            "alpha_beta, beta_adaptive, z_box, gamma, w_square, flat",
         ),
         (lambda: Composite("mine", activation="idenity"), "mine: there is no activation 'idenity'; choose one of"),
         (lambda: Composite("mine", gate="guided"), "mine: there is no gate 'guided'; choose one of identity, gradient"),
@@ -168,6 +230,8 @@ def test_what_is_no_rule_is_refused(monkeypatch):
         Composite("mine", conv=rules.epsilon)
     with pytest.raises(InputError, match="beta0, changed: an override: 'epsilon' is not a rule"):
         BETA0.at("conv*", "epsilon")
+    with pytest.raises(InputError, match=r"beta0, changed: 3 says of no layer whether it is meant; see Composite\.at"):
+        BETA0.at(3, rule(rules.flat))
 
 
 def test_a_rule_of_ones_own_is_for_layers_with_a_kernel_unless_it_says_otherwise():
@@ -180,18 +244,18 @@ def test_a_rule_of_ones_own_is_for_layers_with_a_kernel_unless_it_says_otherwise
 
 
 def test_the_table_of_a_small_network():
-    composite = BETA0.replace(first=rule(rules.zb, low=-1.0, high=2.5)).at("head", rule(rules.gamma, gamma=0.1))
+    composite = BETA0.replace(first=rule(rules.z_box, low=-1.0, high=2.5)).at("head", rule(rules.gamma, gamma=0.1))
     table = composite.table(layers_of(small_model(jnp.float32), noise(16, dtype=jnp.float32)))
     assert [line.split(" | ") for line in table.splitlines()[:3]] == [
         ["site          ", "layer kind  ", "rule            ", "parameters"],
-        ["stem          ", "conv        ", "zb              ", "high=2.5, low=-1"],
+        ["stem          ", "conv        ", "z_box           ", "high=2.5, low=-1"],
         ["stem.relu     ", "activation  ", "identity        ", ""],
     ]
     cells = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()[1:]]
     assert [row[0] for row in cells] == NAMES
     assert ["pool", "max_pool", "winner takes all", ""] in cells
-    assert ["depthwise", "conv", "beta", "beta=0"] in cells
-    assert ["project", "conv", "beta", "beta=0"] in cells
+    assert ["depthwise", "conv", "z_plus", ""] in cells
+    assert ["project", "conv", "z_plus", ""] in cells
     assert ["sum", "add", "epsilon", ""] in cells
     assert ["se.gate", "gate", "identity", ""] in cells
     assert ["head", "conv", "gamma", "gamma=0.1"] in cells
@@ -256,7 +320,7 @@ def test_layers_of_the_networks(model, network):
 # Forward values
 
 
-@pytest.mark.parametrize("composite", [*COMPOSITES.values(), GUIDED], ids=lambda composite: composite.name)
+@pytest.mark.parametrize("composite", COMPOSITES.values(), ids=lambda composite: composite.name)
 def test_forward_values_are_those_of_plain_operations_bit_for_bit(composite):
     model, images = small_model(jnp.float32), noise(16, dtype=jnp.float32)
     layers = layers_of(model, images)
@@ -280,7 +344,7 @@ def explained(model, images, composite, **options):
     return lambda variables, images: dataclasses.replace(model, variables=variables)(images, ops)[:, 0]
 
 
-RULED = [composite for composite in COMPOSITES.values() if composite is not GRADIENT_X_INPUT]
+RULED = [composite for composite in COMPOSITES.values() if composite.redistributes]
 
 
 @pytest.mark.parametrize("composite", RULED, ids=lambda composite: composite.name)
@@ -361,7 +425,7 @@ def test_the_scan_finds_a_weight_gradient_where_there_is_one():
 # A user's network
 
 
-@pytest.mark.parametrize("composite", ["beta0", "beta-adaptive", "epsilon", "epsilon-gamma-box"])
+@pytest.mark.parametrize("composite", [composite.name for composite in RULED])
 def test_relevance_of_a_small_network_is_conserved(composite, x64):
     """Whatever enters a layer leaves it or is accounted for, and what leaves the layers arrives at the image."""
     model, images = small_model(), noise(16)
@@ -410,7 +474,16 @@ def test_gradient_x_input_is_that(x64):
     np.testing.assert_allclose(found.input, gradient * images, rtol=1e-10, atol=1e-14)
 
 
-def test_guided_backpropagation_by_hand():
+@pytest.mark.parametrize(
+    ("composite", "expected"),
+    [
+        # half the weight where the weight and the input are positive
+        ("guided-backprop", [[[4, 0, 0]], [[0, 0, 1]]]),
+        # half the weight where it is positive
+        ("deconvnet", [[[4, 0, 1]], [[4, 0, 1]]]),
+    ],
+)
+def test_gradients_of_activations_by_hand(composite, expected):
     class Chain(nn.Module):
         @nn.compact
         def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
@@ -418,9 +491,8 @@ def test_guided_backpropagation_by_hand():
 
     params = {"out": {"kernel": jnp.array([[8.0], [-4.0], [2.0]]), "bias": jnp.zeros(1)}}
     images = jnp.array([[[[1.0, 1, -1]], [[-1.0, 2, 3]]]])
-    found = relevance(Model(Chain(), {"params": params}), images, composite=GUIDED)
-    # half the weight where the weight and the input are positive
-    assert found.input[0].tolist() == [[[4, 0, 0]], [[0, 0, 1]]]
+    found = relevance(Model(Chain(), {"params": params}), images, composite=composite)
+    assert found.input[0].tolist() == expected
 
 
 def test_epsilon_is_gradient_x_input_over_the_output_on_a_relu_network(x64):

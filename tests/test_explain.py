@@ -18,7 +18,8 @@ from test_composites import SmallNet, noise, small_model
 from tffjax.errors import InputError
 from tffjax.lrp import rules
 from tffjax.lrp.composites import COMPOSITES, Composite, composite_of, rule
-from tffjax.lrp.explain import Neuron, relevance
+from tffjax.lrp.explain import relevance
+from tffjax.lrp.targets import Neuron
 from tffjax.nn import Model, canonize
 from tffjax.nn.card import NORMALIZATIONS
 from tffjax.nn.sites import site_outputs
@@ -40,7 +41,7 @@ def with_float32_epsilons(composite: Composite) -> Composite:
         "add": rule(rules.sum_epsilon, **epsilon),
     }
     if composite.first is not None:
-        changes["first"] = rule(rules.zb, **(dict(composite.first.parameters) | epsilon))
+        changes["first"] = rule(rules.z_box, **(dict(composite.first.parameters) | epsilon))
     return composite.replace(**changes)
 
 
@@ -378,13 +379,15 @@ def test_presets_take_the_box_of_the_network(net):
     detector = cases.RESNET50.random_model()
     first = composite_of("beta0", detector).first
     bounds = detector.card.normalization.bounds
-    assert first == rule(rules.zb, low=bounds[0], high=bounds[1])
+    assert first == rule(rules.z_box, low=bounds[0], high=bounds[1])
     assert composite_of("beta0", cases.B0_SAME.random_model()).first is None
     assert composite_of("epsilon-gamma-box", cases.B0_SAME.random_model()).first == first
     card = dataclasses.replace(detector.card, normalization=NORMALIZATIONS["caffe"])
     low, high = card.normalization.bounds
     assert low < -100
-    assert composite_of("beta0", dataclasses.replace(detector, card=card)).first == rule(rules.zb, low=low, high=high)
+    assert composite_of("beta0", dataclasses.replace(detector, card=card)).first == rule(
+        rules.z_box, low=low, high=high
+    )
     assert composite_of("epsilon-gamma-box", net) == COMPOSITES["epsilon-gamma-box"]
 
 
@@ -509,9 +512,15 @@ def test_a_permuted_batch_of_a_network_is_the_permuted_result(x64):
     ("options", "message"),
     [
         ({"composite": "zplus"}, "no composite 'zplus'; choose one of beta0"),
-        ({"maps": ("stem", "layer9")}, "no site 'layer9'; it has stem, depthwise"),
-        ({"maps": ("squeeze",)}, "no site 'squeeze'"),
-        ({"target": Neuron("layer9", 0)}, "no site 'layer9'"),
+        ({"maps": ("stem", "layer9")}, "no layer 'layer9'; its sites are stem, depthwise"),
+        ({"sites": ("layer9",)}, "no layer 'layer9'"),
+        ({"target": Neuron("layer9", 0)}, "no layer 'layer9'"),
+        ({"target": Neuron("out", 0, (0, 0))}, "out is no map"),
+        ({"target": np.zeros(3, int)}, "there are 4 images, but the target is for 3"),
+        (
+            {"target": np.zeros(2)},
+            "a start relevance has the shape of the outputs, \\(3,\\) or \\(2, 3\\) for 2 images",
+        ),
         ({"target": "best"}, "no target 'best'; choose 'logit', 'top'"),
         ({"target": "logit"}, "'logit' needs a network with one output, this one has 3"),
         ({"target": 3}, "no output 3"),

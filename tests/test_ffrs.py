@@ -14,6 +14,7 @@ from test_explain import released, with_float32_epsilons
 
 from tffjax import ffrs_tables
 from tffjax.bootstrap import image_keys, poisson_weights, subset_level
+from tffjax.errors import InputError
 from tffjax.ffrs import Design, Totals, is_confident, omega, order, relevance_shares, standard_error
 from tffjax.lrp.composites import composite_of
 from tffjax.lrp.explain import relevance
@@ -338,3 +339,11 @@ def test_golden_ffrs_in_float64(golden, golden_model, x64):
 def assert_golden(ours, stored):
     atol = tolerances.GOLDEN_F64_FLOOR * stored.max()
     np.testing.assert_allclose(ours, stored, rtol=tolerances.GOLDEN_F64_RELEVANCE, atol=atol)
+
+
+@pytest.mark.parametrize("composite", ["guided-backprop", "deconvnet"])
+def test_explanations_that_are_not_linear_are_refused(composite):
+    """One pass gives R(-f) = -R(f) for linear ones only."""
+    model = Model(SmallNet(outputs=1), cases.random_variables(SmallNet(outputs=1), seed=0))
+    with pytest.raises(InputError, match="linear in the relevance"):
+        relevance_shares(model, noise(16, dtype=jnp.float32), jnp.ones(2, jnp.int32), composite)

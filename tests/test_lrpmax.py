@@ -18,9 +18,10 @@ from test_receptive_field import own_model, same_model
 
 from tffjax import full_pass, lrpmax, lrpmax_plan
 from tffjax.errors import InputError
-from tffjax.lrp.composites import BETA0, COMPOSITES, GUIDED, composite_of, rule
-from tffjax.lrp.explain import Neuron, relevance
-from tffjax.lrp.rules import flat, w2
+from tffjax.lrp.composites import BETA0, COMPOSITES, composite_of, rule
+from tffjax.lrp.explain import relevance
+from tffjax.lrp.rules import flat, w_square
+from tffjax.lrp.targets import Neuron
 from tffjax.lrpmax import Maps, Neurons, lrp_max, neuron_maps
 from tffjax.lrpmax_plan import on_crops, plan
 from tffjax.maxima import maxima, no_top, top_images
@@ -206,13 +207,13 @@ def test_all_neurons_on_crops_are_those_of_full_passes(make, size, x64):
 @pytest.mark.parametrize("name", ["beta1", "beta-adaptive", "epsilon-gamma-box", "flat"])
 def test_crops_under_other_rules(name, x64):
     # the first convolution's rule makes up inputs of its own, which end at the image's borders
-    composite = BETA0.replace(first=rule(flat), conv=rule(w2)) if name == "flat" else COMPOSITES[name]
+    composite = BETA0.replace(first=rule(flat), conv=rule(w_square)) if name == "flat" else COMPOSITES[name]
     model, images = small_model(), np.asarray(noise(17))
     neurons = {site.name: all_neurons(site, 2) for site in sites_of(model, 17, 17) if site.name in ("stem", "project")}
     assert_both_ways_agree(model, images, neurons, composite)
 
 
-@pytest.mark.parametrize("composite", ["beta0", "epsilon", "gradient-x-input", pytest.param(GUIDED, id="guided")])
+@pytest.mark.parametrize("composite", ["beta0", "epsilon", "gradient-x-input", "guided-backprop", "deconvnet"])
 def test_lrp_max_is_the_relevance_of_the_strongest_neuron(composite, x64):
     model, images = small_model(), noise(33, count=3)
     sites = {site.name: site for site in sites_of(model, 33, 33)}

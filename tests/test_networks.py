@@ -106,8 +106,8 @@ def test_the_first_rule_is_that_of_the_record(expected, with_card):
     model = on_shapes(expected.name, outputs=3)
     model = model if with_card else dataclasses.replace(model, card=None)
     first = composite_of("beta0", model).first
-    assert first.function is rules.zb if expected.first_rule else first is None, first
-    assert composite_of("epsilon-gamma-box", model).first.function is rules.zb  # it is not the paper's
+    assert first.function is rules.z_box if expected.first_rule else first is None, first
+    assert composite_of("epsilon-gamma-box", model).first.function is rules.z_box  # it is not the paper's
 
 
 @pytest.mark.parametrize(("name", "kinds"), [("resnet34", {"3x3"}), ("resnet101", {"1x1 reduce", "3x3", "1x1 expand"})])
@@ -294,7 +294,7 @@ def test_a_variant_of_a_network_is_registered_in_one_line(rng):
     register(nodown)
     register(nodown)  # as when a notebook's cell runs again
     assert network_of("resnet50_nodown") is nodown
-    assert composite_of("beta0", on_shapes("resnet50_nodown")).first.function is rules.zb
+    assert composite_of("beta0", on_shapes("resnet50_nodown")).first.function is rules.z_box
 
 
 def test_a_network_of_tffjax_is_not_replaced():

@@ -19,7 +19,7 @@ from tffjax.errors import InputError
 from tffjax.kernels import choice
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import COMPOSITES, check_model, rule, rules
-from tffjax.lrp.composites import GUIDED
+from tffjax.lrp.composites import GUIDED_BACKPROP
 from tffjax.lrp.linear import ConvTranspose as ConvTranspose2d
 from tffjax.lrp.operations import LrpOps
 from tffjax.nn import Conv, ConvTranspose, Dense, GroupNorm, LayerNorm, Model, canonize, layers_of
@@ -244,7 +244,7 @@ def test_norms_hand_relevance_through(x64):
         np.testing.assert_allclose(
             gradient, jax.vjp(lambda x, norm=norm: norm(Plain(), x), x)[1](jnp.array(relevance))[0]
         )
-        (guided,) = received(norm, relevance, x, kind="?", composite=GUIDED)
+        (guided,) = received(norm, relevance, x, kind="?", composite=GUIDED_BACKPROP)
         np.testing.assert_array_equal(guided, gradient)
 
 
@@ -300,7 +300,7 @@ def test_the_table_names_what_every_kind_gets():
     assert rows["nearest"] == ["upsample_nearest", "to its source", ""]
     assert [rows[name][1] for name in ("both", "flatten", "dilated")] == ["to its source"] * 2 + ["winner takes all"]
     assert [rows[name][1] for name in ("pixel", "layer_norm", "group_norm", "gelu", "tanh")] == ["identity"] * 5
-    guided = {layer.name: GUIDED.rule_of(layer) for layer in layers}
+    guided = {layer.name: GUIDED_BACKPROP.rule_of(layer) for layer in layers}
     assert (guided["pixel"], guided["gelu"], guided["up"]) == ("gradient", "guided", None)
 
 

@@ -24,12 +24,12 @@ FAST, ALL = 6, 200
 
 CONSTANTS = {
     "epsilon": ({"epsilon": 1e-6}, {"epsilon": 0.25}),
-    "beta": ({"beta": 0.0}, {"beta": 1.0}, {"beta": 0.5}),
-    "alpha_beta": ({}, {"alpha": 3.0, "beta": 2.0}),
+    "z_plus": ({}, {"bias": True, "epsilon": 0.1}),
+    "alpha_beta": ({}, {"alpha": 1.5, "beta": 0.5}, {"bias": True, "epsilon": 0.1}),
     "beta_adaptive": ({}, {"beta_max": 1.5}),
     "gamma": ({}, {"gamma": 1.0, "epsilon": 0.1}),
-    "w2": ({},),
-    "flat": ({},),
+    "w_square": ({}, {"bias": True, "epsilon": 0.1}),
+    "flat": ({}, {"epsilon": 0.1}),
 }
 ACTIVATIONS = {
     "relu": functions.relu,
@@ -84,11 +84,15 @@ def drawn(seed: int) -> tuple[Composite, Drawn]:
 
     def one(*names: str) -> tuple[Any, Any]:
         name = names[rng.integers(len(names))]
-        constants = BOX if name == "zb" else CONSTANTS[name][rng.integers(len(CONSTANTS[name]))]
+        constants = BOX if name == "z_box" else CONSTANTS[name][rng.integers(len(CONSTANTS[name]))]
         return rule(getattr(rules, name), **constants), functools.partial(getattr(rule_oracles, name), **constants)
 
     conv = one(*CONSTANTS)
-    pairs = {"conv": conv, "dense": one(*CONSTANTS), "first": conv if rng.integers(2) else one("zb", "flat", "w2")}
+    pairs = {
+        "conv": conv,
+        "dense": one(*CONSTANTS),
+        "first": conv if rng.integers(2) else one("z_box", "flat", "w_square"),
+    }
     pairs |= {field: one("epsilon") for field in ("average_pool", "add")}
     composite = Composite("drawn", **{field: ours for field, (ours, _) in pairs.items()})
     return composite, Drawn(seed, {field: oracle for field, (_, oracle) in pairs.items()})

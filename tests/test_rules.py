@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tffjax.errors import InputError
 from tffjax.kernels.choice import Kernels
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import rules
@@ -126,23 +127,38 @@ CHANNEL_BOUNDS = {  # cut to the number of channels
 RULES = {
     "epsilon": (rules.epsilon, rule_oracles.epsilon, {}),
     "epsilon 0.25": (rules.epsilon, rule_oracles.epsilon, {"epsilon": 0.25}),
-    "beta 0": (rules.beta, rule_oracles.beta, {"beta": 0.0}),
-    "beta 0.5": (rules.beta, rule_oracles.beta, {"beta": 0.5}),
-    "beta 1": (rules.beta, rule_oracles.beta, {"beta": 1.0}),
+    "epsilon 0": (rules.epsilon, rule_oracles.lrp_0, {"epsilon": 0.0}),
+    "z+": (rules.z_plus, rule_oracles.z_plus, {}),
+    "z+ with bias": (rules.z_plus, rule_oracles.z_plus, {"bias": True}),
+    "z+ with bias, epsilon": (rules.z_plus, rule_oracles.z_plus, {"bias": True, "epsilon": 0.25}),
     "alpha 2 beta 1": (rules.alpha_beta, rule_oracles.alpha_beta, {}),
-    "alpha 3 beta 1": (rules.alpha_beta, rule_oracles.alpha_beta, {"alpha": 3.0, "beta": 1.0}),
+    "alpha 1 beta 0": (rules.alpha_beta, rule_oracles.alpha_beta, {"alpha": 1.0, "beta": 0.0}),
+    "alpha 1.5 beta 0.5": (rules.alpha_beta, rule_oracles.alpha_beta, {"alpha": 1.5, "beta": 0.5}),
+    "alpha 2 beta 1 with bias": (rules.alpha_beta, rule_oracles.alpha_beta, {"bias": True, "epsilon": 0.25}),
     "beta adaptive": (rules.beta_adaptive, rule_oracles.beta_adaptive, {}),
     "beta adaptive 1.5": (rules.beta_adaptive, rule_oracles.beta_adaptive, {"beta_max": 1.5}),
-    "zb": (rules.zb, rule_oracles.zb, {"low": -3.0, "high": 3.5}),
-    "zb by channel": (rules.zb, rule_oracles.zb, CHANNEL_BOUNDS),
+    "z box": (rules.z_box, rule_oracles.z_box, {"low": -3.0, "high": 3.5}),
+    "z box by channel": (rules.z_box, rule_oracles.z_box, CHANNEL_BOUNDS),
     "gamma": (rules.gamma, rule_oracles.gamma, {}),
     "gamma 1": (rules.gamma, rule_oracles.gamma, {"gamma": 1.0, "epsilon": 0.25}),
-    "w2": (rules.w2, rule_oracles.w2, {}),
+    "w square": (rules.w_square, rule_oracles.w_square, {}),
+    "w square with bias": (rules.w_square, rule_oracles.w_square, {"bias": True, "epsilon": 0.25}),
     "flat": (rules.flat, rule_oracles.flat, {}),
+    "flat, epsilon": (rules.flat, rule_oracles.flat, {"epsilon": 0.25}),
 }
 # On layers beyond these, one set of constants a rule; pools have no weights for the other rules to act on.
 ALL_CONSTANTS = ("3x3, strided, odd, asymmetric", "depthwise", "dense", "transposed, grouped, dilated")
-ONE_SET = ("epsilon", "beta 0", "beta 1", "alpha 2 beta 1", "beta adaptive", "zb by channel", "gamma", "w2", "flat")
+ONE_SET = (
+    "epsilon",
+    "z+",
+    "alpha 2 beta 1",
+    "alpha 2 beta 1 with bias",
+    "beta adaptive",
+    "z box by channel",
+    "gamma",
+    "w square with bias",
+    "flat",
+)
 
 
 def parameters_of(name, layer):
@@ -201,7 +217,7 @@ def ours(layer_name, rule_name, data):
 def by_oracle(layer, rule_name, data):
     """One `Account` an image."""
     _, oracle, parameters = parameters_of(rule_name, layer)
-    kernel = data.kernel if rule_name != "flat" else np.ones(layer.kernel)
+    kernel = np.ones(layer.kernel) if rule_name.startswith("flat") else data.kernel
     matrix = layer.matrix(kernel)
     bias = np.broadcast_to(0.0 if data.bias is None else data.bias, layer.outputs).ravel()
     flat = [(x.ravel(), r.ravel()) for x, r in zip(data.x, data.relevance, strict=True)]
@@ -220,14 +236,7 @@ def check(layer_name, rule_name, data):
         scale = tolerances.RULE * (sum(account.magnitude) + np.abs(data.relevance[image]).sum())
         for part in ("bias", "stabilizer", "zero"):
             assert abs(getattr(lost, part)[image] - getattr(account, part)) <= scale, part
-        entered = data.relevance[image].sum() * kept_by(rule_name)
-        assert abs(entered - received[image].sum() - sum(part[image] for part in lost)) <= scale
-
-
-def kept_by(rule_name):
-    """What a rule makes of relevance, received and lost together: 1, but alpha - beta of the alpha-beta rule."""
-    parameters = {"alpha": 2.0, "beta": 1.0} | RULES[rule_name][2]
-    return parameters["alpha"] - parameters["beta"] if rule_name.startswith("alpha") else 1.0
+        assert abs(data.relevance[image].sum() - received[image].sum() - sum(part[image] for part in lost)) <= scale
 
 
 def applicable(layer_name):
@@ -251,13 +260,25 @@ BY_HAND = {
         [3 / F(3, 2) - 3 * 1 / F(5, 2), 2 / F(3, 2) + 3 * 4 / F(5, 2), -8 / F(3, 2) - 3 * 2 / F(5, 2)],
     ),
     # positive contributions 3 + 2 and 1 + 2
-    "beta 0": (rules.beta, {"beta": 0.0}, [F(3, 5) + 3 * F(1, 3), F(2, 5), 3 * F(2, 3)]),
+    "z+": (rules.z_plus, {}, [F(3, 5) + 3 * F(1, 3), F(2, 5), 3 * F(2, 3)]),
+    # with the positive bias 4 of the first output, and 1: 10 and 4
+    "z+ with bias": (
+        rules.z_plus,
+        {"bias": True, "epsilon": 1.0},
+        [F(3, 10) + 3 * F(1, 4), F(2, 10), 3 * F(2, 4)],
+    ),
     # negative contributions -8 and -4, one input each
-    "beta 1": (rules.beta, {"beta": 1.0}, [2 * (F(3, 5) + 1), 2 * F(2, 5) - 3, 2 * F(2) - 1]),
-    "alpha-beta": (
+    "alpha 2 beta 1": (rules.alpha_beta, {}, [2 * (F(3, 5) + 1), 2 * F(2, 5) - 3, 2 * F(2) - 1]),
+    "alpha 3 beta 2": (
         rules.alpha_beta,
         {"alpha": 3.0, "beta": 2.0},
         [3 * (F(3, 5) + 1), 3 * F(2, 5) - 2 * 3, 3 * F(2) - 2 * 1],
+    ),
+    # positive ones as in z+ with bias; negative ones -8 - 1 and -4 - 1 (bias) - 1
+    "alpha 2 beta 1 with bias": (
+        rules.alpha_beta,
+        {"bias": True, "epsilon": 1.0},
+        [2 * (F(3, 10) + 3 * F(1, 4)), 2 * F(2, 10) - 3 * F(4, 6), 2 * 3 * F(2, 4) - F(8, 9)],
     ),
     # -Z- / y = 8 / 1, capped at 9/2, and 0 where y < 0
     "beta adaptive": (
@@ -266,25 +287,33 @@ BY_HAND = {
         [F(11, 2) * F(3, 5) + 1, F(11, 2) * F(2, 5), -F(9, 2) + 2],
     ),
     # (x + 3) w+ + (x - 4) w-: 12, 6, 8 and 4, 2, 5; z + epsilon = 53/2 and 23/2
-    "zb": (
-        rules.zb,
+    "z box": (
+        rules.z_box,
         {"low": -3.0, "high": 4.0, "epsilon": 0.5},
         [12 / F(53, 2) + 3 * 4 / F(23, 2), 6 / F(53, 2) + 3 * 2 / F(23, 2), 8 / F(53, 2) + 3 * 5 / F(23, 2)],
     ),
     # bounds (-1, 3), (-3, 0), (0, 2): (1 + 1) 3, (-2 - 0)(-1), (2 - 2)(-4) and (1 + 1) 1, (-2 + 3) 2, (2 - 0) 1
-    "zb by channel": (
-        rules.zb,
+    "z box by channel": (
+        rules.z_box,
         {"low": (-1.0, -3.0, 0.0), "high": (3.0, 0.0, 2.0), "epsilon": 0.0},
         [F(6, 8) + 3 * F(2, 6), F(2, 8) + 3 * F(2, 6), 3 * F(2, 6)],
     ),
-    # positive ones count 3/2 times: 9/2, 3, -8, bias 6 and 3/2, -4, 3, bias -1; z + epsilon sign(z) = 6 and -1
+    # The first output is 1: positive ones count 3/2 times, 9/2, 3, -8, bias 6, z + epsilon = 6. The second is -2:
+    # negative ones do, 1, -6, 2, bias -3/2, z - epsilon = -5.
     "gamma": (
         rules.gamma,
         {"gamma": 0.5, "epsilon": 0.5},
-        [F(9, 2) / 6 - 3 * F(3, 2), F(3) / 6 + 3 * 4, F(-8) / 6 - 3 * 3],
+        [F(9, 2) / 6 - 3 * F(1, 5), F(3) / 6 + 3 * F(6, 5), F(-8) / 6 - 3 * F(2, 5)],
     ),
-    "w2": (rules.w2, {}, [F(9, 26) + 3 * F(1, 6), F(1, 26) + 3 * F(4, 6), F(16, 26) + 3 * F(1, 6)]),
+    "w square": (rules.w_square, {}, [F(9, 26) + 3 * F(1, 6), F(1, 26) + 3 * F(4, 6), F(16, 26) + 3 * F(1, 6)]),
+    # with the squared biases 16 and 1, and 1: 43 and 8
+    "w square with bias": (
+        rules.w_square,
+        {"bias": True, "epsilon": 1.0},
+        [F(9, 43) + 3 * F(1, 8), F(1, 43) + 3 * F(4, 8), F(16, 43) + 3 * F(1, 8)],
+    ),
     "flat": (rules.flat, {}, [F(4, 3)] * 3),
+    "flat, epsilon": (rules.flat, {"epsilon": 1.0}, [F(1)] * 3),
 }
 
 
@@ -325,6 +354,40 @@ def test_losses_by_hand():
     output, relevance = np.array([[0.0, 2]]), np.array([[5.0, 8]])
     _, lost = apply(on(Dense(), rules.epsilon, epsilon=2.0), x, kernel, bias, output, relevance)
     assert [float(part[0]) for part in lost] == [8 * F(-2, 4), 8 * F(2, 4), 5]
+
+
+def test_epsilon_0_hands_nothing_on_at_a_zero_output():
+    # outputs 3 - 3 = 0 and 1 + 3 = 4; the relevance 5 of the first is lost there, and nothing is NaN
+    x, kernel, relevance = np.array([[1.0, 3]]), np.array([[3.0, 1], [-1, 1]]), np.array([[5.0, 8]])
+    received, lost = apply(on(Dense(), rules.epsilon, epsilon=0.0), x, kernel, None, np.array([[0.0, 4]]), relevance)
+    assert received.tolist() == [[2, 6]]
+    assert [float(part[0]) for part in lost] == [0, 0, 5]
+    a, b = np.array([[1.0, 0, 3]]), np.array([[-1.0, 0, 1]])
+    *received, lost = apply(rules.sum_epsilon, a, b, np.array([[5.0, 6, 8]]), epsilon=0.0)
+    assert np.concatenate(received).tolist() == [[0, 0, 6], [0, 0, 2]]
+    assert [float(part[0]) for part in lost] == [0, 0, 11]
+
+
+def test_gamma_at_negative_outputs_cannot_explode():
+    """The trap: 1000 - 1001 = -1. Favoring the positive ones makes that 249, and -1 again with another gamma."""
+    x, kernel, relevance = np.array([[1.0, 1]]), np.array([[1000.0], [-1001]]), np.ones((1, 1))
+    received, lost = apply(
+        on(Dense(), rules.gamma, gamma=0.001, epsilon=0.0), x, kernel, None, np.array([[-1.0]]), relevance
+    )
+    # z = 1000 - 1001 * 1.001 = -2.001, where favoring the positive ones would give 0
+    np.testing.assert_allclose(received, [[1000 / -2.001, -1001 * 1.001 / -2.001]], rtol=1e-12)
+    np.testing.assert_allclose(np.ravel(lost), 0, atol=1e-10)
+    # and it is the same rule with all signs turned around
+    turned, _ = apply(
+        on(Dense(), rules.gamma, gamma=0.001, epsilon=0.0), x, -kernel, None, np.array([[1.0]]), relevance
+    )
+    np.testing.assert_allclose(turned, received, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(3.0, 1.0), (1.0, 1.0), (2.0, 0.0), (0.5, -0.5)])
+def test_alpha_beta_of_constants_that_do_not_conserve_is_refused(alpha, beta):
+    with pytest.raises(InputError, match=f"alpha - beta = 1 and beta >= 0, not alpha={alpha:g}, beta={beta:g}"):
+        rule(rules.alpha_beta, alpha=alpha, beta=beta)
 
 
 def test_a_bias_that_cancels_the_contributions_keeps_its_share():
@@ -373,7 +436,9 @@ def test_nothing_but_zeros(what, rule_name):
     check("dense", rule_name, data)
 
 
-@pytest.mark.parametrize("rule_name", ["beta 0", "beta 1", "alpha 3 beta 1", "beta adaptive", "gamma"])
+@pytest.mark.parametrize(
+    "rule_name", ["z+", "z+ with bias, epsilon", "alpha 2 beta 1", "alpha 2 beta 1 with bias", "beta adaptive", "gamma"]
+)
 @pytest.mark.parametrize(
     "layer_name", ["1x1", "3x3, strided, odd, asymmetric", "depthwise", "dense", "transposed 4x4/2"]
 )

@@ -14,7 +14,7 @@ _PUBLIC = {
     "Normalization": "tffjax.nn.card",
     "canonize": "tffjax.nn",
     "check_model": "tffjax.lrp.conservation",
-    "Neuron": "tffjax.lrp.explain",
+    "Neuron": "tffjax.lrp.targets",
     "Relevance": "tffjax.lrp.explain",
     "load": "tffjax.nn.checkpoint",
     "lrp_max": "tffjax.lrpmax",

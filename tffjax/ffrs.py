@@ -17,8 +17,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt64
 
 from tffjax.bootstrap import poisson_weights, subset_level
+from tffjax.errors import InputError
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.explain import relevance
+from tffjax.lrp.prepare import resolve
 from tffjax.nn.model import Model
 
 LABELS = ("real", "fake")
@@ -51,8 +53,10 @@ def relevance_shares(
     Composite, precision and micro_batch as in `tffjax.relevance`.
 
     Raises:
-        InputError: as `tffjax.relevance`.
+        InputError: as `tffjax.relevance`; or the explanation is not linear in the relevance.
     """
+    if not resolve(model, composite)[0].linear:
+        raise InputError("shares of relevance need a composite that is linear in the relevance, see `Composite.linear`")
     found = relevance(model, images, composite=composite, sites=True, precision=precision, micro_batch=micro_batch)
     totals = jnp.stack([sums.sum(axis=(1, 2)) for sums in found.sites.values()], axis=1)
     positive = signs[:, None] > 0

@@ -29,13 +29,13 @@ def full_relevance(
 ) -> Float[Array, "n lanes h w"]:
     """Relevance of some neurons of each image; `numbers` says at which of the sites each one is, -1 at none.
 
-    Explanations are linear in the relevance that starts, those of guided backpropagation excepted. So linearizing the
-    backward pass splits it: what does not depend on the start, the denominators, is computed once.
+    Most explanations are linear in the relevance that starts (`Composite.linear`). So linearizing the backward pass
+    splits it: what does not depend on the start, the denominators, is computed once.
     """
     model = prepared_for(model, composite, "float32", images)
     ops = LrpOps.of(model, layers)
     outputs, backward = jax.vjp(lambda images: outputs_at(model, images, sites, ops), images)
-    if composite.activation != "guided":
+    if composite.linear:
         _, backward = jax.linearize(backward, tuple(jnp.zeros_like(y) for y in outputs))
     image = jnp.arange(len(images), dtype=channels.dtype)
 

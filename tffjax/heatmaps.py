@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from tffjax.compile.passes import Pass
 from tffjax.compile.prepared import plain_ops
 from tffjax.errors import InputError
-from tffjax.lrp.composites import GUIDED, Composite
-from tffjax.lrp.explain import chosen_output, relevance, resolve_target
-from tffjax.nn.graph import layers_of
+from tffjax.lrp.composites import GUIDED_BACKPROP, Composite
+from tffjax.lrp.explain import relevance
+from tffjax.lrp.targets import resolve_target, start_relevance
+from tffjax.nn.graph import layers_of, outputs_of
 from tffjax.nn.model import Model, record_of
 from tffjax.nn.ops import Operation
 
@@ -55,8 +56,8 @@ def grad_cam(
     layer = layer or (network and network.cam_layer)
     if layer is None:
         raise InputError("say which layer Grad-CAM shall look at; none is known for this network")
-    index, word = resolve_target(target, layers_of(model, images))
-    return _grad_cam(model, images, index, sign, word=word, layer=layer)
+    start, word = resolve_target(target, layers_of(model, images), outputs_of(model, images), len(images))
+    return _grad_cam(model, images, start, sign, word=word, layer=layer)
 
 
 def guided_grad_cam(
@@ -66,13 +67,11 @@ def guided_grad_cam(
 
     The guided gradient of an activation is its gradient where its input and the gradient above are positive.
     """
-    guided = lrp_map(model, images, target, GUIDED, sign)
+    guided = lrp_map(model, images, target, GUIDED_BACKPROP, sign)
     return guided._replace(heat=guided.heat * grad_cam(model, images, target, layer, sign))
 
 
-def _grad_cam_batch(
-    model: Model, images: jax.Array, index: Int[Array, ""] | None, sign: Any, word: str, layer: str
-) -> jax.Array:
+def _grad_cam_batch(model: Model, images: jax.Array, target: Any, sign: Any, word: str, layer: str) -> jax.Array:
     shapes = {known.name: known.shape for known in layers_of(model, images) if known.kind in ("conv", "activation")}
     if layer not in shapes:
         raise InputError(f"the network has no convolution or activation {layer!r} for Grad-CAM to look at")
@@ -85,7 +84,7 @@ def _grad_cam_batch(
             return seen[operation.name]
 
         logits = model(images, dataclasses.replace(plain_ops(model), behind=watch))
-        return sign * chosen_output(logits, index, word).sum(), seen[layer]
+        return sign * (logits * start_relevance(logits, target, word)).sum(), seen[layer]
 
     shift = jnp.zeros((len(images), *shapes[layer]), images.dtype)
     gradient, activation = jax.grad(explained, has_aux=True)(shift)

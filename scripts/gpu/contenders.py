@@ -72,7 +72,7 @@ def compiled(setup: Setup, name: str, batch: int) -> Rows:
 
 def zennit_run(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], Any]:
     """The same composite in zennit: ZPlus, Epsilon, Norm and ZBox on the twin with folded batch norms."""
-    _stand_in_for_torchvision()
+    stand_in_for_torchvision()
     from zennit.attribution import Gradient
     from zennit.composites import NameMapComposite
     from zennit.rules import Epsilon, Norm, Pass, ZBox, ZPlus
@@ -93,7 +93,7 @@ def zennit_run(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], Any]:
     return lambda: attributor(x.clone().requires_grad_(), torch.ones(len(x), 1, device=x.device))
 
 
-def _stand_in_for_torchvision() -> None:
+def stand_in_for_torchvision() -> None:
     """Zennit imports torchvision for its canonizers, which are not used here: do without, or without a broken one."""
     try:
         importlib.import_module("torchvision")

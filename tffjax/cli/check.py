@@ -20,7 +20,7 @@ from tffjax.preprocessing import Transform, normalize
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, metavar="[PATH...]")
 @click.option(
     "--composite",
-    type=click.Choice([name for name, composite in COMPOSITES.items() if not composite.times_input]),
+    type=click.Choice([name for name, composite in COMPOSITES.items() if composite.redistributes]),
     default="beta0",
     show_default=True,
     help="LRP rules.",
@@ -66,9 +66,11 @@ def check(
             result = check_model(model, images, target=target, composite=composite)
         talk.say(_table(result, f"{composite} on {what}: shares of the start"))
         talk.say(f"conserved: {result.conserved:.1%} of the start relevance arrives at the image")
-        failed += [b for b in result.balances if not b.ok]
+        for note in result.notes:
+            talk.warn(note)
+        failed += [] if result.ok else [result.trouble]
     if failed:
-        raise CheckFailed(f"{failed[0].layer}: {failed[0].advice}")
+        raise CheckFailed(failed[0])
 
 
 def _table(result: Check, title: str) -> Table:

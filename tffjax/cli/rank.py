@@ -50,7 +50,13 @@ SHOWN = 10
 
 @click.command()
 @input_options
-@click.option("--composite", type=click.Choice(list(COMPOSITES)), default="beta0", show_default=True, help="LRP rules.")
+@click.option(
+    "--composite",
+    type=click.Choice([name for name, composite in COMPOSITES.items() if composite.linear]),
+    default="beta0",
+    show_default=True,
+    help="LRP rules.",
+)
 @click.option(
     "--confidence",
     type=click.FloatRange(0, 1),

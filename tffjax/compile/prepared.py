@@ -12,7 +12,7 @@ from tffjax.nn.ops import Plain
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Prepared(Model):
     """A model that is prepared for its passes, see `tffjax.prepare`; a pytree like the model that it is.
 

@@ -33,6 +33,10 @@ class Geometry:
     dilation: Pair = (1, 1)
     groups: int = 1
 
+    def unpadded(self) -> "Geometry":
+        """The same without padding."""
+        return dataclasses.replace(self, padding=((0, 0), (0, 0)))
+
     def output_size(self, size: Pair, kernel: Pair) -> Pair:
         """Height and width of the output for an input of height and width `size`."""
         extent = [(k - 1) * d + 1 for k, d in zip(kernel, self.dilation, strict=True)]

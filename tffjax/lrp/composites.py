@@ -5,6 +5,11 @@ A composite is immutable and hashable. Make your own from a preset in one line:
     BETA0.replace(conv=rule(rules.gamma, gamma=0.1))          by kind
     BETA0.replace(first=None)                                 the first convolution like the others
     BETA0.at("layer4.*", rule(rules.epsilon))                 by name, shell patterns allowed
+    BETA0.at(first_layers(3), rule(rules.flat))               by place
+    BETA0.at(last_layer, rule(rules.z_plus))
+
+The composites named after the paper are Chandrasegaran et al. 2022's; `docs/peers.md` compares the others with those of
+other tools.
 """
 
 import dataclasses
@@ -30,7 +35,7 @@ class Rule:
     parameters: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse constants that the function does not take, that are missing, or that cannot be hashed."""
+        """Refuse constants that the function does not take, that are missing, cannot be hashed or make no sense."""
         known = inspect.signature(self.function).parameters.values()
         constants = {p.name: p for p in known if p.kind is p.KEYWORD_ONLY}
         given = dict(self.parameters)
@@ -44,11 +49,17 @@ class Rule:
                 hash(value)
             except TypeError:
                 raise InputError(f"{name} of the rule {self.name} must be hashable: a tuple, not a list") from None
+        getattr(self.function, "check", lambda **constants: None)(**given)
 
     def prepare(self, layer: Linear) -> tuple[Any, ...]:
         """What the rule makes of the weights of a layer, whose input and output need not be known yet."""
+
+        def prepared(array: Any) -> Any:
+            is_bias = layer.bias is not None and getattr(array, "shape", None) == layer.bias.shape
+            return array if array is None or is_bias else layer.map.prepare(array)
+
         made = getattr(self.function, "prepare", lambda layer, **constants: ())
-        return tuple(map(layer.map.prepare, made(layer, **dict(self.parameters))))
+        return tuple(map(prepared, made(layer, **dict(self.parameters))))
 
     def __call__(self, layer: Any, *arrays: Any) -> tuple[Any, ...]:
         """Apply the rule: the relevance at each input, then what was lost."""
@@ -74,9 +85,40 @@ def rule(function: Callable[..., tuple[Any, ...]], **parameters: Any) -> Rule:
     """A rule with constants, e.g. `rule(rules.epsilon, epsilon=0.01)`.
 
     Raises:
-        InputError: a constant is unknown, missing or not hashable.
+        InputError: a constant is unknown, missing, not hashable or makes no sense.
     """
     return Rule(function, tuple(sorted(parameters.items())))
+
+
+Where = str | Callable[[Layer], bool]
+"""A shell pattern for names, or a function that says of a layer whether it is meant; hashable."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstLayers:
+    """Says of a layer whether it is one of the first `count`; `first_layers` makes one."""
+
+    count: int
+
+    def __call__(self, layer: Layer) -> bool:
+        """Whether it is."""
+        return 1 <= layer.number <= self.count
+
+
+def first_layers(count: int) -> FirstLayers:
+    """For `Composite.at`: the first layers with weights, in the order in which the network computes them.
+
+    Raises:
+        InputError: `count` is not positive.
+    """
+    if count < 1:
+        raise InputError(f"first_layers({count}) is no layer; count from 1")
+    return FirstLayers(count)
+
+
+def last_layer(layer: Layer) -> bool:
+    """For `Composite.at`: the last layer with weights, in the order in which the network computes them."""
+    return layer.last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +136,12 @@ class Composite:
         first: rule of the convolution that reads the image; None takes `conv`'s.
         add: rule of residual sums.
         activation: `identity` hands relevance through; `gradient`; `guided` is the gradient where input and relevance
-            are positive (guided backpropagation). Norms hand it through or take the gradient.
+            are positive (guided backpropagation); `deconvnet` hands max(relevance, 0) through, whatever the input. A
+            norm hands it through under `identity`, else it is the gradient.
         gate: `identity` gives everything to the features and nothing to the gate of squeeze-excite; `gradient`.
         times_input: multiply by the input at the end, and by a site's output at each site (gradient x input).
-        overrides: (pattern, rule) pairs, the last one that matches a layer's name and fits its kind wins. A pattern
-            matches all uses of a layer, and `name@2` the second only.
+        overrides: (where, rule) pairs, the last one that means a layer and fits its kind wins. A pattern means all uses
+            of a layer, and `name@2` the second only.
     """
 
     name: str
@@ -110,7 +153,7 @@ class Composite:
     activation: str = "identity"
     gate: str = "identity"
     times_input: bool = False
-    overrides: tuple[tuple[str, Rule], ...] = ()
+    overrides: tuple[tuple[Where, Rule], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse rules that do not fit their kind, and unknown words."""
@@ -124,8 +167,10 @@ class Composite:
                     f"{self.name}: the rule {found.name} is not for {field} layers, but for {', '.join(found.kinds)}; "
                     f"for {kind} there are {', '.join(_rules_for(kind))}"
                 )
-        for _, found in self.overrides:
+        for where, found in self.overrides:
             _check_rule(found, f"{self.name}: an override")
+            if not isinstance(where, str) and not callable(where):
+                raise InputError(f"{self.name}: {where!r} says of no layer whether it is meant; see Composite.at")
         for field, words in _WORDS.items():
             if getattr(self, field) not in words:
                 raise InputError(
@@ -136,9 +181,24 @@ class Composite:
         """A variant with other rules."""
         return dataclasses.replace(self, **{"name": f"{self.name}, changed", **changes})
 
-    def at(self, pattern: str, rule: Rule) -> "Composite":
-        """A variant with another rule for the layers whose names match a shell pattern."""
-        return self.replace(overrides=(*self.overrides, (pattern, rule)))
+    def at(self, where: Where, rule: Rule) -> "Composite":
+        """A variant with another rule for some layers, if it is for their kind.
+
+        Args:
+            where: a shell pattern for names, `first_layers(n)`, `last_layer`, or a function of one's own of a `Layer`.
+            rule: for them.
+        """
+        return self.replace(overrides=(*self.overrides, (where, rule)))
+
+    @property
+    def redistributes(self) -> bool:
+        """Whether any layer has a rule; else it is a kind of gradient."""
+        return any(getattr(self, field) is not None for field in _KINDS) or bool(self.overrides)
+
+    @property
+    def linear(self) -> bool:
+        """Whether explanations are linear in the relevance that starts, if its rules are."""
+        return self.activation in ("identity", "gradient")
 
     def rule_of(self, layer: Layer) -> Rule | str | None:
         """The rule that a layer gets, a word for those whose rule cannot be chosen; None is the gradient."""
@@ -148,12 +208,8 @@ class Composite:
             return "identity" if self.activation == "identity" else "gradient"
         if layer.kind in _MOVES:
             return _MOVES[layer.kind]
-        kind, names = _LIKE.get(layer.kind, layer.kind), {layer.name, layer_of(layer.name)}
-        matching = [
-            rule
-            for pattern, rule in self.overrides
-            if kind in rule.kinds and any(fnmatch.fnmatchcase(name, pattern) for name in names)
-        ]
+        kind = _LIKE.get(layer.kind, layer.kind)
+        matching = [rule for where, rule in self.overrides if _means(where, layer) and kind in rule.kinds]
         if matching:
             return matching[-1]
         return self.first if layer.first and self.first is not None else getattr(self, kind)
@@ -178,7 +234,13 @@ _MOVES = {
     **dict.fromkeys(("upsample_nearest", "concatenate", "flatten"), "to its source"),
 }
 _NORMS = ("pixel_norm", "layer_norm", "group_norm")
-_WORDS = {"activation": ("identity", "gradient", "guided"), "gate": ("identity", "gradient")}
+_WORDS = {"activation": ("identity", "gradient", "guided", "deconvnet"), "gate": ("identity", "gradient")}
+
+
+def _means(where: Where, layer: Layer) -> bool:
+    if not isinstance(where, str):
+        return where(layer)
+    return any(fnmatch.fnmatchcase(name, where) for name in (layer.name, layer_of(layer.name)))
 
 
 def _check_rule(found: Any, where: str) -> None:
@@ -187,27 +249,56 @@ def _check_rule(found: Any, where: str) -> None:
 
 
 def _rules_for(kind: str) -> list[str]:
-    presets = (rules.epsilon, rules.beta, rules.alpha_beta, rules.beta_adaptive, rules.zb, rules.gamma, rules.w2)
-    return [preset.__name__ for preset in (*presets, rules.flat) if kind in rules.kinds_of(preset)]
+    presets = (
+        rules.epsilon,
+        rules.z_plus,
+        rules.alpha_beta,
+        rules.beta_adaptive,
+        rules.z_box,
+        rules.gamma,
+        rules.w_square,
+        rules.flat,
+    )
+    return [preset.__name__ for preset in presets if kind in rules.kinds_of(preset)]
 
 
-_EPSILON = rule(rules.epsilon)
+_EPSILON, _Z_PLUS, _FLAT = rule(rules.epsilon), rule(rules.z_plus), rule(rules.flat)
+_ALPHA2_BETA1 = rule(rules.alpha_beta, alpha=2.0, beta=1.0)
 _EPSILON_ELSEWHERE = {"dense": _EPSILON, "average_pool": _EPSILON, "add": _EPSILON}
 _LOW, _HIGH = Normalization().bounds
-_BOX = rule(rules.zb, low=_LOW, high=_HIGH)
+_BOX = rule(rules.z_box, low=_LOW, high=_HIGH)
 
-BETA0 = Composite("beta0", conv=rule(rules.beta, beta=0.0), first=_BOX, **_EPSILON_ELSEWHERE)
-BETA1 = Composite("beta1", conv=rule(rules.beta, beta=1.0), first=_BOX, **_EPSILON_ELSEWHERE)
+BETA0 = Composite("beta0", conv=_Z_PLUS, first=_BOX, **_EPSILON_ELSEWHERE)
+BETA1 = Composite("beta1", conv=_ALPHA2_BETA1, first=_BOX, **_EPSILON_ELSEWHERE)
 BETA_ADAPTIVE = Composite("beta-adaptive", conv=rule(rules.beta_adaptive), first=_BOX, **_EPSILON_ELSEWHERE)
 EPSILON = Composite("epsilon", conv=_EPSILON, **_EPSILON_ELSEWHERE)
-EPSILON_PLUS = Composite("epsilon-plus", conv=rule(rules.beta, beta=0.0), **_EPSILON_ELSEWHERE)
+EPSILON_PLUS = Composite("epsilon-plus", conv=_Z_PLUS, **_EPSILON_ELSEWHERE)
+EPSILON_PLUS_FLAT = EPSILON_PLUS.replace(name="epsilon-plus-flat", first=_FLAT)
+EPSILON_ALPHA2_BETA1 = EPSILON_PLUS.replace(name="epsilon-alpha2-beta1", conv=_ALPHA2_BETA1)
+EPSILON_ALPHA2_BETA1_FLAT = EPSILON_ALPHA2_BETA1.replace(name="epsilon-alpha2-beta1-flat", first=_FLAT)
 EPSILON_GAMMA_BOX = Composite("epsilon-gamma-box", conv=rule(rules.gamma), first=_BOX, **_EPSILON_ELSEWHERE)
+EXCITATION_BACKPROP = EPSILON_PLUS.replace(name="excitation-backprop", dense=_Z_PLUS)
 GRADIENT_X_INPUT = Composite("gradient-x-input", activation="gradient", gate="gradient", times_input=True)
-GUIDED = Composite("guided-backpropagation", activation="guided", gate="gradient")
+GUIDED_BACKPROP = Composite("guided-backprop", activation="guided", gate="gradient")
+DECONVNET = Composite("deconvnet", activation="deconvnet", gate="gradient")
 
 COMPOSITES = {
     composite.name: composite
-    for composite in (BETA0, BETA1, BETA_ADAPTIVE, EPSILON, EPSILON_PLUS, EPSILON_GAMMA_BOX, GRADIENT_X_INPUT)
+    for composite in (
+        BETA0,
+        BETA1,
+        BETA_ADAPTIVE,
+        EPSILON,
+        EPSILON_PLUS,
+        EPSILON_PLUS_FLAT,
+        EPSILON_ALPHA2_BETA1,
+        EPSILON_ALPHA2_BETA1_FLAT,
+        EPSILON_GAMMA_BOX,
+        EXCITATION_BACKPROP,
+        GRADIENT_X_INPUT,
+        GUIDED_BACKPROP,
+        DECONVNET,
+    )
 }
 
 
@@ -223,7 +314,7 @@ def composite_of(name: str, model: Model) -> Composite:
     if name not in COMPOSITES:
         raise InputError(f"there is no composite {name!r}; choose one of {', '.join(COMPOSITES)}")
     composite = COMPOSITES[name]
-    if composite.first is None:
+    if composite.first != _BOX:
         return composite
     network = record_of(model)
     if name.startswith("beta") and (network is None or network.first_rule is None):
@@ -231,7 +322,7 @@ def composite_of(name: str, model: Model) -> Composite:
     if model.card is None:
         return composite
     low, high = model.card.normalization.bounds
-    return dataclasses.replace(composite, first=rule(rules.zb, low=low, high=high))
+    return dataclasses.replace(composite, first=rule(rules.z_box, low=low, high=high))
 
 
 def _short(value: Any) -> str:

@@ -1,10 +1,9 @@
 """A check before work: where relevance enters, leaves and gets lost, layer by layer."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -12,12 +11,16 @@ from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import zeros_varying_like
 from tffjax.lrp.composites import Composite, Rule
-from tffjax.lrp.explain import check_types, chosen_output, resolve_target
+from tffjax.lrp.explain import check_types
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for, resolve
-from tffjax.nn.graph import Layer, layers_of
+from tffjax.lrp.rules import per_image
+from tffjax.lrp.targets import Target, resolve_target, start_relevance
+from tffjax.nn.canonization import canonize
+from tffjax.nn.graph import UNKNOWN, Layer, layers_of, outputs_of, trace
 from tffjax.nn.model import Model
-from tffjax.nn.ops import no_tap
+from tffjax.nn.ops import Operation
+from tffjax.nn.sites import probe_total
 
 UNEXPLAINED = 1e-4
 LARGE_LOSS = 0.1
@@ -76,11 +79,15 @@ class Check:
     Attributes:
         balances: a `Balance` for each.
         start, end: relevance at the output and at the image, means over images.
+        outside: how much relevance code outside of operations made or swallowed: the largest difference of an image.
+        notes: what is no operation, or no operation that LRP knows how to pass, in words.
     """
 
     balances: tuple[Balance, ...]
     start: float
     end: float
+    outside: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def conserved(self) -> float:
@@ -90,14 +97,24 @@ class Check:
     @property
     def ok(self) -> bool:
         """Relevance was redistributed, all finite, and all losses explained by bias, stabilizers, zero denominators."""
-        return bool(self.balances) and all(balance.ok for balance in self.balances)
+        return bool(self.balances) and all(balance.ok for balance in self.balances) and self.outside <= UNEXPLAINED
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, in one line; empty where nothing is."""
+        failed = next((balance for balance in self.balances if not balance.ok), None)
+        if failed is not None:
+            return f"{failed.layer}: {failed.advice}"
+        if self.outside > UNEXPLAINED:
+            return f"{self.outside:.3g} of the relevance comes or goes outside of operations; {'; '.join(self.notes)}"
+        return "" if self.balances else "no layer redistributes relevance"
 
 
 def check_model(
     model: Model,
     images: Float[Array, "n h w c"],
     *,
-    target: int | str = "top",
+    target: Target = "top",
     composite: str | Composite | None = None,
     precision: str | None = None,
 ) -> Check:
@@ -105,52 +122,105 @@ def check_model(
 
     Args:
         model, images, composite, precision: as for `tffjax.relevance`.
-        target: `top`, `logit` or an output index.
+        target: as for `tffjax.relevance`, but no `Neuron`.
 
     Raises:
-        InputError: as `tffjax.relevance`, or for `gradient-x-input`, which redistributes nothing.
+        InputError: as `tffjax.relevance`, or for a gradient such as `gradient-x-input`, which redistributes nothing.
     """
     check_types(model, images)
     composite, precision = resolve(model, composite, precision)
-    if composite.times_input:
+    if not composite.redistributes:
         raise InputError(f"{composite.name} is a gradient: it redistributes no relevance that could be accounted for")
     layers = layers_of(model, images)
-    index, word = resolve_target(target, layers)
-    ledgers, received = _ledgers(
-        model, images, index, word=word, composite=composite, layers=layers, precision=precision
-    )
+    target, word = resolve_target(target, layers, outputs_of(model, images), len(images))
+    found = _account(model, images, target, word=word, composite=composite, layers=layers, precision=precision)
+    found = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
     balances = [
-        _balance(layer, str(composite.rule_of(layer)), np.asarray(ledgers[layer.name], np.float64))
+        _balance(layer, str(composite.rule_of(layer)), found.ledgers[layer.name])
         for layer in reversed(layers)
-        if layer.name in ledgers
+        if layer.name in found.ledgers
     ]
-    return Check(tuple(b for b in balances if b is not None), 1.0, float(np.mean(received)))
+    kept = tuple(b for b in balances if b is not None)
+    canonized = trace(jax.eval_shape(canonize, model), images)
+    start, end = float(found.start.mean()), float(found.received.mean())
+    return Check(kept, start, end, _outside(found), _notes(canonized, found))
+
+
+class _Account(NamedTuple):
+    """Relevance of each image: what layers did (n, 5) as `tffjax.lrp.operations.account`, and sums (n,)."""
+
+    ledgers: dict[str, Any]  # by layer
+    totals: dict[str, Any]  # at the outputs of all layers
+    start: Any
+    received: Any  # at the image
 
 
 def _account_batch(
     model: Model,
     images: jax.Array,
-    index: Any,
+    target: Any,
     word: str,
     composite: Composite,
     layers: tuple[Layer, ...],
     precision: str,
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Layer name -> (n, 5) as `tffjax.lrp.operations.account`, and the relevance (n,) that arrives at the images."""
+) -> _Account:
     model = prepared_for(model, composite, precision, images)
     ruled = [layer.name for layer in layers if isinstance(composite.rule_of(layer), Rule)]
     zeros = {name: zeros_varying_like(images, (len(images), 5)) for name in ruled}
+    totals = {layer.name: zeros_varying_like(images, (len(images),)) for layer in layers}
 
-    def explained(images: jax.Array, ledgers: dict[str, jax.Array]) -> jax.Array:
-        logits = model(images, LrpOps.of(model, layers, ledgers=ledgers), no_tap)
-        return chosen_output(logits, index, word)
+    def explained(images: jax.Array, ledgers: dict[str, jax.Array], totals: dict[str, jax.Array]) -> jax.Array:
+        def behind(operation: Operation, y: jax.Array) -> jax.Array:
+            return probe_total(y, totals.get(operation.name))
 
-    value, pullback = jax.vjp(explained, images, zeros)
-    received, ledgers = pullback(jnp.ones_like(value))
-    return ledgers, received.sum(axis=(1, 2, 3))
+        return model(images, LrpOps.of(model, layers, ledgers=ledgers, behind=behind))
+
+    logits, pullback = jax.vjp(explained, images, zeros, totals)
+    start = start_relevance(logits, target, word)
+    received, ledgers, totals = pullback(start)
+    return _Account(ledgers, totals, per_image(start), per_image(received))
 
 
-_ledgers = Pass(_account_batch, static_argnames=("word", "composite", "layers", "precision"))
+_account = Pass(_account_batch, static_argnames=("word", "composite", "layers", "precision"))
+
+
+def _outside(found: _Account) -> float:
+    """By how much all that starts and leaves layers differs from all that enters layers and the image.
+
+    Each piece of relevance that a layer hands on enters another one, or the image; layers without a ledger hand on all.
+    """
+    entered, left = found.received, found.start
+    for name, total in found.totals.items():
+        entered = entered + total
+        left = left + (found.ledgers[name][:, 1] if name in found.ledgers else total)
+    size = 1 + sum(np.abs(total) for total in found.totals.values())
+    return float((np.abs(entered - left) / size).max())
+
+
+def _notes(layers: tuple[Layer, ...], found: _Account) -> tuple[str, ...]:
+    """What no operation made, and batch norms that are not folded; only where relevance passes."""
+    read = {number for layer in layers for number in layer.inputs}
+    reached = {name for name, total in found.totals.items() if total.any()}
+    unread = [layer.name for number, layer in enumerate(layers[:-1], 1) if number not in read and layer.name in reached]
+    notes = [
+        f"{layer.name} reads what the network makes of the image: normalize images before, or relevance is scaled there"
+        for layer in layers
+        if UNKNOWN in layer.inputs and layer.first and layer.name in reached
+    ]
+    notes += [
+        f"{layer.name} reads what no operation made"
+        + (f" (of {', '.join(unread)}, perhaps)" if unread else "")
+        + ": write a sum as ops.add, a product as ops.gate, else what relevance meets there is the gradient"
+        for layer in layers
+        if UNKNOWN in layer.inputs and not layer.first and layer.name in reached
+    ]
+    norms = [layer.name for layer in layers if layer.kind == "batch_norm"]
+    if norms:
+        notes.append(
+            f"{len(norms)} batch norms, first {norms[0]}, are not folded and pass relevance unchanged: give the module "
+            "batch_norm_pairs() (see tffjax.canonize)"
+        )
+    return tuple(notes)
 
 
 def _balance(layer: Layer, rule: str, ledger: np.ndarray) -> Balance | None:

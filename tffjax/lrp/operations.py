@@ -88,6 +88,8 @@ class LrpOps(ops.Plain):
         if self.composite.activation == "guided":
             return _guided(functools.partial(super()._activation, name, function=function), x)
         y = super()._activation(name, x, function)
+        if self.composite.activation == "deconvnet":
+            return _hand_through(y, _positive_only(x))
         return _hand_through(y, x) if self.composite.activation == "identity" else y
 
     def _gate(self, name: str, x: jax.Array, gate: jax.Array) -> jax.Array:
@@ -197,6 +199,15 @@ def _replace_value(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 _replace_value.defvjp(lambda x, y: (y, None), lambda _, relevance: (relevance, None))
+
+
+@jax.custom_vjp
+def _positive_only(x: jax.Array) -> jax.Array:
+    """The value x; a cotangent R arrives at x as max(R, 0) (deconvnet, Zeiler and Fergus 2014)."""
+    return x
+
+
+_positive_only.defvjp(lambda x: (x, None), lambda _, relevance: (jnp.maximum(relevance, 0),))
 
 
 def _guided(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

@@ -6,22 +6,28 @@ Every rule is the same generic step (`redistribute`) on modified inputs and kern
 
 so input i gets from output j the share x'_i w'_ij / z_j. A rule takes a `Linear`, the layer as it was computed, the
 relevance at its output, and constants; it returns the relevance at the input and what got lost on the way (`Lost`).
-x+ = max(x, 0), x- = min(x, 0).
+x+ = max(x, 0), x- = min(x, 0). Outputs at which z is zero hand nothing on, unless epsilon makes something of it.
 
-Sources: Bach et al. 2015 (epsilon, alpha-beta); Montavon et al. 2017 and 2019 (z+, zB, w2, flat, gamma);
-Chandrasegaran et al. 2022 for the constants. The bias takes part in the denominators of `epsilon` and `gamma` only: it
-keeps its share.
+The bias takes part in the denominators of `epsilon` and `gamma`, and keeps its share; in those of `z_plus`,
+`alpha_beta` and `w_square` only with `bias=True`. Constants are those of Chandrasegaran et al. 2022. Sources:
+
+- Bach et al., On Pixel-Wise Explanations for Non-Linear Classifier Decisions by LRP, PLOS ONE 2015
+- Montavon et al., Explaining Nonlinear Classification Decisions with Deep Taylor Decomposition, 2017
+- Lapuschkin et al., Unmasking Clever Hans Predictors, Nature Communications 2019
+- Montavon et al., Layer-Wise Relevance Propagation: An Overview, in Explainable AI, 2019
+- Andeol et al., Learning Domain Invariant Representations by Joint Wasserstein Distance Minimization, 2021
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from tffjax.errors import InputError
 from tffjax.kernels.precision import widened
 
-AT_ZERO = 1e-12
 EPSILON = 1e-6
 BETA_MAX = 4.5
 GAMMA = 0.25
@@ -68,7 +74,7 @@ class Linear(NamedTuple):
         kernel, bias: its parameters, None where it has none.
         output: map(x, kernel) + bias.
         nonnegative: x is known to be >= 0, which halves the work of some rules and changes nothing.
-        kernels: what the rule makes of the kernel (see `for_kinds`), prepared for the map; None before that.
+        kernels: what the rule makes of the weights (see `for_kinds`), prepared for the map; None before that.
     """
 
     map: LinearMap
@@ -81,16 +87,25 @@ class Linear(NamedTuple):
 
 
 class Stabilizer(NamedTuple):
-    """Keeps a denominator from vanishing: z + at_zero * [z == 0] + epsilon * sign(z), with sign(0) = 0."""
+    """Keeps a denominator from vanishing: z + at_zero * [z == 0] + epsilon * sign(z), with sign(0) = 0.
 
-    at_zero: float = AT_ZERO
+    at_zero = 0 is for contributions of one sign, all of which are zero where z is: such an output hands nothing on.
+    """
+
+    at_zero: float = 0.0
     epsilon: float = 0.0
 
     def __call__(self, z: jax.Array) -> jax.Array:
-        """The stabilized denominator."""
+        """The stabilized denominator; 1 where it would be zero."""
         if self.epsilon:
             z = z + self.epsilon * jnp.sign(z)
-        return jnp.where(z == 0, jnp.asarray(self.at_zero, z.dtype), z)
+        return jnp.where(z == 0, jnp.asarray(self.at_zero or 1, z.dtype), z)
+
+    def share(self, relevance: jax.Array, z: jax.Array) -> jax.Array:
+        """S = R / z, stabilized; 0 where z = 0 and at_zero = 0."""
+        s = relevance / self(z)
+        # 1e12 R, times a zero, would be felt by convolutions that are not summed term by term.
+        return s if self.at_zero else jnp.where(z == 0, 0, s)
 
 
 class Lost(NamedTuple):
@@ -108,18 +123,22 @@ class Lost(NamedTuple):
 
 
 def for_kinds(
-    *kinds: str, prepare: Callable[..., tuple[Any, ...]] = lambda layer, **constants: ()
+    *kinds: str,
+    prepare: Callable[..., tuple[Any, ...]] = lambda layer, **constants: (),
+    check: Callable[..., None] = lambda **constants: None,
 ) -> Callable[[_Function], _Function]:
     """Declare what a composite has to know of a rule.
 
     Args:
         kinds: the kinds of layers that it is for (see `tffjax.nn.graph.Layer`).
         prepare: what it makes of the weights, once a model: a function of a `Linear` without input and output, and of
-            the rule's constants, to a tuple of kernels. `Linear.kernels` holds them when the rule is called.
+            the rule's constants, to a tuple of kernels, biases and Nones. `Linear.kernels` holds them when the rule is
+            called.
+        check: raises an `InputError` for constants, of those given, that make no sense.
     """
 
     def declare(function: _Function) -> _Function:
-        function.kinds, function.prepare = kinds, prepare
+        function.kinds, function.prepare, function.check = kinds, prepare, check
         return function
 
     return declare
@@ -152,22 +171,17 @@ def redistribute(
         relevance: R, at the outputs.
         stabilizer: of the denominator.
         bias: takes its share of the relevance; broadcasts against the outputs.
-        output: the denominator before the stabilizer, where it is known already.
+        output: the denominator with bias, before the stabilizer, where it is known already.
     """
     z = output
     if z is None:
         z = sum(widened(layer.map(x, kernel)) for x, kernel in parts)
         z = z if bias is None else z + bias
     relevance, z = widened(relevance), widened(z)
-    denominator = stabilizer(z)
-    s = relevance / denominator
-    if not stabilizer.epsilon:
-        # All contributions are zero where z is, since they have one sign. So is what they hand on; but 1e12 R beside
-        # other numbers would be felt by convolutions that are not summed term by term.
-        s = jnp.where(z == 0, 0, s)
+    s = stabilizer.share(relevance, z)
     shares = layer.map.transposes(s, [kernel for _, kernel in parts], parts[0][0])
     received = sum(widened(x) * widened(share) for (x, _), share in zip(parts, shares, strict=True))
-    return received, _lost(relevance, s, z, denominator, bias)
+    return received, _lost(relevance, s, z, stabilizer, bias)
 
 
 def positive(x: jax.Array) -> jax.Array:
@@ -184,44 +198,74 @@ def _unchanged(layer: Linear, **constants: Any) -> tuple[Any, ...]:
     return (layer.kernel,)
 
 
-def _by_sign(layer: Linear, *, beta: float = 1.0, **constants: Any) -> tuple[jax.Array, ...]:
-    """w+ and w-; w+ alone where nothing else is needed."""
-    up = positive(layer.kernel)
-    return (up,) if layer.nonnegative and beta == 0 else (up, negative(layer.kernel))
+def _by_sign(layer: Linear, *, beta: float = 1.0, bias: bool = False, **constants: Any) -> tuple[Any, ...]:
+    """w+, w-, b+, b-; None for what is not needed."""
+    down = None if layer.nonnegative and beta == 0 else negative(layer.kernel)
+    biases = (None, None) if not bias or layer.bias is None else (positive(layer.bias), negative(layer.bias))
+    return positive(layer.kernel), down, *biases
+
+
+def _positive_by_sign(layer: Linear, **constants: Any) -> tuple[Any, ...]:
+    return _by_sign(layer, **constants, beta=0.0)
+
+
+def _check_alpha_beta(*, alpha: float = 2.0, beta: float = 1.0, **constants: Any) -> None:
+    if beta < 0 or not math.isclose(alpha - beta, 1):
+        raise InputError(
+            f"alpha_beta needs alpha - beta = 1 and beta >= 0, not alpha={alpha:g}, beta={beta:g}: other constants "
+            "create or destroy relevance"
+        )
 
 
 @for_kinds("conv", "dense", "average_pool", "add", prepare=_unchanged)
 def epsilon(layer: Linear, relevance: jax.Array, *, epsilon: float = EPSILON) -> tuple[jax.Array, Lost]:
-    """Epsilon rule: z = map(x, w) + bias, S = R / (z + epsilon * sign(z)), R_in = x * transpose(S, w)."""
+    """Epsilon rule: z = map(x, w) + b, S = R / (z + epsilon * sign(z)), R_in = x * transpose(S, w); sign(0) = 1.
+
+    With epsilon = 0 (LRP-0) an output that is exactly zero hands nothing on. Bach et al. 2015, eq. 58.
+    """
     parts = ((layer.x, *layer.kernels),)
     return redistribute(layer, parts, relevance, Stabilizer(epsilon, epsilon), bias=layer.bias, output=layer.output)
 
 
-@for_kinds("conv", "dense", prepare=_by_sign)
-def beta(layer: Linear, relevance: jax.Array, *, beta: float = 0.0) -> tuple[jax.Array, Lost]:
-    """Beta rule R_in = (1 + beta) R+ - beta R-: z+ for beta = 0, alpha-beta with alpha = 1 + beta otherwise.
+@for_kinds("conv", "dense", prepare=_positive_by_sign)
+def z_plus(layer: Linear, relevance: jax.Array, *, bias: bool = False, epsilon: float = 0.0) -> tuple[jax.Array, Lost]:
+    """z+ rule: shares of the positive contributions, z = map(x+, w+) + map(x-, w-), with `bias` + b+.
 
-    R+ shares out over the positive contributions, z = map(x+, w+) + map(x-, w-); R- over the negative ones,
-    z = map(x-, w+) + map(x+, w-). The bias takes no part.
+    S = R / (z + epsilon), R_in = x+ * transpose(S, w+) + x- * transpose(S, w-). Montavon et al. 2017; for inputs of
+    both signs it is Bach et al. 2015, eq. 60, with alpha = 1, beta = 0.
     """
-    return alpha_beta(layer, relevance, alpha=1.0 + beta, beta=beta)
+    return _positive_share(layer, relevance, epsilon)
 
 
-@for_kinds("conv", "dense", prepare=_by_sign)
-def alpha_beta(layer: Linear, relevance: jax.Array, *, alpha: float = 2.0, beta: float = 1.0) -> tuple[jax.Array, Lost]:
-    """Alpha-beta rule R_in = alpha R+ - beta R-, see `beta`; alpha - beta = 1 conserves relevance."""
-    for_it = _positive_share(layer, relevance)
+@for_kinds("conv", "dense", prepare=_by_sign, check=_check_alpha_beta)
+def alpha_beta(
+    layer: Linear,
+    relevance: jax.Array,
+    *,
+    alpha: float = 2.0,
+    beta: float = 1.0,
+    bias: bool = False,
+    epsilon: float = 0.0,
+) -> tuple[jax.Array, Lost]:
+    """Alpha-beta rule: R_in = alpha R+ - beta R-, alpha - beta = 1. Bach et al. 2015, eq. 60.
+
+    R+ is that of `z_plus`; R- shares out over the negative contributions, z = map(x-, w+) + map(x+, w-), with `bias`
+    + b-, S = R / (z - epsilon). A composite refuses other alpha and beta.
+    """
+    for_it = _positive_share(layer, relevance, epsilon)
     if beta == 0:
         return _combined((alpha, for_it))
-    against = redistribute(layer, _negative_parts(layer), relevance, Stabilizer(-AT_ZERO))
+    parts, stabilizer = _negative_parts(layer), Stabilizer(0.0, epsilon)
+    against = redistribute(layer, parts, relevance, stabilizer, bias=layer.kernels[3])
     return _combined((alpha, for_it), (-beta, against))
 
 
 @for_kinds("conv", "dense", prepare=_by_sign)
 def beta_adaptive(layer: Linear, relevance: jax.Array, *, beta_max: float = BETA_MAX) -> tuple[jax.Array, Lost]:
-    """Beta rule with its own beta for every output: min(-Z- / y, beta_max) where the output y > 0, else 0.
+    """(1 + beta) R+ - beta R-, beta = min(-Z- / y, beta_max) at each output y > 0, else 0.
 
-    Z- = map(x-, w+) + map(x+, w-), the sum of the negative contributions, without bias; y has the bias.
+    R+ and R- are those of `alpha_beta`. Z- = map(x-, w+) + map(x+, w-), the sum of the negative contributions, without
+    bias; y has the bias. Chandrasegaran et al. 2022, released code.
     """
     parts, relevance, y = _negative_parts(layer), widened(relevance), widened(layer.output)
     z = sum(widened(layer.map(x, kernel)) for x, kernel in parts)
@@ -236,7 +280,7 @@ def _box(layer: Linear, *, low: Any, high: Any, **constants: Any) -> tuple[jax.A
 
 
 @for_kinds("conv", "dense", prepare=_box)
-def zb(
+def z_box(
     layer: Linear,
     relevance: jax.Array,
     *,
@@ -244,74 +288,104 @@ def zb(
     high: float | tuple[float, ...],
     epsilon: float = EPSILON,
 ) -> tuple[jax.Array, Lost]:
-    """zB rule for inputs in the box low <= x <= high (scalars, or one number for each input channel).
+    """zB rule (z-box) for inputs in the box low <= x <= high (scalars, or one number for each input channel).
 
     z = map(x, w) - map(L, w+) - map(H, w-), R_in = x * transpose(S, w) - L * transpose(S, w+) - H * transpose(S, w-);
     L and H are images of the constants, zero-padded like x. They are one map here: of ones with L w+ + H w-.
+    Montavon et al. 2017.
     """
     w, box = layer.kernels
     parts = ((layer.x, w), (-jnp.ones_like(layer.x[:1]), box))
     return redistribute(layer, parts, relevance, Stabilizer(epsilon, epsilon))
 
 
-def _favored(layer: Linear, *, gamma: float = GAMMA, **constants: Any) -> tuple[jax.Array, ...]:
-    up, down = (layer.kernel + gamma * part(layer.kernel) for part in (positive, negative))
-    return (up,) if layer.nonnegative else (up, down)
+def _favored(layer: Linear, *, gamma: float = GAMMA, **constants: Any) -> tuple[Any, ...]:
+    """w + gamma w+, w + gamma w-, b + gamma b+, b + gamma b-."""
+    weights = (layer.kernel, layer.bias)
+    return tuple(None if w is None else w + gamma * part(w) for w in weights for part in (positive, negative))
 
 
 @for_kinds("conv", "dense", prepare=_favored)
 def gamma(
     layer: Linear, relevance: jax.Array, *, gamma: float = GAMMA, epsilon: float = EPSILON
 ) -> tuple[jax.Array, Lost]:
-    """Gamma rule: positive contributions count 1 + gamma times, in the numerator and (with the bias's) the denominator.
+    """Gamma rule: contributions with the sign of the output y, the bias's too, count 1 + gamma times; 0 is positive.
 
-    For x >= 0 that is w -> w + gamma w+; where x < 0, w + gamma w-.
+    Where y >= 0: z = map(x+, w + gamma w+) + map(x-, w + gamma w-) + b + gamma b+; where y < 0, w+ and w- are exchanged
+    and b- replaces b+. So |z| >= |y|. S = R / (z + epsilon * sign(z)); R_in shares out as z adds up.
+
+    Montavon et al. 2019 (for x >= 0 and y >= 0); Andeol et al. 2021 (generalized gamma).
     """
-    bias = None if layer.bias is None else layer.bias + gamma * positive(layer.bias)
-    inputs = (layer.x,) if layer.nonnegative else (positive(layer.x), negative(layer.x))
-    parts = tuple(zip(inputs, layer.kernels, strict=True))
-    return redistribute(layer, parts, relevance, Stabilizer(epsilon, epsilon), bias=bias)
+    up, down, bias_up, bias_down = layer.kernels
+    y, stabilizer = widened(layer.output), Stabilizer(0.0, epsilon)
+    for_parts, against_parts = _pairs(layer, up, down), _pairs(layer, down, up)
+    z = sum(widened(layer.map(x, kernel)) for x, kernel in for_parts) + (0 if bias_up is None else bias_up)
+    for_it, against = jnp.where(y < 0, 0, widened(relevance)), jnp.where(y < 0, widened(relevance), 0)
+    # The denominators of both branches add up to (2 + gamma) y, which saves the maps of one.
+    return _combined(
+        (1.0, redistribute(layer, for_parts, for_it, stabilizer, bias=bias_up, output=z)),
+        (1.0, redistribute(layer, against_parts, against, stabilizer, bias=bias_down, output=(2 + gamma) * y - z)),
+    )
 
 
-@for_kinds("conv", "dense", prepare=lambda layer: (layer.kernel**2,))
-def w2(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
-    """w2 rule: shares w^2 / sum w^2, whatever the input."""
-    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), *layer.kernels),), relevance)
+def _squared(layer: Linear, *, bias: bool = False, **constants: Any) -> tuple[Any, ...]:
+    return layer.kernel**2, layer.bias**2 if bias and layer.bias is not None else None
 
 
-@for_kinds("conv", "dense", prepare=lambda layer: (jnp.ones_like(layer.kernel),))
-def flat(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
-    """Flat rule: every input of an output gets an equal share."""
-    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), *layer.kernels),), relevance)
+@for_kinds("conv", "dense", prepare=_squared)
+def w_square(
+    layer: Linear, relevance: jax.Array, *, bias: bool = False, epsilon: float = 0.0
+) -> tuple[jax.Array, Lost]:
+    """w^2 rule: z = map(1, w^2), with `bias` + b^2, S = R / (z + epsilon), R_in = transpose(S, w^2).
+
+    Montavon et al. 2017.
+    """
+    kernel, bias_squared = layer.kernels
+    parts = ((jnp.ones_like(layer.x[:1]), kernel),)
+    return redistribute(layer, parts, relevance, Stabilizer(0.0, epsilon), bias=bias_squared)
+
+
+@for_kinds("conv", "dense", prepare=lambda layer, **constants: (jnp.ones_like(layer.kernel),))
+def flat(layer: Linear, relevance: jax.Array, *, epsilon: float = 0.0) -> tuple[jax.Array, Lost]:
+    """Flat rule: every input of an output gets an equal share, z = map(1, 1), S = R / (z + epsilon).
+
+    Lapuschkin et al. 2019.
+    """
+    return redistribute(layer, ((jnp.ones_like(layer.x[:1]), *layer.kernels),), relevance, Stabilizer(0.0, epsilon))
 
 
 @for_kinds("add")
 def sum_epsilon(
     a: jax.Array, b: jax.Array, relevance: jax.Array, *, epsilon: float = EPSILON
 ) -> tuple[jax.Array, jax.Array, Lost]:
-    """Epsilon rule of a residual sum z = a + b: S = R / (z + epsilon * sign(z)), R_a = a * S, R_b = b * S.
+    """Epsilon rule of a residual sum z = a + b: S = R / (z + epsilon * sign(z)), R_a = a * S, R_b = b * S; sign(0) = 1.
 
-    It is what `epsilon` means there.
+    It is what `epsilon` means there. With epsilon = 0 a sum that is exactly zero hands nothing on.
     """
     a, b, relevance = widened(a), widened(b), widened(relevance)
-    z = a + b
-    denominator = Stabilizer(epsilon, epsilon)(z)
-    s = relevance / denominator
-    return a * s, b * s, _lost(relevance, s, z, denominator)
+    z, stabilizer = a + b, Stabilizer(epsilon, epsilon)
+    s = stabilizer.share(relevance, z)
+    return a * s, b * s, _lost(relevance, s, z, stabilizer)
 
 
-def _positive_share(layer: Linear, relevance: jax.Array) -> tuple[jax.Array, Lost]:
-    """R+, see `beta`."""
-    x, up = layer.x, layer.kernels[0]
-    if layer.nonnegative:
-        return redistribute(layer, ((x, up),), relevance)
-    parts = ((positive(x), up), (negative(x), layer.kernels[1]))
-    return redistribute(layer, parts, relevance, output=layer.map.positive(x, layer.kernel, *layer.kernels))
+def _positive_share(layer: Linear, relevance: jax.Array, epsilon: float = 0.0) -> tuple[jax.Array, Lost]:
+    """What `z_plus` hands on."""
+    up, down, bias, _ = layer.kernels
+    z = None if layer.nonnegative else layer.map.positive(layer.x, layer.kernel, up, down)
+    z = z if z is None or bias is None else z + bias
+    return redistribute(layer, _pairs(layer, up, down), relevance, Stabilizer(0.0, epsilon), bias=bias, output=z)
 
 
 def _negative_parts(layer: Linear) -> tuple[tuple[jax.Array, Any], ...]:
-    x, (up, down) = layer.x, layer.kernels
-    return ((x, down),) if layer.nonnegative else ((negative(x), up), (positive(x), down))
+    up, down, *_ = layer.kernels
+    return ((layer.x, down),) if layer.nonnegative else ((negative(layer.x), up), (positive(layer.x), down))
+
+
+def _pairs(layer: Linear, for_positive: Any, for_negative: Any) -> tuple[tuple[jax.Array, Any], ...]:
+    """Inputs by sign, each with its kernel."""
+    if layer.nonnegative:
+        return ((layer.x, for_positive),)
+    return (positive(layer.x), for_positive), (negative(layer.x), for_negative)
 
 
 def _bound(bound: float | tuple[float, ...], kernel: jax.Array) -> jax.Array:
@@ -322,12 +396,12 @@ def _bound(bound: float | tuple[float, ...], kernel: jax.Array) -> jax.Array:
 
 
 def _lost(
-    relevance: jax.Array, s: jax.Array, z: jax.Array, denominator: jax.Array, bias: jax.Array | None = None
+    relevance: jax.Array, s: jax.Array, z: jax.Array, stabilizer: Stabilizer, bias: jax.Array | None = None
 ) -> Lost:
     """Unless somebody asks for these sums, XLA drops them."""
     return Lost(
         bias=jnp.zeros(relevance.shape[0], s.dtype) if bias is None else per_image(s * bias),
-        stabilizer=per_image(jnp.where(z == 0, 0, s * (denominator - z))),
+        stabilizer=per_image(jnp.where(z == 0, 0, s * (stabilizer(z) - z))),
         zero=per_image(jnp.where(z == 0, relevance, 0)),
     )
 

@@ -9,10 +9,12 @@ a new array of which nothing is known.
 import functools
 from typing import Any, NamedTuple
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tffjax.errors import InputError
 from tffjax.kernels.convolution import Geometry, Pair
 from tffjax.nn import functions, ops
 from tffjax.nn.model import Model, run
@@ -32,7 +34,8 @@ class Layer(NamedTuple):
         name: as the network gives it; that of a second use of one layer is `name@2` (`tffjax.nn.names`).
         kind: the operation, see `tffjax.nn.ops.Operation`.
         shape: of its output, without the batch axis.
-        first: it is a convolution, or a transposed one, that reads the image.
+        first: it is a convolution, or a transposed one, that reads the image, or what the network made of it before any
+            operation.
         nonnegative: its input is known to be >= 0.
         is_site: its output is announced to the tap.
         inputs: what it reads: the i-th layer of the trace is number i + 1; or `IMAGE`, `UNKNOWN`.
@@ -41,6 +44,8 @@ class Layer(NamedTuple):
         geometry: of the windows, the identity where there are none.
         multiply_adds: for one image; 0 for what has no kernel.
         held: it is a gate that is one number for each channel.
+        number: its place among the layers with weights, counted from 1; 0 if it has none.
+        last: it is the last of them.
     """
 
     name: str
@@ -54,6 +59,8 @@ class Layer(NamedTuple):
     geometry: Geometry = Geometry()
     multiply_adds: int = 0
     held: bool = False
+    number: int = 0
+    last: bool = False
 
 
 def layers_of(model: Model, images: Any) -> tuple[Layer, ...]:
@@ -70,12 +77,53 @@ def trace(model: Model, images: Any) -> tuple[Layer, ...]:
     """All layers in the order in which they are computed; arguments as of `layers_of`.
 
     Raises:
+        InputError: the network does not take such images.
         ValueError: two layers have one name: the network itself calls one `name@2`.
     """
+    return _traced(model, images)[0]
+
+
+def outputs_of(model: Model, images: Any) -> tuple[int, ...]:
+    """The shape of what the network returns for one image; arguments as of `layers_of`.
+
+    Raises:
+        InputError: it returns something else than one array (n, ...), or does not take such images.
+    """
+    returned = _traced(model, images)[1]
+    if not isinstance(returned, jax.ShapeDtypeStruct):
+        raise InputError(
+            f"the network returns a {type(returned).__name__} of {len(jax.tree.leaves(returned))} arrays; "
+            "wrap it in a module that returns the one to be explained"
+        )
+    if returned.shape[:1] != (1,):
+        raise InputError(
+            f"the network returns {returned.shape} for one image; the first axis must be that of the images"
+        )
+    return returned.shape[1:]
+
+
+def _traced(model: Model, images: Any) -> tuple[tuple[Layer, ...], Any]:
     variables = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), model.variables)
     leaves, structure = jax.tree.flatten(variables)
     image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    return _trace(model.module, tuple(leaves), structure, image)
+    _check_images(images)
+    try:
+        return _trace(model.module, tuple(leaves), structure, image)
+    except flax.errors.ScopeParamShapeError as error:
+        reason = str(error).split(" (https")[0]
+        raise InputError(f"the network does not take images of shape {images.shape}, (n, h, w, c): {reason}") from error
+
+
+def _check_images(images: Any) -> None:
+    if len(images.shape) != 4:
+        raise InputError(f"images are (n, h, w, c); these are {images.shape}")
+    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        raise InputError(
+            f"images are (n, h, w, c), with the channels last; these look like (n, c, h, w), {images.shape}: "
+            "images.transpose(0, 2, 3, 1)"
+        )
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(f"the images are {images.dtype}; normalize pixels first, with tffjax.preprocessing.normalize")
 
 
 def parameters_of(model: Model, image: jax.ShapeDtypeStruct) -> dict[str, tuple[jax.Array, jax.Array | None]]:
@@ -96,15 +144,21 @@ def parameters_of(model: Model, image: jax.ShapeDtypeStruct) -> dict[str, tuple[
 
 
 @functools.lru_cache(maxsize=64)
-def _trace(module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: Any) -> tuple[Layer, ...]:
+def _trace(
+    module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: Any
+) -> tuple[tuple[Layer, ...], jax.ShapeDtypeStruct | Any]:
     found: list[Layer] = []
     arrays: list[Any] = []  # the image, then the output of each layer
+    made_of_image: list[Any] = []  # by the network, before any operation: normalized or padded
     nonnegative: set[int] = set()
     sites: set[str] = set()
 
     def note(operation: ops.Operation, y: jax.Array) -> jax.Array:
         numbers = tuple(next((i for i, a in enumerate(arrays) if a is x), UNKNOWN) for x in operation.inputs)
-        layer = _layer(operation, y, numbers)._replace(nonnegative=nonnegative.issuperset(numbers))
+        made_of_image.extend(x for x in operation.inputs if not found and x is not arrays[IMAGE])
+        convolves = operation.kind in ("conv", "conv_transpose")
+        first = convolves and any(x is operation.inputs[0] for x in (arrays[IMAGE], *made_of_image))
+        layer = _layer(operation, y, numbers)._replace(first=first, nonnegative=nonnegative.issuperset(numbers))
         found.append(layer)
         arrays.append(y)
         keeps_sign = layer.nonnegative and layer.kind in _KEEPS_SIGN
@@ -116,16 +170,25 @@ def _trace(module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: An
         sites.add(site)
         return y
 
-    def compute(variables: Any, images: jax.Array) -> jax.Array:
+    def compute(variables: Any, images: jax.Array) -> Any:
         arrays.append(images)
         return run(module, variables, images, ops.Plain(behind=note), tap)
 
-    jax.eval_shape(compute, jax.tree.unflatten(structure, leaves), image)
+    returned = jax.eval_shape(compute, jax.tree.unflatten(structure, leaves), image)
     names = [layer.name for layer in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"two layers are named {twice!r}; give every operation its own name")
-    return tuple(layer._replace(is_site=layer.name in sites) for layer in found)
+    numbers = {name: i for i, name in enumerate((layer.name for layer in found if layer.multiply_adds), 1)}
+    layers = tuple(
+        layer._replace(
+            is_site=layer.name in sites,
+            number=numbers.get(layer.name, 0),
+            last=numbers.get(layer.name) == len(numbers),
+        )
+        for layer in found
+    )
+    return layers, returned
 
 
 def _layer(operation: ops.Operation, y: jax.Array, inputs: tuple[int, ...]) -> Layer:
@@ -140,8 +203,7 @@ def _layer(operation: ops.Operation, y: jax.Array, inputs: tuple[int, ...]) -> L
     per_position = x if kind == "conv_transpose" else y
     work = 0 if kernel is None else per_position.size // per_position.shape[-1] * kernel.size
     held = kind == "gate" and is_held(*others)
-    first = kind in ("conv", "conv_transpose") and inputs == (IMAGE,)
-    return Layer(operation.name, kind, y.shape[1:], first, False, False, inputs, window, geometry, work, held)
+    return Layer(operation.name, kind, y.shape[1:], False, False, False, inputs, window, geometry, work, held)
 
 
 def is_held(gate: jax.Array) -> bool:

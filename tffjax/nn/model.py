@@ -1,6 +1,8 @@
 """A network with its weights, as one value."""
 
 import dataclasses
+import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +18,7 @@ from tffjax.nn.ops import Plain, Tap, no_tap
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Model:
     """A linen module and its variables; a pytree whose leaves are the weights, so it passes through `jit`.
 
@@ -31,21 +33,35 @@ class Model:
     card: Card | None = dataclasses.field(default=None, metadata={"static": True})
 
     def __call__(
-        self, images: Float[Array, "n h w c"], ops: Plain = Plain(), tap: Tap = no_tap
-    ) -> Float[Array, "n outputs"]:
-        """Logits of normalized images."""
-        return run(self.module, self.variables, images, ops, tap)
+        self, images: Float[Array, "n h w c"], ops: Plain | None = None, tap: Tap = no_tap
+    ) -> Float[Array, "n *outputs"]:
+        """Logits of normalized images: one compiled program, unless operations or a tap are given."""
+        if ops is None and tap is no_tap:
+            return _logits(self.module, self.variables, images)
+        return run(self.module, self.variables, images, ops or Plain(), tap)
+
+    def __repr__(self) -> str:
+        leaves = jax.tree.leaves(self.variables)
+        types = ", ".join(sorted({str(jnp.result_type(leaf)) for leaf in leaves}))
+        count = sum(math.prod(jnp.shape(leaf)) for leaf in leaves)
+        what = type(self.module).__name__ if self.card is None else self.card.architecture
+        return f"{type(self).__name__}({what}, {count:,} numbers, {types}, card={self.card!r})"
 
     def astype(self, dtype: Any) -> "Model":
         """The same model with weights of another floating type (float64 needs `jax_enable_x64`)."""
         return dataclasses.replace(self, variables=jax.tree.map(lambda a: jnp.asarray(a, dtype), self.variables))
 
 
-def run(module: nn.Module, variables: dict[str, Any], images: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
+def run(module: nn.Module, variables: dict[str, Any], images: jax.Array, ops: Plain, tap: Tap) -> Any:
     """A run of a network, in which uses of names are counted (`tffjax.nn.names`)."""
     uses = Uses()
     counting = dataclasses.replace(ops, uses=uses)
     return module.apply(variables, images, counting, lambda site, y: tap(uses.latest(site), y))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(module: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
+    return module.apply(variables, images, Plain(), no_tap)
 
 
 def module_of(card: Card) -> nn.Module:

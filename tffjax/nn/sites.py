@@ -91,10 +91,19 @@ def probe_maps(y: jax.Array, probe: jax.Array | None, times_output: bool = False
     return y if probe is None else _probe(_unchanged, times_output, y, probe)
 
 
+def probe_total(y: jax.Array, probe: jax.Array | None) -> jax.Array:
+    """Pass y; the cotangent of `probe`, zeros (n,), is the sum of the relevance at y."""
+    return y if probe is None else _probe(_total, False, y, probe)
+
+
 def _sign_sums(relevance: jax.Array) -> jax.Array:
     relevance = widened(relevance)
     parts = (jnp.maximum(relevance, 0), jnp.maximum(-relevance, 0))
-    return jnp.stack([part.sum(axis=(1, 2)) for part in parts], axis=1)
+    return jnp.stack([part.sum(axis=tuple(range(1, part.ndim - 1))) for part in parts], axis=1)
+
+
+def _total(relevance: jax.Array) -> jax.Array:
+    return widened(relevance).sum(axis=tuple(range(1, relevance.ndim)))
 
 
 def _unchanged(relevance: jax.Array) -> jax.Array:
