@@ -17,9 +17,10 @@ from tffjax.compile.prepared import plain_ops
 from tffjax.kernels.convolution import pad, patches
 from tffjax.lrp.explain import check_types
 from tffjax.nn.canonization import canonize
+from tffjax.nn.functions import relu
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
-from tffjax.nn.ops import Operation, relu
+from tffjax.nn.ops import Operation
 
 
 class NearJumps(NamedTuple):
