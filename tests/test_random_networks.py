@@ -24,12 +24,12 @@ FAST, ALL = 6, 200
 
 CONSTANTS = {
     "epsilon": ({"epsilon": 1e-6}, {"epsilon": 0.25}),
-    "z_plus": ({}, {"bias": True, "epsilon": 0.25}),
-    "alpha_beta": ({}, {"alpha": 3.0, "beta": 2.0}, {"alpha": 1.5, "beta": 0.5, "bias": True}),
+    "z_plus": ({}, {"bias": True, "epsilon": 0.1}),
+    "alpha_beta": ({}, {"alpha": 1.5, "beta": 0.5}, {"bias": True, "epsilon": 0.1}),
     "beta_adaptive": ({}, {"beta_max": 1.5}),
     "gamma": ({}, {"gamma": 1.0, "epsilon": 0.1}),
-    "w_square": ({}, {"bias": True, "epsilon": 0.25}),
-    "flat": ({},),
+    "w_square": ({}, {"bias": True, "epsilon": 0.1}),
+    "flat": ({}, {"epsilon": 0.1}),
 }
 ACTIVATIONS = {
     "relu": functions.relu,
