@@ -519,7 +519,7 @@ def test_a_permuted_batch_of_a_network_is_the_permuted_result(x64):
         ({"target": np.zeros(3, int)}, "there are 4 images, but the target is for 3"),
         (
             {"target": np.zeros(2)},
-            "a start relevance has the shape of the outputs, \\(3,\\) or \\(2, 3\\) for 2 images",
+            r"has the shape of the outputs, \(3,\) or \(4, 3\) for 4 images",
         ),
         ({"target": "best"}, "no target 'best'; choose 'logit', 'top'"),
         ({"target": "logit"}, "'logit' needs a network with one output, this one has 3"),

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-import grain
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
@@ -213,6 +212,8 @@ def batches(
             the same size; with them, `Batch.images` has an axis more: the image itself, then its variants.
         threads: how many images are decoded at a time.
     """
+    import grain  # here, because what only names a Batch, such as the search of LRP-max, needs none of it
+
     if any(len(batch.indices) > batch_size for batch in plan.batches):
         raise ValueError(f"the plan holds batches larger than {batch_size}")
 
