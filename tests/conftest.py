@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402  what is set here must be set before JAX and tffjax are imported
 
+import gc
 import getpass
 import os
 import tempfile
@@ -84,3 +85,17 @@ def x64():
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+MANY_MAPPINGS = 20_000
+"""Of memory; each compiled program has some, and Linux ends a process that wants more than 65,530."""
+
+
+@pytest.fixture(autouse=True)
+def few_programs():
+    """Drop compiled programs when there are very many: the process would be ended."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MANY_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
