@@ -13,7 +13,7 @@ from tffjax.errors import InputError
 from tffjax.lrp.composites import GUIDED_BACKPROP, Composite
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.targets import resolve_target, start_relevance
-from tffjax.nn.graph import layers_of, outputs_of
+from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model, record_of
 from tffjax.nn.ops import Operation
 
@@ -56,7 +56,7 @@ def grad_cam(
     layer = layer or (network and network.cam_layer)
     if layer is None:
         raise InputError("say which layer Grad-CAM shall look at; none is known for this network")
-    start, word = resolve_target(target, layers_of(model, images), outputs_of(model, images), len(images))
+    start, word = resolve_target(target, model, images)
     return _grad_cam(model, images, start, sign, word=word, layer=layer)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from tffjax import color_figures, color_statistics, color_tables
 from tffjax.ablations import ORIGINAL, Ablation, parse_list
 from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.console import Talk, prepared
 from tffjax.cli.memory import halving
 from tffjax.cli.study import (
     Job,
@@ -22,7 +22,6 @@ from tffjax.cli.study import (
     go_through,
     opened,
     prepare,
-    prepared,
     row_columns,
     write_skipped,
 )
@@ -100,7 +99,7 @@ def color(context: click.Context, **given: Any) -> None:
             talk.say(f"{asked.run} is done already")
             return
         one_batch = functools.partial(_one_batch, channels)
-        model = prepared(job, job.model)
+        model = prepared(job.model, job.work.shapes, job.batch_size)
         passes = compile_shapes(job, model, "the forward pass", one_batch, variants=len(ablations))
 
         def step(batch: Batch) -> Any:

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,10 +19,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tffjax.compile.passes import compiler_options, micro_batch_of
-from tffjax.compile.placement import batch_sharding
+from tffjax.compile.placement import batch_sharding, put_model
+from tffjax.compile.prepared import Prepared
 from tffjax.devices import require_devices
 from tffjax.errors import InputError
+from tffjax.kernels.convolution import Pair
 from tffjax.kernels.precision import PRECISIONS
+from tffjax.lrp.composites import Composite
+from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model
 from tffjax.nn.checkpoint import replace_folder
 from tffjax.nn.normalization import normalized
@@ -141,6 +145,18 @@ class _Rate(TextColumn):
     def render(self, task: Any) -> Any:
         self.text_format = f"{task.speed:.1f} {self._unit}/s" if task.speed else ""
         return super().render(task)
+
+
+def prepared(
+    model: Model,
+    sizes: Sequence[Pair],
+    batch_size: int,
+    composite: str | Composite | None = None,
+    precision: str = "float32",
+) -> Prepared:
+    """The model as passes over batches of images of these sizes take it, on the devices; see `tffjax.prepare`."""
+    of_size = {"size": sizes[0]} if sizes else {}
+    return put_model(prepare(model, composite, precision=precision, **of_size), batch_size)
 
 
 def compile_pass(

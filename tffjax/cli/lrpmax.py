@@ -11,9 +11,9 @@ import click
 import numpy as np
 
 from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import FIRST_TIME, Talk
+from tffjax.cli.console import FIRST_TIME, Talk, prepared
 from tffjax.cli.memory import halving
-from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare, prepared, write_skipped
+from tffjax.cli.study import Job, chosen_channels, gather_skipped, go_through, opened, prepare, write_skipped
 from tffjax.data import Batch, BatchPlan
 from tffjax.distributed import share, wait_for_all
 from tffjax.errors import InputError
@@ -88,7 +88,7 @@ def lrpmax(context: click.Context, **given: Any) -> None:
         if run.done:
             talk.say(f"{asked.run} is done already")
             return
-        model = prepared(job, job.model, asked.arguments["composite"])
+        model = prepared(job.model, job.work.shapes, job.batch_size, asked.arguments["composite"])
         top, only = TopK(keys, asked.arguments["top"], generators), _only(job, wanted)
         step = _compiling(talk, lambda batch: search(model, channels, batch, _signs(job, batch)))
         skipped = gather_skipped(job, go_through(only, run, "looking for the strongest neurons", step, top))

@@ -13,16 +13,16 @@ from tffjax.cli.console import (
     compile_pass,
     output_folder,
     overwrite_option,
+    prepared,
     quiet_option,
     start_jax,
 )
 from tffjax.cli.images import default_batch_size, image_options, warn_left_out
 from tffjax.cli.memory import halving
-from tffjax.compile.placement import put, put_model
+from tffjax.compile.placement import put
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, plan
 from tffjax.errors import InputError
 from tffjax.logits import forward
-from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model, checkpoint
 from tffjax.predictions import metrics_table, prediction_table
 from tffjax.preprocessing import Transform
@@ -114,7 +114,7 @@ def _logits(
     """Logits (files, outputs) in the order of the files, NaN for skipped ones, and why those were skipped."""
     logits = np.full((len(files), model.card.num_outputs), np.nan, np.float32)
     skipped = dict(work.skipped)
-    model = put_model(prepare(model, size=next(iter(work.shapes), (224, 224))), batch_size)
+    model = prepared(model, work.shapes, batch_size)
     passes = {
         size: compile_pass(talk, "the forward pass", forward, model, (batch_size, *size, 3)) for size in work.shapes
     }

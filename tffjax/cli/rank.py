@@ -13,7 +13,7 @@ from pyarrow.parquet import read_table
 
 from tffjax import ffrs_tables, ranking_figures
 from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk, precision_option, refuse_unused
+from tffjax.cli.console import Talk, precision_option, prepared, refuse_unused
 from tffjax.cli.memory import halving
 from tffjax.cli.study import (
     Job,
@@ -23,7 +23,6 @@ from tffjax.cli.study import (
     go_through,
     opened,
     prepare,
-    prepared,
     write_skipped,
 )
 from tffjax.compile.placement import put
@@ -139,7 +138,8 @@ def rank(context: click.Context, **given: Any) -> None:
             talk.say(f"{asked.run} is done already")
             return
         sums, channels = _sums(job, run, model), all_channels(model)
-        model = prepared(job, model, asked.arguments["composite"], asked.arguments["precision"])
+        how = asked.arguments["composite"], asked.arguments["precision"]
+        model = prepared(model, job.work.shapes, job.batch_size, *how)
         passes = compile_shapes(job, model, "LRP", relevance_shares, np.int32)
         if asked.arguments["precision"] != "float32" or jax.default_backend() != "cpu":
             talk.say(f"the compiled program has {products(next(iter(passes.values())).as_text())}")

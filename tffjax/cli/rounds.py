@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from jaxtyping import Float, Int
 
-from tffjax.cli.study import Job, gather_skipped, go_through, prepared, row_columns
+from tffjax.cli.console import prepared
+from tffjax.cli.study import Job, gather_skipped, go_through, row_columns
 from tffjax.compile.placement import put
 from tffjax.data import Batch
 from tffjax.distributed import wait_for_all
@@ -34,7 +35,7 @@ class Rounds:
 
     def __init__(self, job: Job, run: Run, chunk: int | None) -> None:
         self._job, self._run, self._chunk = job, run, chunk
-        self._model = prepared(job, job.model)
+        self._model = prepared(job.model, job.work.shapes, job.batch_size)
         self._count = 0
         self._compiled: set[Any] = set()
         self.skipped: dict[int, str] = {}

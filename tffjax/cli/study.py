@@ -19,7 +19,6 @@ from tffjax.cli.asked import Asked
 from tffjax.cli.console import Talk, compile_pass
 from tffjax.cli.images import default_batch_size, warn_left_out
 from tffjax.compile.placement import put_model
-from tffjax.compile.prepared import Prepared
 from tffjax.data import (
     Batch,
     BatchPlan,
@@ -35,8 +34,6 @@ from tffjax.data import (
 from tffjax.distributed import gather_bytes, share, wait_for_all
 from tffjax.errors import InputError
 from tffjax.ffrs import LABELS
-from tffjax.lrp.composites import Composite
-from tffjax.lrp.prepare import prepare as prepare_weights
 from tffjax.nn import Model, checkpoint, network_of
 from tffjax.preprocessing import Transform
 from tffjax.rankings import Channel, check_channels, read_ranking
@@ -177,12 +174,6 @@ def resumable(run: Run, command: str, resumed: bool) -> Iterator[None]:
         raise InputError(
             f"{error.filename or run.path}: {error.strerror or error}; when that is mended, {again}"
         ) from None
-
-
-def prepared(job: Job, model: Model, composite: str | Composite | None = None, precision: str = "float32") -> Prepared:
-    """The model as the passes of a study take it, on the devices; arguments as of `tffjax.prepare`."""
-    size = next(iter(job.work.shapes), (224, 224))
-    return put_model(prepare_weights(model, composite, precision=precision, size=size), job.batch_size)
 
 
 def compile_shapes(

@@ -53,13 +53,9 @@ class Rule:
 
     def prepare(self, layer: Linear) -> tuple[Any, ...]:
         """What the rule makes of the weights of a layer, whose input and output need not be known yet."""
-
-        def prepared(array: Any) -> Any:
-            is_bias = layer.bias is not None and getattr(array, "shape", None) == layer.bias.shape
-            return array if array is None or is_bias else layer.map.prepare(array)
-
-        made = getattr(self.function, "prepare", lambda layer, **constants: ())
-        return tuple(map(prepared, made(layer, **dict(self.parameters))))
+        made = getattr(self.function, "prepare", lambda layer, **constants: ())(layer, **dict(self.parameters))
+        is_kernel = [array is not None and array.ndim > 1 for array in made]  # the others are biases
+        return tuple(layer.map.prepare(a) if prepare else a for a, prepare in zip(made, is_kernel, strict=True))
 
     def __call__(self, layer: Any, *arrays: Any) -> tuple[Any, ...]:
         """Apply the rule: the relevance at each input, then what was lost."""

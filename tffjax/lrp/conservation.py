@@ -17,7 +17,7 @@ from tffjax.lrp.prepare import prepared_for, resolve
 from tffjax.lrp.rules import per_image
 from tffjax.lrp.targets import Target, resolve_target, start_relevance
 from tffjax.nn.canonization import canonize
-from tffjax.nn.graph import UNKNOWN, Layer, layers_of, outputs_of, trace
+from tffjax.nn.graph import UNKNOWN, Layer, layers_of, trace
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Operation
 from tffjax.nn.sites import probe_total
@@ -132,7 +132,7 @@ def check_model(
     if not composite.redistributes:
         raise InputError(f"{composite.name} is a gradient: it redistributes no relevance that could be accounted for")
     layers = layers_of(model, images)
-    target, word = resolve_target(target, layers, outputs_of(model, images), len(images))
+    target, word = resolve_target(target, model, images)
     found = _account(model, images, target, word=word, composite=composite, layers=layers, precision=precision)
     found = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
     balances = [

@@ -14,7 +14,7 @@ from tffjax.lrp.composites import Composite
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for, resolve
 from tffjax.lrp.targets import Neuron, Target, layer_named, resolve_target, start_relevance
-from tffjax.nn.graph import Layer, layers_of, outputs_of
+from tffjax.nn.graph import Layer, layers_of
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Operation
 from tffjax.nn.sites import probe_maps, probe_sums
@@ -85,7 +85,7 @@ def relevance(
     summed = tuple(layer.name for layer in layers if layer.is_site) if sites is True else tuple(sites or ())
     for name in (*summed, *maps):
         layer_named(name, layers)
-    target, word = resolve_target(target, layers, outputs_of(model, images), len(images))
+    target, word = resolve_target(target, model, images)
     micro_batch = micro_batch or micro_batch_of(model, images)
     if len(images) % micro_batch:
         raise InputError(f"{len(images)} images cannot be taken {micro_batch} at a time; micro_batch must divide them")

@@ -11,7 +11,6 @@ from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
 from tffjax.lrp.explain import check_types
 from tffjax.lrp.targets import Target, resolve_target, start_relevance
-from tffjax.nn.graph import layers_of, outputs_of
 from tffjax.nn.model import Model
 
 
@@ -39,7 +38,8 @@ def smooth_grad(
     """
     if samples < 1:
         raise InputError(f"SmoothGrad needs at least 1 sample, got {samples}")
-    target, word = _resolved(model, images, target)
+    check_types(model, images)
+    target, word = resolve_target(target, model, images)
     return _smooth_grad(model, images, target, noise, jax.random.key(seed), word=word, samples=samples)
 
 
@@ -69,13 +69,9 @@ def integrated_gradients(
         raise InputError(f"integrated gradients need at least 1 step, got {steps}")
     if isinstance(target, str) and target == "top":
         raise InputError("the largest output may change on the way from the baseline: give an output index")
-    target, word = _resolved(model, images, target)
-    return _integrated(model, images, target, jnp.asarray(baseline, images.dtype), word=word, steps=steps)
-
-
-def _resolved(model: Model, images: jax.Array, target: Target) -> tuple[jax.Array | None, str]:
     check_types(model, images)
-    return resolve_target(target, layers_of(model, images), outputs_of(model, images), len(images))
+    target, word = resolve_target(target, model, images)
+    return _integrated(model, images, target, jnp.asarray(baseline, images.dtype), word=word, steps=steps)
 
 
 def _gradient(model: Model, images: jax.Array, target: jax.Array | None, word: str) -> jax.Array:

@@ -21,7 +21,7 @@ from tffjax.kernels.upsampling import bilinear
 from tffjax.lrp.rules import LinearMap, positive
 
 
-class Prepared(NamedTuple):
+class PreparedKernel(NamedTuple):
     """A kernel of a convolution, and the transform of it that the transpose takes, if it takes one."""
 
     kernel: jax.Array
@@ -49,11 +49,11 @@ class Conv(LinearMap):
         suits = winograd.suits(kernel, self.geometry, self.precision, self.kernels or kernels_of())
         return winograd.transform(kernel) if suits else None
 
-    def prepare(self, kernel: jax.Array) -> Prepared:
+    def prepare(self, kernel: jax.Array) -> PreparedKernel:
         """The kernel as the map and its transpose take it."""
         kernel = factor(kernel, self.precision)
         kernels = self.kernels or kernels_of()
-        return Prepared(kernel, transpose.transform(kernel, self.geometry, self.precision, kernels))
+        return PreparedKernel(kernel, transpose.transform(kernel, self.geometry, self.precision, kernels))
 
     def transposes(self, s: jax.Array, kernels: list[Any], like: jax.Array) -> list[jax.Array]:
         """(n, oh, ow, o) to (n, h, w, i) for each kernel."""
@@ -191,4 +191,4 @@ def _transposes(linear: Callable[[jax.Array], jax.Array], s: jax.Array, like: ja
 
 
 def _unprepared(kernel: Any) -> jax.Array:
-    return kernel.kernel if isinstance(kernel, Prepared) else kernel
+    return kernel.kernel if isinstance(kernel, PreparedKernel) else kernel

@@ -49,6 +49,9 @@ def prepare(
     return _prepare(model, composite=composite, precision=precision, kernels=kernels, size=(*size, 3))
 
 
+_MAPS = {"conv": Conv, "conv_transpose": ConvTranspose}
+
+
 @functools.partial(jax.jit, static_argnames=("composite", "precision", "kernels", "size"))
 def _prepare(
     model: Model, composite: Composite | None, precision: str, kernels: Kernels | None, size: tuple[int, ...]
@@ -59,8 +62,7 @@ def _prepare(
     transformed, weights = {}, {}
     for name, (kernel, bias) in parameters_of(model, image).items():
         layer = layers[name]
-        maps = {"conv": Conv, "conv_transpose": ConvTranspose}
-        linear = Dense(precision) if layer.kind == "dense" else maps[layer.kind](layer.geometry, precision, kernels)
+        linear = Dense(precision) if layer.kind == "dense" else _MAPS[layer.kind](layer.geometry, precision, kernels)
         transformed[name] = linear.transform(kernel)
         rule = composite and composite.rule_of(layer)
         if rule is not None:

@@ -256,8 +256,8 @@ def alpha_beta(
     for_it = _positive_share(layer, relevance, epsilon)
     if beta == 0:
         return _combined((alpha, for_it))
-    parts, stabilizer = _negative_parts(layer), Stabilizer(0.0, epsilon)
-    against = redistribute(layer, parts, relevance, stabilizer, bias=layer.kernels[3])
+    up, down, _, bias_down = layer.kernels
+    against = redistribute(layer, _pairs(layer, down, up), relevance, Stabilizer(0.0, epsilon), bias=bias_down)
     return _combined((alpha, for_it), (-beta, against))
 
 
@@ -268,7 +268,8 @@ def beta_adaptive(layer: Linear, relevance: jax.Array, *, beta_max: float = BETA
     R+ and R- are those of `alpha_beta`. Z- = map(x-, w+) + map(x+, w-), the sum of the negative contributions, without
     bias; y has the bias. Chandrasegaran et al. 2022, released code.
     """
-    parts, relevance, y = _negative_parts(layer), widened(relevance), widened(layer.output)
+    up, down, *_ = layer.kernels
+    parts, relevance, y = _pairs(layer, down, up), widened(relevance), widened(layer.output)
     z = sum(widened(layer.map(x, kernel)) for x, kernel in parts)
     beta = jnp.where(y > 0, jnp.minimum(-z / jnp.where(y > 0, y, 1), beta_max), 0)
     against = redistribute(layer, parts, relevance * beta, output=z)
@@ -375,11 +376,6 @@ def _positive_share(layer: Linear, relevance: jax.Array, epsilon: float = 0.0) -
     z = None if layer.nonnegative else layer.map.positive(layer.x, layer.kernel, up, down)
     z = z if z is None or bias is None else z + bias
     return redistribute(layer, _pairs(layer, up, down), relevance, Stabilizer(0.0, epsilon), bias=bias, output=z)
-
-
-def _negative_parts(layer: Linear) -> tuple[tuple[jax.Array, Any], ...]:
-    up, down, *_ = layer.kernels
-    return ((layer.x, down),) if layer.nonnegative else ((negative(layer.x), up), (positive(layer.x), down))
 
 
 def _pairs(layer: Linear, for_positive: Any, for_negative: Any) -> tuple[tuple[jax.Array, Any], ...]:

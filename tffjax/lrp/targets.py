@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tffjax.errors import InputError
-from tffjax.nn.graph import Layer
+from tffjax.nn.graph import Layer, layers_of, outputs_of
+from tffjax.nn.model import Model
 
 WORDS = ("logit", "top")
 
@@ -36,21 +37,20 @@ class Neuron:
 Target = int | str | Neuron | Int[Any, "*indices"] | Float[Any, "*start"]
 
 
-def resolve_target(target: Target, layers: tuple[Layer, ...], outputs: tuple[int, ...], count: int) -> tuple[Any, str]:
-    """A target as (arrays with one entry for each of the `count` images or None, "" or the word that stands for it).
+def resolve_target(target: Target, model: Model, images: Float[Any, "n h w c"]) -> tuple[Any, str]:
+    """A target as (arrays with one entry for each image or None, "" or the word that stands for it).
 
     Args:
-        target: as of `tffjax.relevance`.
-        layers, outputs: of the network: its layers, and the shape of what it returns for one image.
-        count: number of images.
+        target, model, images: as of `tffjax.relevance`.
 
     Raises:
         InputError: there is no such word, output or neuron; the target is of another length or shape.
     """
+    outputs, count = outputs_of(model, images), len(images)
     if isinstance(target, str):
         return None, _checked_word(target, outputs)
     if isinstance(target, Neuron):
-        _check_neuron(target, layers)
+        _check_neuron(target, layers_of(model, images))
         return jax.tree.map(lambda index: _for_each(jnp.asarray(index), count), target), ""
     target = jnp.asarray(target)
     if jnp.issubdtype(target.dtype, jnp.floating):
@@ -62,9 +62,7 @@ def resolve_target(target: Target, layers: tuple[Layer, ...], outputs: tuple[int
         return jnp.broadcast_to(target, (count, *outputs)), ""
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise InputError(f"a target is an output index, a word, a Neuron or a start relevance, not {target.dtype}")
-    if len(outputs) != 1:
-        raise InputError(f"the network returns {outputs} numbers an image: give a start relevance of that shape")
-    _check_range("output", target, outputs[0])
+    _check_range("output", target, _count_of(outputs))
     return _for_each(target, count), ""
 
 
@@ -92,13 +90,17 @@ def _checked_word(word: str, outputs: tuple[int, ...]) -> str:
         raise InputError(
             f"there is no target {word!r}; choose 'logit', 'top', an output index, a Neuron or a start relevance"
         )
+    count = _count_of(outputs)
+    if word == "logit" and count != 1:
+        raise InputError(f"'logit' needs a network with one output, this one has {count}; choose 'top' or an index")
+    return word
+
+
+def _count_of(outputs: tuple[int, ...]) -> int:
+    """How many outputs an index can choose from."""
     if len(outputs) != 1:
         raise InputError(f"the network returns {outputs} numbers an image: give a start relevance of that shape")
-    if word == "logit" and outputs != (1,):
-        raise InputError(
-            f"'logit' needs a network with one output, this one has {outputs[0]}; choose 'top' or an index"
-        )
-    return word
+    return outputs[0]
 
 
 def _check_neuron(neuron: Neuron, layers: tuple[Layer, ...]) -> None:

@@ -203,7 +203,8 @@ def _layer(operation: ops.Operation, y: jax.Array, inputs: tuple[int, ...]) -> L
     per_position = x if kind == "conv_transpose" else y
     work = 0 if kernel is None else per_position.size // per_position.shape[-1] * kernel.size
     held = kind == "gate" and is_held(*others)
-    return Layer(operation.name, kind, y.shape[1:], False, False, False, inputs, window, geometry, work, held)
+    facts = {"inputs": inputs, "window": window, "geometry": geometry, "multiply_adds": work, "held": held}
+    return Layer(operation.name, kind, y.shape[1:], **facts)
 
 
 def is_held(gate: jax.Array) -> bool:

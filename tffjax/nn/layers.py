@@ -52,8 +52,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
         """Map (n, h, w, in) to (n, oh, ow, features)."""
         kernel_size, stride, dilation = _pair(self.kernel_size), _pair(self.stride), _pair(self.dilation)
-        kernel = self.param("kernel", _he_normal, (*kernel_size, x.shape[-1] // self.groups, self.features))
-        bias = self.param("bias", initializers.zeros, (self.features,)) if self.use_bias else None
+        kernel, bias = _kernel_and_bias(self, x.shape[-1])
         if self.padding == "same":
             extent = tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
             padding = same_padding(x.shape[1:3], extent, stride)
@@ -78,8 +77,7 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
         """Map (n, h, w, in) to (n, oh, ow, features)."""
-        kernel = self.param("kernel", _he_normal, (*_pair(self.kernel_size), x.shape[-1] // self.groups, self.features))
-        bias = self.param("bias", initializers.zeros, (self.features,)) if self.use_bias else None
+        kernel, bias = _kernel_and_bias(self, x.shape[-1])
         geometry = Geometry(_pair(self.stride), _padding(self.padding), _pair(self.dilation), self.groups)
         y = ops.conv_transpose(x, kernel, bias, geometry, _path(self))
         return tap(_path(self), y) if self.is_site else y
@@ -107,8 +105,7 @@ class BatchNorm(nn.Module):
     def __call__(self, y: jax.Array, ops: Plain) -> jax.Array:
         """Normalize the last axis."""
         shape = (y.shape[-1],)
-        scale = self.param("scale", initializers.ones, shape)
-        bias = self.param("bias", initializers.zeros, shape)
+        scale, bias = _scale_and_bias(self, *shape)
         mean = self.variable("batch_stats", "mean", initializers.zeros, None, shape)
         var = self.variable("batch_stats", "var", initializers.ones, None, shape)
         return ops.batch_norm(y, scale, bias, mean.value, var.value, self.epsilon, _path(self))
@@ -135,6 +132,12 @@ class GroupNorm(nn.Module):
     def __call__(self, x: jax.Array, ops: Plain) -> jax.Array:
         """Normalize (n, h, w, c)."""
         return ops.group_norm(x, *_scale_and_bias(self, x.shape[-1]), self.groups, self.epsilon, _path(self))
+
+
+def _kernel_and_bias(module: Conv | ConvTranspose, channels: int) -> tuple[jax.Array, jax.Array | None]:
+    shape = (*_pair(module.kernel_size), channels // module.groups, module.features)
+    kernel = module.param("kernel", _he_normal, shape)
+    return kernel, module.param("bias", initializers.zeros, shape[-1:]) if module.use_bias else None
 
 
 def _scale_and_bias(module: nn.Module, channels: int) -> tuple[jax.Array, jax.Array]:

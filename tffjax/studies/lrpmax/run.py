@@ -43,6 +43,7 @@ class Explanation:
     def __init__(self, model: Prepared, top: TopK) -> None:
         """`top` is that of all processes."""
         self._model, self._gates, self.tasks = model, top.gates(), top.tasks()
+        self._ways: dict[tuple[int, int], Ways] = {}
 
     def __call__(self, batch: Batch) -> list[Map]:
         """Maps of all tasks of a batch."""
@@ -54,7 +55,10 @@ class Explanation:
         some = next(filter(None, of_images), {})
         gates = {name: np.stack([(one or some)[name] for one in of_images]) for name in some}
         images = _inputs(self._model, batch)
-        return neuron_maps(self._model, self._plan(images.shape[1:3]), images, neurons, gates)
+        size = images.shape[1:3]
+        if size not in self._ways:  # the plan is made of all tasks
+            self._ways[size] = self._plan(size)
+        return neuron_maps(self._model, self._ways[size], images, neurons, gates)
 
     def rows(self, batch: Batch, maps: Sequence[Map], names: Sequence[str]) -> pa.Table:
         """The rows (`tffjax.studies.lrpmax.tables.SCHEMA`) of a batch; `names` are the paths of all images."""
