@@ -33,11 +33,11 @@ from gpu.work import WORK, Setup, Work
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
     1: ("environment", 0.02),
-    2: ("correctness", 0.20),
-    3: ("exactness", 0.18),
-    4: ("speed", 0.37),
-    5: ("floor", 0.03),
-    6: ("kernels", 0.12),
+    2: ("correctness", 0.15),
+    3: ("exactness", 0.10),
+    4: ("speed", 0.35),
+    5: ("floor", 0.10),
+    6: ("kernels", 0.20),
     7: ("pipeline", 0.08),
 }
 """Title of each part, and its share of the budget."""

@@ -1,7 +1,11 @@
 """The programs of `scripts/gpu_visit.py`, which run in a checkout that is not installed."""
 
+import sys
 from pathlib import Path
 
-import tffjax
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 
-tffjax.__path__.append(str(Path(__file__).resolve().parents[2]))  # where conversion/ lies
+import tffjax  # noqa: E402  found in the checkout
+
+tffjax.__path__.append(str(ROOT))  # where conversion/ lies

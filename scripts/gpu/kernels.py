@@ -89,23 +89,31 @@ def _both_ways(
     return {"operation": f"{what}, batch {len(arguments[0])}", **times}
 
 
-def whole_pass(setup: Setup, name: str, batch: int, chosen: str) -> Rows:
-    """LRP of a whole network as it is, and with one choice made otherwise at a time."""
+CUBLAS = {"xla_gpu_enable_triton_gemm": False}
+"""Triton's dots take minutes to tune, and XLA's pass for them aborts on strided 1x1 convolutions (jaxlib 0.11.2)."""
+
+
+def whole_pass(setup: Setup, name: str, batch: int, chosen: str, ways: tuple[tuple[str, ...], ...]) -> Rows:
+    """LRP of a whole network as it is, and otherwise: each way names choices to turn over, and "cublas"."""
     model, (size, batch) = model_to_time(setup, name), (32, 4) if setup.quick else (224, batch)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
-    # Triton's dots take minutes to tune, and XLA's pass for them aborts on strided 1x1 convolutions (jaxlib 0.11.2).
-    cublas = {"xla_gpu_enable_triton_gemm": False} if jax.default_backend() == "gpu" else {}
-    for choice in ("", "max_pool") if setup.quick else ("", "pointwise", "patches", "max_pool", "stem"):
-        kernels, way = kernels_of(), "as chosen"
-        if choice:
-            way = f"{'without' if getattr(kernels, choice) else 'with'} {choice}"
-            kernels = dataclasses.replace(kernels, **{choice: not getattr(kernels, choice)})
-        prepared = tffjax.prepare(model, "beta0", precision=chosen, kernels=kernels, size=(size, size))
+    for way in ways[:2] if setup.quick else ways:
+        changed = {choice: not getattr(kernels_of(), choice) for choice in way if choice != "cublas"}
+        options = CUBLAS if "cublas" in way and jax.default_backend() == "gpu" else {}
+        prepared = tffjax.prepare(
+            model, "beta0", precision=chosen, kernels=dataclasses.replace(kernels_of(), **changed), size=(size, size)
+        )
+        how = [f"{'with' if on else 'without'} {choice}" for choice, on in changed.items()]
+        how += ["no Triton"] if "cublas" in way else []
+        title = f"LRP of {networks.NETWORKS[name].title}, batch {batch}, {chosen}, {', '.join(how) or 'as chosen'}"
         start = time.perf_counter()
-        compiled = jax.jit(shares).lower(prepared, images).compile(compiler_options=cublas)
-        row = {"compiling, s": time.perf_counter() - start}
-        row["ms"] = 1e3 * setup.seconds(compiled, prepared, images, wait=jax.block_until_ready)
-        yield "kernels", {"operation": f"LRP of {networks.NETWORKS[name].title}, batch {batch}, {chosen}, {way}"} | row
+        try:
+            compiled = jax.jit(shares).lower(prepared, images).compile(compiler_options=options)
+            row = {"compiling, s": time.perf_counter() - start}
+            row["ms"] = 1e3 * setup.seconds(compiled, prepared, images, wait=jax.block_until_ready)
+        except jax.errors.JaxRuntimeError as error:
+            row = {"failed": str(error)[:200]}
+        yield "kernels", {"operation": title} | row
 
 
 def compiling(setup: Setup, name: str) -> Rows:

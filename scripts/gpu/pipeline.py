@@ -1,10 +1,11 @@
 """Part 7: from files on the disk to FF-RS, and what a run waits for."""
 
+import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from gpu.work import Rows, Setup
 from tffjax.data import batches, find_images, plan
 from tffjax.nn.card import Normalization
 from tffjax.nn.normalization import normalized
-from tffjax.preprocessing import Transform
+from tffjax.preprocessing import Transform, decode
 
 
 def rank(setup: Setup, name: str) -> Rows:
@@ -45,6 +46,32 @@ def rank(setup: Setup, name: str) -> Rows:
                 row[f"rank, {chosen}, images/s"] = count / seconds
                 row[f"waiting for images, {chosen}"] = f"{100 * waiting / seconds:.0f} %"
             yield "pipeline", {"network": networks.NETWORKS[name].title, **row}
+
+
+def decoding(setup: Setup) -> Rows:
+    """Images a second that threads and processes decode, without anything around them."""
+    count, workers = (8, (1, 2)) if setup.quick else (1024, (1, 4, 16))
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("jpg", "png"):
+            paths = sorted(_write_files(Path(folder) / kind, kind, count, _photographs(setup)).rglob(f"*.{kind}"))
+            row = {"from": f"{kind}, 256x256", "cores": len(os.sched_getaffinity(0))}
+            for many in workers:
+                with ThreadPoolExecutor(many) as pool:
+                    row[f"{many} threads, images/s"] = count / _timed(pool, paths)
+            with ProcessPoolExecutor(workers[-1], multiprocessing.get_context("spawn")) as pool:
+                list(pool.map(_decode, paths[: 4 * workers[-1]]))  # processes start
+                row[f"{workers[-1]} processes, images/s"] = count / _timed(pool, paths)
+            yield "decoding", row
+
+
+def _timed(pool: Executor, paths: list[Path]) -> float:
+    start = time.perf_counter()
+    list(pool.map(_decode, paths, chunksize=8))
+    return time.perf_counter() - start
+
+
+def _decode(path: Path) -> np.ndarray:
+    return decode(path)
 
 
 def _compiled_step(model: Any, batch: int, size: int, chosen: str) -> Any:

@@ -8,9 +8,11 @@ TITLES = {
     "correctness": "Errors against the golden numbers",
     "exactness": "Exactness",
     "speed": "Speed",
+    "time": "Where the time goes",
     "kernels": "Ways of computing one operation",
     "compiling": "Compiling",
     "pipeline": "From files to statistics",
+    "decoding": "Decoding alone",
     "missing": "Not run",
 }
 

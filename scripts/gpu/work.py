@@ -54,28 +54,52 @@ class Work(NamedTuple):
 _FLOAT32, _TF32, _BFLOAT16 = "float32", "tensorfloat32", "bfloat16"
 _ALL = (_FLOAT32, _TF32, _BFLOAT16)
 
+_WAYS = {
+    "resnet50": ((), ("cublas",), ("cublas", "pointwise"), ("cublas", "pointwise", "patches"), ("stem",)),
+    "efb0": ((), ("cublas",), ("cublas", "pointwise"), ("depthwise",), ("spread",)),
+}
+"""Ways of LRP to time: choices of `tffjax.kernels.choice` turned over, and dots without Triton."""
+
 WORK = (
     Work(1, "environment", "checks:environment"),
     Work(5, "products and copies", "speed:floor"),
     Work(2, "ResNet-50, float32", "checks:relevances", ("resnet50", (_FLOAT32,))),
-    Work(4, "ResNet-50, batch 128, float32 and TF32", "speed:passes", ("resnet50", 128, (_FLOAT32, _TF32))),
-    Work(6, "ResNet-50, LRP in other ways, float32", "kernels:whole_pass", ("resnet50", 128, _FLOAT32)),
+    Work(
+        6, "ResNet-50, LRP in other ways, float32", "kernels:whole_pass", ("resnet50", 128, _FLOAT32, _WAYS["resnet50"])
+    ),
+    Work(5, "ResNet-50, float32, by kernel", "profile:by_kernel", ("resnet50", 128, _FLOAT32)),
+    Work(5, "EfficientNet-B0, float32, by kernel", "profile:by_kernel", ("efb0", 128, _FLOAT32), repeats=True),
+    Work(
+        6,
+        "EfficientNet-B0, LRP in other ways",
+        "kernels:whole_pass",
+        ("efb0", 128, _FLOAT32, _WAYS["efb0"]),
+        repeats=True,
+    ),
     Work(3, "zero denominators", "checks:zeros"),
-    Work(4, "EfficientNet-B0, batch 128, float32", "speed:passes", ("efb0", 128, (_FLOAT32,)), repeats=True),
     Work(3, "the same bytes", "checks:same_bytes", ("resnet50",)),
+    Work(4, "dropout and color, ResNet-50", "speed:studies", ("resnet50",)),
+    Work(4, "training step, ResNet-50", "speed:training", ("resnet50",)),
+    Work(7, "rank from files and records", "pipeline:rank", ("resnet50",)),
+    Work(7, "decoding by threads and processes", "pipeline:decoding"),
+    Work(
+        6,
+        "ResNet-50, LRP in other ways, bfloat16",
+        "kernels:whole_pass",
+        ("resnet50", 128, _BFLOAT16, _WAYS["resnet50"][1:3]),
+        repeats=True,
+    ),
+    Work(4, "ResNet-50, batch 128, float32 and TF32", "speed:passes", ("resnet50", 128, (_FLOAT32, _TF32))),
+    Work(4, "EfficientNet-B0, batch 128, float32", "speed:passes", ("efb0", 128, (_FLOAT32,)), repeats=True),
     Work(4, "ResNet-50, batch 128, bfloat16", "speed:passes", ("resnet50", 128, (_BFLOAT16,)), repeats=True),
     Work(4, "LRP in PyTorch, ResNet-50", "contenders:relevance", ("resnet50", 128), "torch", repeats=True),
     Work(4, "PyTorch, ResNet-50", "contenders:passes", ("resnet50", 128), "torch", repeats=True),
     Work(4, "PyTorch, EfficientNet-B0", "contenders:passes", ("efb0", 128), "torch"),
     Work(2, "ResNet-50, TF32 and bfloat16", "checks:relevances", ("resnet50", (_TF32, _BFLOAT16)), repeats=True),
-    Work(7, "rank from files and records", "pipeline:rank", ("resnet50",)),
     Work(4, "EfficientNet-B0, batch 128, bfloat16", "speed:passes", ("efb0", 128, (_BFLOAT16,)), repeats=True),
     Work(2, "EfficientNet-B0, float32", "checks:relevances", ("efb0", (_FLOAT32,)), repeats=True),
-    Work(4, "training step, ResNet-50", "speed:training", ("resnet50",)),
-    Work(4, "dropout and color, ResNet-50", "speed:studies", ("resnet50",)),
     Work(6, "3x3 and 1x1 convolutions, pool", "kernels:dense"),
     Work(2, "dropout, color and LRP-max, ResNet-50", "checks:studies", ("resnet50",), repeats=True),
-    Work(6, "ResNet-50, LRP in other ways, bfloat16", "kernels:whole_pass", ("resnet50", 128, _BFLOAT16), repeats=True),
     Work(4, "LRP-max, EfficientNet-B0's list", "speed:lrpmax", ("efb0",)),
     Work(4, "LRP in PyTorch, EfficientNet-B0", "contenders:relevance", ("efb0", 128), "torch", repeats=True),
     Work(4, "EfficientNet-B0, batch 128, TF32", "speed:passes", ("efb0", 128, (_TF32,)), repeats=True),
