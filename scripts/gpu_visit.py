@@ -33,14 +33,14 @@ from gpu.work import WORK, Setup, Work
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
     1: ("environment", 0.02),
-    2: ("correctness", 0.15),
-    3: ("exactness", 0.10),
-    4: ("speed", 0.35),
+    2: ("correctness", 0.25),
+    3: ("exactness", 0.15),
+    4: ("speed", 0.40),
     5: ("floor", 0.10),
-    6: ("kernels", 0.20),
-    7: ("pipeline", 0.08),
+    6: ("kernels", 0.45),
+    7: ("pipeline", 0.20),
 }
-"""Title of each part, and its share of the budget."""
+"""Title of each part, and its share of the budget at most."""
 
 GRACE = 15
 """Seconds that a program may run beyond all the budget of its part, or beyond the visit's, before it is ended."""

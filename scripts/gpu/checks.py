@@ -20,6 +20,7 @@ import numpy as np
 
 from gpu import networks
 from gpu.work import Rows, Setup
+from tffjax.compile.passes import compiler_options
 from tffjax.ffrs import Shares, relevance_shares
 from tffjax.kernels import precision as precisions
 from tffjax.kernels.convolution import Geometry
@@ -226,7 +227,11 @@ def sums_of(setup: Setup, name: str) -> Callable[[], np.ndarray]:
     """A function that explains some images and returns the sums of all channels."""
     model, size = model_to_time(setup, name), 32 if setup.quick else 224
     images = jnp.asarray(np.random.default_rng(1).normal(size=(16, size, size, 3)), jnp.float32)
-    explain = jax.jit(lambda model, images: relevance(model, images, sites=True).sites)
+
+    def explained(model: Model, images: jax.Array) -> dict[str, jax.Array]:
+        return relevance(model, images, sites=True).sites
+
+    explain = jax.jit(explained, compiler_options=compiler_options())
     return lambda: np.concatenate([np.asarray(s) for s in explain(model, images).values()], axis=2)
 
 

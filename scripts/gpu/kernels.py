@@ -12,8 +12,9 @@ import numpy as np
 
 import tffjax
 from gpu import networks
-from gpu.checks import model_to_time, shares
+from gpu.checks import model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
+from tffjax.compile.passes import compiler_options
 from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.pooling import max_pool
@@ -89,22 +90,26 @@ def _both_ways(
     return {"operation": f"{what}, batch {len(arguments[0])}", **times}
 
 
-CUBLAS = {"xla_gpu_enable_triton_gemm": False}
-"""Triton's dots take minutes to tune, and XLA's pass for them aborts on strided 1x1 convolutions (jaxlib 0.11.2)."""
+OPTIONS = {"Triton": {"xla_gpu_enable_triton_gemm": True}, "NCHW": {"xla_gpu_force_conv_nchw": True}}
+"""Ways of XLA's to compile, beside `tffjax.compile.passes.compiler_options`."""
 
 
 def whole_pass(setup: Setup, name: str, batch: int, chosen: str, ways: tuple[tuple[str, ...], ...]) -> Rows:
-    """LRP of a whole network as it is, and otherwise: each way names choices to turn over, and "cublas"."""
+    """LRP of a whole network as it is, and otherwise: each way names choices to turn over, or `OPTIONS`."""
+    if chosen not in precisions_here():
+        return
     model, (size, batch) = model_to_time(setup, name), (32, 4) if setup.quick else (224, batch)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
     for way in ways[:2] if setup.quick else ways:
-        changed = {choice: not getattr(kernels_of(), choice) for choice in way if choice != "cublas"}
-        options = CUBLAS if "cublas" in way and jax.default_backend() == "gpu" else {}
+        changed = {choice: not getattr(kernels_of(), choice) for choice in way if choice not in OPTIONS}
+        options = compiler_options()
+        for option in OPTIONS.keys() & set(way):
+            options = options | OPTIONS[option]
         prepared = tffjax.prepare(
             model, "beta0", precision=chosen, kernels=dataclasses.replace(kernels_of(), **changed), size=(size, size)
         )
         how = [f"{'with' if on else 'without'} {choice}" for choice, on in changed.items()]
-        how += ["no Triton"] if "cublas" in way else []
+        how += [f"with {option}" for option in way if option in OPTIONS]
         title = f"LRP of {networks.NETWORKS[name].title}, batch {batch}, {chosen}, {', '.join(how) or 'as chosen'}"
         start = time.perf_counter()
         try:
@@ -124,13 +129,13 @@ def compiling(setup: Setup, name: str) -> Rows:
 
     for batch in (2,) if setup.quick else (16, 128):
         images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
-        plain = jax.jit(shares)
+        plain = jax.jit(shares, compiler_options=compiler_options())
         row = {"operation": f"LRP of {title}, batch {batch}, float32", "plain, ms": 1e3 * wait(plain, model, images)}
         prepared = tffjax.prepare(model, "beta0", size=(size, size))
         yield "compiling", row | {"weights prepared, ms": 1e3 * wait(plain, prepared, images)}
     lowered = jax.jit(shares).lower(model, images)
-    levels = (("2", {}),) if jax.default_backend() != "gpu" else (
-        ("default", {}), ("0", {"xla_gpu_autotune_level": 0}), ("2", {"xla_gpu_autotune_level": 2}),
+    levels = (("default", compiler_options()),) if jax.default_backend() != "gpu" else (
+        ("default", compiler_options()), ("0", compiler_options() | {"xla_gpu_autotune_level": 0}),
     )  # fmt: skip
     before = jax.config.jax_enable_compilation_cache
     for level, options in levels:

@@ -17,6 +17,7 @@ from PIL import Image
 from gpu import networks
 from gpu.checks import model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
+from tffjax.compile.passes import compiler_options
 from tffjax.data import batches, find_images, plan
 from tffjax.nn.card import Normalization
 from tffjax.nn.normalization import normalized
@@ -25,6 +26,8 @@ from tffjax.preprocessing import Transform, decode
 
 def rank(setup: Setup, name: str) -> Rows:
     """Images a second of reading alone and of the whole pipeline: JPEG and PNG files of 256x256, and uint8 records."""
+    import grain  # noqa: F401  before the clock starts
+
     count, batch, size = (8, 4, 32) if setup.quick else (2048, 128, 224)
     model = model_to_time(setup, name)
     formats = [chosen for chosen in precisions_here() if chosen != "tensorfloat32"]
@@ -78,7 +81,9 @@ def _compiled_step(model: Any, batch: int, size: int, chosen: str) -> Any:
     def run(model: Any, pixels: jax.Array) -> Any:
         return shares(model, normalized(pixels, Normalization()), precision=chosen)
 
-    return jax.jit(run).lower(model, jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)).compile()
+    return (
+        jax.jit(run).lower(model, jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)).compile(compiler_options())
+    )
 
 
 def _photographs(setup: Setup) -> np.ndarray:

@@ -16,6 +16,7 @@ import tffjax
 from gpu import networks
 from gpu.checks import model_to_time, shares
 from gpu.work import Rows, Setup
+from tffjax.compile.passes import compiler_options
 
 RUNS, SHOWN = 3, 12
 _INSTRUCTION = re.compile(r"%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
@@ -27,7 +28,7 @@ def by_kernel(setup: Setup, name: str, batch: int, chosen: str) -> Rows:
     model, (size, batch) = model_to_time(setup, name), (32, 4) if setup.quick else (224, batch)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
     prepared = tffjax.prepare(model, "beta0", precision=chosen, size=(size, size))
-    compiled = jax.jit(shares).lower(prepared, images).compile()
+    compiled = jax.jit(shares).lower(prepared, images).compile(compiler_options())
     jax.block_until_ready(compiled(prepared, images))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):

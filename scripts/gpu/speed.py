@@ -18,9 +18,11 @@ import tffjax
 from gpu import networks
 from gpu.checks import model_of, model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
+from tffjax.compile.passes import compiler_options
 from tffjax.compile.prepared import Prepared
 from tffjax.compile.products import products
-from tffjax.kernels.precision import lax_precision
+from tffjax.kernels.choice import Kernels
+from tffjax.kernels.convolution import Geometry, conv
 from tffjax.logits import forward
 from tffjax.nn import Model
 from tffjax.nn.graph import trace
@@ -32,11 +34,11 @@ OTHER_BATCHES = (32, 64, 256, 512)
 def floor(setup: Setup) -> Rows:
     """Rates of matrix products (TFLOP/s) and of a copy (GB/s, read and written)."""
     n = 256 if setup.quick else 8192
-    rng = np.random.default_rng(0)
     for chosen in precisions_here():
         dtype = jnp.bfloat16 if chosen == "bfloat16" else jnp.float32
-        a, b = (jnp.asarray(rng.normal(size=(n, n)), dtype) for _ in range(2))
-        dot = jax.jit(functools.partial(jnp.dot, precision=lax_precision(chosen)))
+        a, b = (jax.random.normal(jax.random.key(seed), (1, 1, n, n), dtype) for seed in range(2))
+        run = functools.partial(conv, geometry=Geometry(), precision=chosen, kernels=Kernels(pointwise=True))
+        dot = jax.jit(run, compiler_options=compiler_options())
         yield (
             "floor",
             {
@@ -141,7 +143,7 @@ def compile_all(
     def compiled(lowered: Any) -> tuple[Any, float]:
         start = time.perf_counter()
         try:
-            return lowered.compile(), time.perf_counter() - start
+            return lowered.compile(compiler_options()), time.perf_counter() - start
         except jax.errors.JaxRuntimeError as error:
             return error, time.perf_counter() - start
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpu import timing
+from tffjax.kernels.precision import PRECISIONS
 
 Rows = Iterator[tuple[str, dict[str, Any]]]
 """(name of a table, row) pairs, given as they are found."""
@@ -51,68 +52,90 @@ class Work(NamedTuple):
         return getattr(importlib.import_module(f"gpu.{module}"), function)(setup, *self.arguments)
 
 
-_FLOAT32, _TF32, _BFLOAT16 = "float32", "tensorfloat32", "bfloat16"
-_ALL = (_FLOAT32, _TF32, _BFLOAT16)
-
-_WAYS = {
-    "resnet50": ((), ("cublas",), ("cublas", "pointwise"), ("cublas", "pointwise", "patches"), ("stem",)),
-    "efb0": ((), ("cublas",), ("cublas", "pointwise"), ("depthwise",), ("spread",)),
-}
-"""Ways of LRP to time: choices of `tffjax.kernels.choice` turned over, and dots without Triton."""
+_FLOAT32, _TF32, _TF32X3, _BFLOAT16 = PRECISIONS
 
 WORK = (
     Work(1, "environment", "checks:environment"),
     Work(5, "products and copies", "speed:floor"),
-    Work(2, "ResNet-50, float32", "checks:relevances", ("resnet50", (_FLOAT32,))),
     Work(
-        6, "ResNet-50, LRP in other ways, float32", "kernels:whole_pass", ("resnet50", 128, _FLOAT32, _WAYS["resnet50"])
+        6,
+        "ResNet-50, LRP in other ways, float32",
+        "kernels:whole_pass",
+        ("resnet50", 128, _FLOAT32, ((), ("phases",), ("patches",), ("pointwise", "patches", "NCHW"))),
     ),
-    Work(5, "ResNet-50, float32, by kernel", "profile:by_kernel", ("resnet50", 128, _FLOAT32)),
-    Work(5, "EfficientNet-B0, float32, by kernel", "profile:by_kernel", ("efb0", 128, _FLOAT32), repeats=True),
+    Work(
+        6,
+        "ResNet-50, LRP in other ways, TF32 x 3",
+        "kernels:whole_pass",
+        ("resnet50", 128, _TF32X3, ((), ("pointwise",))),
+        repeats=True,
+    ),
+    Work(2, "ResNet-50, float32 and TF32 x 3", "checks:relevances", ("resnet50", (_FLOAT32, _TF32X3))),
     Work(
         6,
         "EfficientNet-B0, LRP in other ways",
         "kernels:whole_pass",
-        ("efb0", 128, _FLOAT32, _WAYS["efb0"]),
+        ("efb0", 128, _FLOAT32, ((), ("phases",), ("patches",))),
         repeats=True,
     ),
-    Work(3, "zero denominators", "checks:zeros"),
+    Work(4, "ResNet-50, batch 128, float32 and TF32", "speed:passes", ("resnet50", 128, (_FLOAT32, _TF32X3, _TF32))),
+    Work(4, "ResNet-50, batch 128, bfloat16", "speed:passes", ("resnet50", 128, (_BFLOAT16,)), repeats=True),
+    Work(
+        6,
+        "ResNet-50, LRP in other ways, bfloat16",
+        "kernels:whole_pass",
+        ("resnet50", 128, _BFLOAT16, ((), ("pointwise",))),
+        repeats=True,
+    ),
+    Work(
+        6,
+        "ResNet-50, LRP in other ways, TF32",
+        "kernels:whole_pass",
+        ("resnet50", 128, _TF32, ((), ("pointwise",))),
+        repeats=True,
+    ),
+    Work(4, "EfficientNet-B0, batch 128, float32", "speed:passes", ("efb0", 128, (_FLOAT32, _TF32X3)), repeats=True),
     Work(3, "the same bytes", "checks:same_bytes", ("resnet50",)),
     Work(4, "dropout and color, ResNet-50", "speed:studies", ("resnet50",)),
     Work(4, "training step, ResNet-50", "speed:training", ("resnet50",)),
     Work(7, "rank from files and records", "pipeline:rank", ("resnet50",)),
     Work(7, "decoding by threads and processes", "pipeline:decoding"),
-    Work(
-        6,
-        "ResNet-50, LRP in other ways, bfloat16",
-        "kernels:whole_pass",
-        ("resnet50", 128, _BFLOAT16, _WAYS["resnet50"][1:3]),
-        repeats=True,
-    ),
-    Work(4, "ResNet-50, batch 128, float32 and TF32", "speed:passes", ("resnet50", 128, (_FLOAT32, _TF32))),
-    Work(4, "EfficientNet-B0, batch 128, float32", "speed:passes", ("efb0", 128, (_FLOAT32,)), repeats=True),
-    Work(4, "ResNet-50, batch 128, bfloat16", "speed:passes", ("resnet50", 128, (_BFLOAT16,)), repeats=True),
     Work(4, "LRP in PyTorch, ResNet-50", "contenders:relevance", ("resnet50", 128), "torch", repeats=True),
     Work(4, "PyTorch, ResNet-50", "contenders:passes", ("resnet50", 128), "torch", repeats=True),
     Work(4, "PyTorch, EfficientNet-B0", "contenders:passes", ("efb0", 128), "torch"),
+    Work(5, "ResNet-50, float32, by kernel", "profile:by_kernel", ("resnet50", 128, _FLOAT32)),
+    Work(5, "EfficientNet-B0, float32, by kernel", "profile:by_kernel", ("efb0", 128, _FLOAT32), repeats=True),
     Work(2, "ResNet-50, TF32 and bfloat16", "checks:relevances", ("resnet50", (_TF32, _BFLOAT16)), repeats=True),
-    Work(4, "EfficientNet-B0, batch 128, bfloat16", "speed:passes", ("efb0", 128, (_BFLOAT16,)), repeats=True),
-    Work(2, "EfficientNet-B0, float32", "checks:relevances", ("efb0", (_FLOAT32,)), repeats=True),
-    Work(6, "3x3 and 1x1 convolutions, pool", "kernels:dense"),
+    Work(
+        4,
+        "EfficientNet-B0, batch 128, TF32 and bfloat16",
+        "speed:passes",
+        ("efb0", 128, (_TF32, _BFLOAT16)),
+        repeats=True,
+    ),
+    Work(2, "EfficientNet-B0, float32 and TF32 x 3", "checks:relevances", ("efb0", (_FLOAT32, _TF32X3)), repeats=True),
     Work(2, "dropout, color and LRP-max, ResNet-50", "checks:studies", ("resnet50",), repeats=True),
     Work(4, "LRP-max, EfficientNet-B0's list", "speed:lrpmax", ("efb0",)),
+    Work(3, "zero denominators", "checks:zeros"),
+    Work(
+        6,
+        "ResNet-50, LRP with Triton's dots",
+        "kernels:whole_pass",
+        ("resnet50", 128, _FLOAT32, (("Triton",),)),
+        repeats=True,
+    ),
     Work(4, "LRP in PyTorch, EfficientNet-B0", "contenders:relevance", ("efb0", 128), "torch", repeats=True),
-    Work(4, "EfficientNet-B0, batch 128, TF32", "speed:passes", ("efb0", 128, (_TF32,)), repeats=True),
     Work(2, "EfficientNet-B0, TF32 and bfloat16", "checks:relevances", ("efb0", (_TF32, _BFLOAT16)), repeats=True),
     Work(6, "prepared weights, autotuning, cache", "kernels:compiling", ("resnet50",)),
+    Work(6, "3x3 and 1x1 convolutions, pool", "kernels:dense"),
     Work(6, "depthwise convolutions", "kernels:depthwise", repeats=True),
     Work(6, "strided transposes, stem", "kernels:transposes", repeats=True),
     Work(3, "batch 1 and batch 128", "checks:batches", ("resnet50",)),
     Work(2, "float64, ResNet-50", "checks:relevances", ("resnet50", ("float64",)), repeats=True),
-    Work(4, "ResNet-50, LRP, other batches", "speed:batches", ("resnet50", _ALL), repeats=True),
+    Work(4, "ResNet-50, LRP, other batches", "speed:batches", ("resnet50", PRECISIONS), repeats=True),
     Work(2, "dropout, color and LRP-max, EfficientNet-B0", "checks:studies", ("efb0",), repeats=True),
     Work(4, "dropout and color, EfficientNet-B0", "speed:studies", ("efb0",), repeats=True),
-    Work(4, "EfficientNet-B0, LRP, other batches", "speed:batches", ("efb0", _ALL), repeats=True),
+    Work(4, "EfficientNet-B0, LRP, other batches", "speed:batches", ("efb0", PRECISIONS), repeats=True),
     Work(4, "LRP-max, ResNet-50's list", "speed:lrpmax", ("resnet50",), repeats=True),
     Work(4, "PyTorch, compiled, ResNet-50", "contenders:compiled", ("resnet50", 128), "torch", repeats=True),
 )

@@ -1,6 +1,7 @@
 """How passes over batches are compiled.
 
-Some things make a pass faster on a CPU and leave the numbers as they are, but for the last bits:
+Some things make a pass faster and leave the numbers as they are, but for the last bits. On a GPU, dots are cuBLAS's:
+tuning Triton's takes minutes. On a CPU:
 
 - XLA hands convolutions to one of two libraries. The one that it prefers at present takes up to twice as long as the
   other on narrow 3x3 convolutions, so that one is confined to reductions. Its usual order of operations needs
@@ -22,9 +23,12 @@ from tffjax.kernels.choice import on_cpu
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
 
-_OPTIONS = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
-    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "cpu": {
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
+        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    },
+    "gpu": {"xla_gpu_enable_triton_gemm": False},
 }
 _OUTPUTS = 2**22
 
@@ -55,15 +59,16 @@ class Pass:
 def compiler_options(*trees: Any) -> dict[str, Any]:
     """Options for `jax.jit(..., compiler_options=...)` or `.lower(...).compile(...)` of a whole pass over these arrays.
 
-    There are none for float64: the older library's convolutions take up to 80 times as long there.
+    There are none for float64: on a CPU, the older library's convolutions take up to 80 times as long there.
     """
     in_double = any(jnp.result_type(leaf) == jnp.float64 for leaf in jax.tree.leaves(trees))
-    return _known_options() if on_cpu() and not in_double else {}
+    return {} if in_double else _known_options()
 
 
 @functools.cache
 def _known_options() -> dict[str, Any]:
-    return {name: value for name, value in _OPTIONS.items() if _is_known({name: value})}
+    options = _OPTIONS.get(jax.default_backend(), {})
+    return {name: value for name, value in options.items() if _is_known({name: value})}
 
 
 def _is_known(option: dict[str, Any]) -> bool:
