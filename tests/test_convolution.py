@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from tffjax.kernels import choice
 from tffjax.kernels.convolution import Geometry, conv, same_padding
-from tffjax.kernels.kernel_gradient import kernel_gradient
 from tffjax.kernels.transpose import conv_transpose
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -103,29 +102,9 @@ def test_as_xla_does_it(name):
     check(*SHAPES[name], kernels=choice.XLA)
 
 
-@pytest.mark.parametrize("phases", [False, True])
 @pytest.mark.parametrize("name", SHAPES)
-def test_as_patches(name, phases):
-    check(*SHAPES[name], kernels=dataclasses.replace(choice.GPU, spread=True, phases=phases))
-
-
-@pytest.mark.parametrize("kernels", [choice.CPU, choice.XLA, choice.GPU])
-def test_in_three_products(kernels):
-    """The convolution, its transpose and the kernel's gradient, where a product is exact: what is left out is 2^-22."""
-    size, kernel_size, stride, padding, _, _, channels, out = SHAPES["3x3, strided, even"]
-    x, kernel = arrays(size, kernel_size, channels, out, 1)
-    geometry = Geometry(stride, padding)
-    y = np.random.default_rng(1).standard_normal((len(x), *geometry.output_size(size, kernel_size), out))
-    x, y, kernel = map(jnp.asarray, (x, y, kernel))
-    for function, *arguments in (
-        (conv, x, kernel, geometry),
-        (conv_transpose, y, kernel, geometry, size),
-        (kernel_gradient, x, y, kernel, geometry),
-    ):
-        expected = function(*arguments, kernels=kernels)
-        found = function(*arguments, precision="tensorfloat32x3", kernels=kernels)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
-        assert (found != expected).any()
+def test_as_patches(name):
+    check(*SHAPES[name], kernels=dataclasses.replace(choice.GPU, spread=True))
 
 
 def test_with_nothing_chosen_every_shape_is_the_native_convolution():

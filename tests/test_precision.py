@@ -16,8 +16,8 @@ from tffjax.color import max_activations
 from tffjax.compile.products import products
 from tffjax.errors import InputError
 from tffjax.kernels import choice
-from tffjax.kernels.convolution import Geometry, conv
-from tffjax.kernels.precision import PRECISIONS, check_precision, lax_precision, product
+from tffjax.kernels.convolution import Geometry, conv, fast
+from tffjax.kernels.precision import PRECISIONS, check_precision, lax_precision
 from tffjax.logits import forward
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrp.explain import relevance
@@ -38,15 +38,13 @@ def images(rng, count: int = 2, size: int = 16) -> jax.Array:
 
 def test_names_that_jax_gives_other_meanings_are_refused(rng):
     for name in ("highest", "high", "default", "tf32"):
-        with pytest.raises(InputError, match="choose one of float32, tensorfloat32, tensorfloat32x3, bfloat16"):
+        with pytest.raises(InputError, match="choose one of float32, tensorfloat32, bfloat16"):
             relevance(small(), images(rng), precision=name)
 
 
 def test_tensorfloat32_is_refused_where_there_is_none(rng):
     with pytest.raises(InputError, match="tensorfloat32 needs an NVIDIA GPU"):
         check_precision("tensorfloat32")
-    with pytest.raises(InputError, match="tensorfloat32x3 needs an NVIDIA GPU"):
-        check_precision("tensorfloat32x3")
     with pytest.raises(InputError, match="tensorfloat32 needs an NVIDIA GPU"):
         Recipe(precision="tensorfloat32")
 
@@ -66,7 +64,7 @@ def test_sums_of_bfloat16_products_are_float32(groups, rng):
     rounded = [np.asarray(jnp.asarray(a, jnp.bfloat16), np.float64) for a in (x, kernel)]
     y = conv(*(jnp.asarray(a, jnp.float32) for a in (x, kernel)), Geometry(groups=groups), "bfloat16")
     with jax.enable_x64(True):
-        exact = np.asarray(conv(*(jnp.asarray(a) for a in rounded), Geometry(groups=groups)))
+        exact = np.asarray(fast(*(jnp.asarray(a) for a in rounded), Geometry(groups=groups)))
     np.testing.assert_allclose(np.asarray(y, np.float64), exact, rtol=2**-8, atol=1e-5 * np.abs(exact).max())
 
 
@@ -95,7 +93,7 @@ def test_the_ways_of_gpus_explain_the_same(rng, x64):
     """Patches, the stem's phases and the pool by comparisons, and XLA's own convolutions with nothing chosen."""
     model, x = small().astype(jnp.float64), jnp.asarray(images(rng), jnp.float64)
     expected = relevance(model, x, sites=True)
-    for kernels in (choice.XLA, choice.GPU, choice.Kernels(pointwise=True, patches=True)):
+    for kernels in (choice.XLA, choice.GPU, choice.Kernels(patches=("float32",))):
         found = relevance(prepare(model, "beta0", kernels=kernels), x, sites=True)
         np.testing.assert_allclose(found.input, expected.input, rtol=0, atol=1e-12)
         for site, sums in expected.sites.items():
@@ -114,7 +112,7 @@ def test_denominators_are_exactly_zero_where_all_contributions_are(precision, pa
     x = np.abs(rng.normal(size=(2, 12, 12, 64)))
     x[:, :, 6:] = 0
     kernel = jnp.asarray(np.abs(rng.normal(size=(3, 3, 64, 64))), jnp.float32)
-    kernels = dataclasses.replace(choice.kernels_of(), patches=patches)
+    kernels = dataclasses.replace(choice.kernels_of(), patches=("float32",) if patches else ())
     linear = Conv(Geometry(padding=((1, 1), (1, 1))), precision, kernels)
     z = jax.jit(linear)(jnp.asarray(x, jnp.float32), kernel)
     assert not np.asarray(z, np.float32)[:, :, 7:].any()
@@ -158,23 +156,6 @@ def test_rank_prints_what_its_program_computes_in(tmp_path):
         refusal = refused("rank", "small", data, "--out", tmp_path / "x", "--precision", "tensorfloat32", *options)
     assert "tensorfloat32 needs an NVIDIA GPU" in refusal
     assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.parametrize("contract", [1, 64, 4096])
-def test_three_products_of_ten_bits_are_nearly_float32(contract, rng, x64):
-    """Factors are rounded as TF32 rounds them, and products summed exactly; what is left out is 2^-22 of a product."""
-
-    def tf32(a, b, precision):
-        assert precision == "tensorfloat32"
-        a, b = (jax.lax.reduce_precision(part, 8, 10).astype(jnp.float64) for part in (a, b))
-        return a @ b
-
-    a, b = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((8, contract), (contract, 8)))
-    exact = a.astype(jnp.float64) @ b.astype(jnp.float64)
-    sizes = jnp.abs(a).astype(jnp.float64) @ jnp.abs(b).astype(jnp.float64)
-    once, three_times = tf32(a, b, "tensorfloat32"), product(tf32, a, b, "tensorfloat32x3")
-    assert (jnp.abs(three_times - exact) / sizes).max() < 3 * 2**-22
-    assert (jnp.abs(once - exact) / sizes).max() > 2**-16
 
 
 def test_every_precision_has_a_meaning():

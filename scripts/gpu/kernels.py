@@ -18,6 +18,7 @@ from tffjax.compile.passes import compiler_options
 from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.pooling import max_pool
+from tffjax.kernels.precision import PRECISIONS
 from tffjax.lrp.linear import Conv
 
 BATCH = 64
@@ -84,7 +85,8 @@ def _both_ways(
 ) -> dict[str, Any]:
     times = {}
     for way, on in (("XLA's own, ms", False), ("the other way, ms", True)):
-        kernels = dataclasses.replace(kernels_of(), **dict.fromkeys(choices, on))
+        other = {choice: _turned(choice) for choice in choices if bool(getattr(kernels_of(), choice)) != on}
+        kernels = dataclasses.replace(kernels_of(), **other)
         run = jax.jit(functools.partial(function, kernels))
         times[way] = 1e3 * setup.seconds(run, *arguments, wait=jax.block_until_ready)
     return {"operation": f"{what}, batch {len(arguments[0])}", **times}
@@ -101,7 +103,7 @@ def whole_pass(setup: Setup, name: str, batch: int, chosen: str, ways: tuple[tup
     model, (size, batch) = model_to_time(setup, name), (32, 4) if setup.quick else (224, batch)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 3)), jnp.float32)
     for way in ways[:2] if setup.quick else ways:
-        changed = {choice: not getattr(kernels_of(), choice) for choice in way if choice not in OPTIONS}
+        changed = {choice: _turned(choice) for choice in way if choice not in OPTIONS}
         options = compiler_options()
         for option in OPTIONS.keys() & set(way):
             options = options | OPTIONS[option]
@@ -119,6 +121,12 @@ def whole_pass(setup: Setup, name: str, batch: int, chosen: str, ways: tuple[tup
         except jax.errors.JaxRuntimeError as error:
             row = {"failed": str(error)[:200]}
         yield "kernels", {"operation": title} | row
+
+
+def _turned(choice: str) -> bool | tuple[str, ...]:
+    """What a field of `Kernels` is when its choice is turned over: on for all precisions, or off."""
+    now = getattr(kernels_of(), choice)
+    return not now if isinstance(now, bool) else () if now else PRECISIONS
 
 
 def compiling(setup: Setup, name: str) -> Rows:

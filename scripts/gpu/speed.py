@@ -23,6 +23,7 @@ from tffjax.compile.prepared import Prepared
 from tffjax.compile.products import products
 from tffjax.kernels.choice import Kernels
 from tffjax.kernels.convolution import Geometry, conv
+from tffjax.kernels.precision import PRECISIONS
 from tffjax.logits import forward
 from tffjax.nn import Model
 from tffjax.nn.graph import trace
@@ -37,7 +38,7 @@ def floor(setup: Setup) -> Rows:
     for chosen in precisions_here():
         dtype = jnp.bfloat16 if chosen == "bfloat16" else jnp.float32
         a, b = (jax.random.normal(jax.random.key(seed), (1, 1, n, n), dtype) for seed in range(2))
-        run = functools.partial(conv, geometry=Geometry(), precision=chosen, kernels=Kernels(pointwise=True))
+        run = functools.partial(conv, geometry=Geometry(), precision=chosen, kernels=Kernels(pointwise=PRECISIONS))
         dot = jax.jit(run, compiler_options=compiler_options())
         yield (
             "floor",

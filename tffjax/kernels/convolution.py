@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from tffjax.kernels.choice import Kernels, kernels_of
-from tffjax.kernels.precision import factor, lax_precision, product, widened
+from tffjax.kernels.precision import factor, lax_precision, widened
 
 Pair = tuple[int, int]
 
@@ -70,30 +70,34 @@ def conv(
     applied to every single product x * w before they are summed.
     """
     kernels = kernels or kernels_of()
+    if precision in kernels.patches and geometry.groups == 1 and kernel.shape[:2] != (1, 1):
+        return dot(patches(x, kernel.shape[:2], geometry), kernel.reshape(-1, kernel.shape[3]), precision)
+    return fast(x, kernel, geometry, precision, kernels, contribution)
+
+
+def fast(
+    x: Float[Array, "n h w i"],
+    kernel: Float[Array, "kh kw i_per_group o"],
+    geometry: Geometry,
+    precision: str = "float32",
+    kernels: Kernels | None = None,
+    contribution: Callable[[jax.Array], jax.Array] | None = None,
+) -> Float[Array, "n oh ow o"]:
+    """`conv` for values: there may be rounding noise where all contributions are zero."""
+    kernels = kernels or kernels_of()
     x, kernel = factor(x, precision), factor(kernel, precision)
-
-    def multiply(x: jax.Array, kernel: jax.Array, precision: str) -> jax.Array:
-        if by_shifts(x.shape[-1], kernel, geometry, kernels):
-            return depthwise(pad(x, geometry.padding), kernel, geometry.stride, contribution)
-        if kernels.pointwise and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
-            return dot(_every(pad(x, geometry.padding), geometry.stride), kernel[0, 0], precision)
-        if by_patches(kernel, geometry, precision, kernels):
-            return dot(patches(x, kernel.shape[:2], geometry), kernel.reshape(-1, kernel.shape[3]), precision)
-        return native(x, kernel, geometry, precision)
-
-    return product(multiply, x, kernel, precision)
-
-
-def by_patches(kernel: jax.Array, geometry: Geometry, precision: str, kernels: Kernels) -> bool:
-    """Whether `conv` computes this convolution as a dot of patches."""
-    return kernels.patches and precision == "float32" and geometry.groups == 1 and kernel.shape[:2] != (1, 1)
+    if by_shifts(x.shape[-1], kernel, geometry, kernels):
+        return depthwise(pad(x, geometry.padding), kernel, geometry.stride, contribution)
+    if precision in kernels.pointwise and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
+        return dot(_every(pad(x, geometry.padding), geometry.stride), kernel[0, 0], precision)
+    return native(x, kernel, geometry, precision)
 
 
 def _every(x: jax.Array, stride: Pair) -> jax.Array:
     """Every stride-th row and column."""
     if stride == (1, 1):
         return x
-    # The barrier keeps XLA's pass for Triton's dots from fusing the slice, which aborts the process (jaxlib 0.11).
+    # The barrier keeps XLA from fusing the slice into one of Triton's dots, which aborts the process (jaxlib 0.11).
     return lax.optimization_barrier(x[:, :: stride[0], :: stride[1]])
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from tffjax.kernels import convolution
 from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry
-from tffjax.kernels.precision import lax_precision, product
+from tffjax.kernels.precision import lax_precision
 from tffjax.kernels.transpose import conv_transpose
 
 
@@ -28,14 +28,14 @@ def trainable_conv(
     precision: str,
     kernels: Kernels,
 ) -> Float[Array, "n oh ow o"]:
-    """`tffjax.kernels.convolution.conv`, with both gradients written out: `conv_transpose` and `kernel_gradient`."""
-    return convolution.conv(x, kernel, geometry, precision, kernels)
+    """`tffjax.kernels.convolution.fast`, with both gradients written out: `conv_transpose` and `kernel_gradient`."""
+    return convolution.fast(x, kernel, geometry, precision, kernels)
 
 
 def _forward(
     x: jax.Array, kernel: jax.Array, geometry: Geometry, precision: str, kernels: Kernels
 ) -> tuple[jax.Array, Any]:
-    return convolution.conv(x, kernel, geometry, precision, kernels), (x, kernel)
+    return convolution.fast(x, kernel, geometry, precision, kernels), (x, kernel)
 
 
 def _backward(
@@ -59,19 +59,15 @@ def kernel_gradient(
 ) -> Float[Array, "kh kw i_per_group o"]:
     """The gradient of `sum(gradient * conv(x, kernel))` with respect to the kernel (whose values do not matter)."""
     kernels = kernels or kernels_of()
-    if convolution.by_shifts(x.shape[-1], kernel, geometry, kernels):
+    if kernels.depthwise_gradient and convolution.by_shifts(x.shape[-1], kernel, geometry, kernels):
         return _depthwise(convolution.pad(x, geometry.padding), gradient, kernel, geometry)
-
-    def multiply(x: jax.Array, gradient: jax.Array, precision: str) -> jax.Array:
-        if kernels.pointwise and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
-            sv, sh = geometry.stride
-            rows = convolution.pad(x, geometry.padding)[:, ::sv, ::sh].reshape(-1, x.shape[-1])
-            columns = gradient.reshape(-1, gradient.shape[-1])
-            return jnp.dot(rows.T, columns, precision=lax_precision(precision))[None, None]
-        (to_kernel,) = jax.linear_transpose(lambda k: convolution.native(x, k, geometry, precision), kernel)(gradient)
-        return to_kernel
-
-    return product(multiply, x, gradient, precision)
+    if precision in kernels.pointwise and kernel.shape[:2] == (1, 1) and geometry.groups == 1:
+        sv, sh = geometry.stride
+        rows = convolution.pad(x, geometry.padding)[:, ::sv, ::sh].reshape(-1, x.shape[-1])
+        columns = gradient.reshape(-1, gradient.shape[-1])
+        return jnp.dot(rows.T, columns, precision=lax_precision(precision))[None, None]
+    (to_kernel,) = jax.linear_transpose(lambda k: convolution.native(x, k, geometry, precision), kernel)(gradient)
+    return to_kernel
 
 
 def _depthwise(padded: jax.Array, gradient: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:

@@ -4,7 +4,6 @@
 |---|---|---|---|
 | `float32` | as they are (float64 arrays stay float64) | their type | their type |
 | `tensorfloat32` | float32 rounded to 10 bits of mantissa by the device | float32 | float32 |
-| `tensorfloat32x3` | float32 as the sum of two of these: three products | float32 | float32 |
 | `bfloat16` | bfloat16 | float32 | bfloat16 |
 
 Products are convolutions, dots and their transposes. What stands between them, sums over positions or channels among
@@ -13,7 +12,6 @@ whatever the device likes best.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import jax
@@ -22,16 +20,14 @@ from jax import lax
 
 from tffjax.errors import InputError
 
-Precision = Literal["float32", "tensorfloat32", "tensorfloat32x3", "bfloat16"]
+Precision = Literal["float32", "tensorfloat32", "bfloat16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 _OF_LAX = {
     "float32": lax.Precision.HIGHEST,
     "tensorfloat32": lax.Precision.HIGH,
-    "tensorfloat32x3": lax.Precision.HIGH,
     "bfloat16": lax.Precision.DEFAULT,
 }
-_MANTISSA = 10  # bits of TF32
 _AMPERE = (8, 0)  # the first NVIDIA compute capability with TF32
 
 
@@ -39,9 +35,9 @@ def check_precision(precision: str) -> None:
     """Raise an InputError for a name that does not exist or an arithmetic that this machine's devices do not have."""
     if precision not in PRECISIONS:
         raise InputError(f"there is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    if precision.startswith("tensorfloat32") and not _has_tensorfloat32():
+    if precision == "tensorfloat32" and not _has_tensorfloat32():
         raise InputError(
-            f"{precision} needs an NVIDIA GPU of compute capability 8.0 or more, and JAX runs on "
+            f"tensorfloat32 needs an NVIDIA GPU of compute capability 8.0 or more, and JAX runs on "
             f"{jax.devices()[0].device_kind} here; choose float32 or bfloat16"
         )
 
@@ -52,28 +48,8 @@ def lax_precision(precision: str) -> lax.Precision:
 
 
 def dense_precision(precision: str) -> lax.Precision:
-    """That of dense layers, float32 but in TF32: they cost next to nothing."""
-    return lax_precision(precision if precision == "tensorfloat32" else "float32")
-
-
-def product(
-    multiply: Callable[[jax.Array, jax.Array, str], jax.Array], x: jax.Array, y: jax.Array, precision: str
-) -> jax.Array:
-    """`multiply(x, y, precision)`, which is linear in x and in y.
-
-    In `tensorfloat32x3`, x and y are each the sum of a TF32 number and of what it lacks, rounded to TF32:
-    x y = x1 y1 + (x1 y2 + x2 y1), and x2 y2, at most 2^-22 of x y, is left out (Markidis et al. 2018).
-    """
-    if precision != "tensorfloat32x3":
-        return multiply(x, y, precision)
-    (x1, x2), (y1, y2) = _parts(x), _parts(y)
-    multiply = functools.partial(multiply, precision="tensorfloat32")
-    return multiply(x1, y1) + (multiply(x1, y2) + multiply(x2, y1))
-
-
-def _parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    first = lax.reduce_precision(x, exponent_bits=8, mantissa_bits=_MANTISSA)
-    return first, lax.reduce_precision(x - first, exponent_bits=8, mantissa_bits=_MANTISSA)
+    """That of dense layers, which stay float32 where convolutions are bfloat16: they cost next to nothing."""
+    return lax_precision("float32" if precision == "bfloat16" else precision)
 
 
 def factor(array: jax.Array, precision: str) -> jax.Array:

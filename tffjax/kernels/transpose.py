@@ -5,7 +5,6 @@ the same taps: they are a dense convolution of the output with those taps, rever
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jaxtyping import Array, Float
 from tffjax.kernels import convolution, winograd
 from tffjax.kernels.choice import Kernels, kernels_of
 from tffjax.kernels.convolution import Geometry, Pair
-from tffjax.kernels.precision import factor, product
+from tffjax.kernels.precision import factor
 
 FEW_CHANNELS = 16
 """Up to so many input channels, all phases are computed as the channels of one convolution: narrow ones are slow."""
@@ -36,29 +35,22 @@ def conv_transpose(
     """
     kernels = kernels or kernels_of()
     y, kernel = factor(y, precision), factor(kernel, precision)
+    dense = geometry.groups == 1 and geometry.dilation == (1, 1)
+    if dense and kernel.shape[:2] == (1, 1) and precision in kernels.pointwise:
+        x = convolution.dot(y, kernel[0, 0].T, precision)
+        return _spread(x, (1, 1), geometry, size)
+    few = kernel.shape[2] <= FEW_CHANNELS
+    if dense and geometry.stride != (1, 1) and (kernels.stem if few else kernels.phases):
+        return (_phases_as_channels if few else _phase_by_phase)(y, kernel, geometry, size, precision)
     if winograd.suits(kernel, geometry, precision, kernels):
         transformed = transform(kernel, geometry, precision, kernels) if transformed is None else transformed
         return winograd.convolve(y, transformed, _reach(y, kernel.shape[:2], geometry, size), precision)
-    return product(functools.partial(_transpose, geometry, size, kernels), y, kernel, precision)
-
-
-def _transpose(
-    geometry: Geometry, size: Pair, kernels: Kernels, y: jax.Array, kernel: jax.Array, precision: str
-) -> jax.Array:
-    dense = geometry.groups == 1 and geometry.dilation == (1, 1)
-    if dense and kernel.shape[:2] == (1, 1) and kernels.pointwise:
-        return _spread(convolution.dot(y, kernel[0, 0].T, precision), (1, 1), geometry, size)
-    few = kernel.shape[2] <= FEW_CHANNELS
-    if dense and geometry.stride != (1, 1) and (kernels.stem if few else kernels.phases):
-        if few:
-            return _phases_as_channels(y, kernel, geometry, size, precision)
-        return _phase_by_phase(y, kernel, geometry, size, precision, kernels)
     if convolution.by_shifts(kernel.shape[2] * geometry.groups, kernel, geometry, kernels):
         return convolution.depthwise(_spread(y, kernel.shape[:2], geometry, size), kernel[::-1, ::-1], (1, 1))
-    if kernels.spread or (convolution.by_patches(kernel, geometry, precision, kernels) and not few):
+    if kernels.spread:
         flipped = swap_channels(kernel[::-1, ::-1], geometry.groups)
         stride_one = Geometry(dilation=geometry.dilation, groups=geometry.groups)
-        return convolution.conv(_spread(y, kernel.shape[:2], geometry, size), flipped, stride_one, precision, kernels)
+        return convolution.native(_spread(y, kernel.shape[:2], geometry, size), flipped, stride_one, precision)
     zeros = convolution.zeros_varying_like(y, (y.shape[0], *size, kernel.shape[2] * geometry.groups))
     (x,) = jax.linear_transpose(lambda x: convolution.native(x, kernel, geometry, precision), zeros)(y)
     return x
@@ -79,7 +71,7 @@ def transposed_conv(
     """
     kernels = dataclasses.replace(kernels or kernels_of(), winograd=False)
     size = geometry.input_size(x.shape[1:3], kernel.shape[:2])
-    if exact and kernels.patches:
+    if exact and precision in kernels.patches:
         stride_one = Geometry(dilation=geometry.dilation, groups=geometry.groups)
         spread = _spread(x, kernel.shape[:2], geometry, size)
         return convolution.conv(spread, kernel[::-1, ::-1], stride_one, precision, kernels)
@@ -147,9 +139,7 @@ def _reach(y: jax.Array, kernel: Pair, geometry: Geometry, size: Pair) -> tuple[
     return tuple(padding)
 
 
-def _phase_by_phase(
-    y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, precision: str, kernels: Kernels
-) -> jax.Array:
+def _phase_by_phase(y: jax.Array, kernel: jax.Array, geometry: Geometry, size: Pair, precision: str) -> jax.Array:
     rows, columns = _phases(y, kernel, geometry, size)
     kernel = kernel.swapaxes(2, 3)
     phases = []
@@ -159,8 +149,10 @@ def _phase_by_phase(
             padded = convolution.pad(y, (pad_v, pad_h))
             if 0 in part.shape:
                 phases.append(jnp.zeros((y.shape[0], count_v, count_h, kernel.shape[3]), y.dtype))
+            elif part.shape[:2] == (1, 1):
+                phases.append(convolution.dot(padded, part[0, 0], precision))
             else:
-                phases.append(convolution.conv(padded, part, Geometry(), precision, kernels))
+                phases.append(convolution.native(padded, part, Geometry(), precision))
     return weave(phases, geometry.stride, size)
 
 

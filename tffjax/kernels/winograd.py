@@ -31,7 +31,7 @@ def conv(
     kernels: Kernels | None = None,
     transformed: Float[Array, "16 i o"] | None = None,
 ) -> Float[Array, "n oh ow o"]:
-    """`tffjax.kernels.convolution.conv`, or Winograd's convolution where it `suits`.
+    """`tffjax.kernels.convolution.fast`, or Winograd's convolution where it `suits`.
 
     `transformed` is the `transform` of this kernel, where that is known already.
     """
@@ -39,12 +39,12 @@ def conv(
     if suits(kernel, geometry, precision, kernels):
         transformed = transform(kernel) if transformed is None else transformed
         return convolve(x, transformed, geometry.padding, precision)
-    return convolution.conv(x, kernel, geometry, precision, kernels)
+    return convolution.fast(x, kernel, geometry, precision, kernels)
 
 
 def suits(kernel: jax.Array, geometry: Geometry, precision: str, kernels: Kernels) -> bool:
-    """Whether `conv` computes this convolution from its transformed kernel; it takes float32's bits."""
-    if precision != "float32" or not kernels.winograd:
+    """Whether `conv` computes this convolution from its transformed kernel; bfloat16 has too few bits for that."""
+    if precision == "bfloat16" or not kernels.winograd:
         return False
     wide = kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= MIN_CHANNELS
     return wide and geometry == Geometry(padding=geometry.padding)

@@ -99,7 +99,7 @@ class ConvTranspose(LinearMap):
     def transposes(self, s: jax.Array, kernels: list[jax.Array], like: jax.Array) -> list[jax.Array]:
         """(n, oh, ow, o) to (n, h, w, i) for each kernel: a convolution."""
         swapped = (transpose.swap_channels(kernel, self.geometry.groups) for kernel in kernels)
-        return [convolution.conv(s, kernel, self.geometry, self.precision, self.kernels) for kernel in swapped]
+        return [convolution.fast(s, kernel, self.geometry, self.precision, self.kernels) for kernel in swapped]
 
 
 @dataclasses.dataclass(frozen=True)
