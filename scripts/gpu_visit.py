@@ -35,10 +35,10 @@ PARTS = {
     1: ("environment", 0.02),
     2: ("correctness", 0.25),
     3: ("exactness", 0.15),
-    4: ("speed", 0.60),
+    4: ("speed", 0.50),
     5: ("floor", 0.10),
     6: ("kernels", 0.30),
-    7: ("pipeline", 0.20),
+    7: ("pipeline", 0.15),
 }
 """Title of each part, and its share of the budget at most."""
 

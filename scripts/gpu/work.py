@@ -57,6 +57,8 @@ _FLOAT32, _TF32, _BFLOAT16 = PRECISIONS
 WORK = (
     Work(1, "environment", "checks:environment"),
     Work(5, "products and copies", "speed:floor"),
+    Work(2, "ResNet-50, float32", "checks:relevances", ("resnet50", (_FLOAT32,))),
+    Work(2, "EfficientNet-B0, float32", "checks:relevances", ("efb0", (_FLOAT32,)), repeats=True),
     Work(
         6,
         "EfficientNet-B0, LRP in other ways",
@@ -74,8 +76,6 @@ WORK = (
     Work(4, "LRP in PyTorch, ResNet-50", "contenders:relevance", ("resnet50", 128), "torch", repeats=True),
     Work(4, "PyTorch, ResNet-50", "contenders:passes", ("resnet50", 128), "torch", repeats=True),
     Work(4, "PyTorch, EfficientNet-B0", "contenders:passes", ("efb0", 128), "torch"),
-    Work(2, "ResNet-50, float32", "checks:relevances", ("resnet50", (_FLOAT32,))),
-    Work(2, "EfficientNet-B0, float32", "checks:relevances", ("efb0", (_FLOAT32,)), repeats=True),
     Work(5, "EfficientNet-B0, float32, by kernel", "profile:by_kernel", ("efb0", 128, _FLOAT32), repeats=True),
     Work(
         6,
