@@ -94,8 +94,8 @@ def pipeline(folder: Path, model: Model, shares: Any, signs: np.ndarray, count: 
     files = find_images([folder])
     transform = Transform(SIDE, SIDE)
     work = plan(files, transform, BATCH)
-    design = Design(tuple(site.channels for site in sites_of(model, 64, 64)), (("g", ""),), 12, 200, 0)
-    sites = [site.name for site in sites_of(model, 64, 64)]
+    design = Design(tuple(site.channels for site in sites_of(model)), (("g", ""),), 12, 200, 0)
+    sites = [site.name for site in sites_of(model)]
     names = [str(file.path) for file in files]
     card = Card("resnet50", 1, "symmetric", 1e-5)
 

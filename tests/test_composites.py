@@ -525,3 +525,12 @@ def test_a_pattern_may_cover_sums_and_pools_too():
     by_name = {layer.name: kernels.rule_of(layer) for layer in layers_of(model, images)}
     assert by_name["sum"] == composites.BETA0.add
     assert by_name["stem"].function is rules.gamma
+
+
+def test_composites_print_in_a_line():
+    mine = COMPOSITES["epsilon-plus"].at("conv3", rule(rules.gamma, gamma=0.25))
+    assert repr(mine) == (
+        "Composite('epsilon-plus, changed', conv=z_plus(), dense=epsilon(), average_pool=epsilon(), add=epsilon(), "
+        "overrides=(('conv3', gamma(gamma=0.25)),))"
+    )
+    assert "at 0x" not in "".join(map(repr, COMPOSITES.values()))

@@ -285,7 +285,7 @@ def test_every_setting_is_planned_once_and_few_programs_are_compiled(network):
     chunks = plan_chunks(model, images, settings)
     assert sorted(index for part in chunks for index in part.settings) == list(range(1, len(settings)))
     assert len({part._replace(settings=()) for part in chunks}) <= GROUPS
-    names = [site.name for site in sites_of(model, 224, 224)]
+    names = [site.name for site in sites_of(model, (224, 224))]
     for part in chunks:
         assert part.first <= min(names.index(settings[index].channels[0].site) for index in part.settings)
         assert len(part.settings) <= part.width
@@ -304,7 +304,7 @@ def test_the_work_before_the_first_masked_site_is_shared(network, site):
     channels = every_channel(model, site)[:16]
     (part, *others) = plan_chunks(model, image, [Setting(c.key, (c,)) for c in channels])
     assert all(other._replace(settings=()) == part._replace(settings=()) for other in others)
-    sites = sites_of(model, 224, 224)
+    sites = sites_of(model, (224, 224))
     masks = jax.ShapeDtypeStruct((part.width, sum(site.channels for site in sites)), jnp.bool_)
     lower = jax.jit(dropout._apply_masks, static_argnames=("sites", "first", "micro_batch")).lower
     ours = lower(model, image, masks, sites, part.first, part.micro_batch).cost_analysis()["flops"]
@@ -314,7 +314,7 @@ def test_the_work_before_the_first_masked_site_is_shared(network, site):
 
 def test_neighboring_groups_differ_by_a_step():
     model = cases.RESNET50.random_model()
-    sites = sites_of(model, 224, 224)
+    sites = sites_of(model, (224, 224))
     work = dropout._work(model, sites, jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32))
     # 4.09 G multiply-adds, 11.1 M output values
     values = sum(site.channels * site.height * site.width for site in sites)

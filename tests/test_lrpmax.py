@@ -85,7 +85,7 @@ def test_of_equal_values_the_first_in_scan_order_is_taken(x64):
 @pytest.mark.slow
 @pytest.mark.exhaustive
 def test_maxima_of_the_networks(model, x64):
-    names = [site.name for site in sites_of(model, 45, 64)]
+    names = [site.name for site in sites_of(model, (45, 64))]
     check_maxima(model.astype(jnp.float64), jnp.asarray(noise(64)[:, :45]), tuple(names[::9]))
 
 
@@ -218,7 +218,7 @@ def picked(neurons, numbers):
 
 
 def sites_named(model, size, *names):
-    return [site for site in sites_of(model, *size) if site.name in names]
+    return [site for site in sites_of(model, size) if site.name in names]
 
 
 def gates_of(model, images, names):
@@ -262,7 +262,7 @@ def assert_both_ways_agree(model, images, neurons, composite="beta0", **changes)
 @pytest.mark.parametrize("make", [small_model, same_model, own_model])
 def test_all_neurons_on_crops_are_those_of_full_passes(make, size, x64):
     model, images = make(), np.asarray(noise(21)[:, : size[0], : size[1]])
-    neurons = all_neurons(sites_of(model, *size), 2)
+    neurons = all_neurons(sites_of(model, size), 2)
     full = assert_both_ways_agree(model, images, neurons, pixels=2**12)
     outputs = jax.tree.map(np.asarray, jax.jit(site_outputs)(canonize(model), images)[1])
     for image, channel, (row, column), found in zip(*neurons, full, strict=True):
@@ -281,7 +281,7 @@ def test_crops_under_other_rules(name, x64):
 @pytest.mark.parametrize("composite", ["beta0", "epsilon", "gradient-x-input", "guided-backprop", "deconvnet"])
 def test_lrp_max_is_the_relevance_of_the_strongest_neuron(composite, x64):
     model, images = small_model(), noise(33, count=3)
-    sites = {site.name: site for site in sites_of(model, 33, 33)}
+    sites = {site.name: site for site in sites_of(model, (33, 33))}
     asked = [("head", 3), ("stem", 0), ("project", 1), ("depthwise", 5), ("stem", 4)]
     found = lrp_max(model, images, [sites[site].key(channel) for site, channel in asked], composite)
     assert found.maps.shape == (3, 5, 33, 33)
@@ -468,7 +468,7 @@ def neurons_around(site, y, rng):
 def check_sites(model, size, names):
     model, rng = canonize(model.astype(jnp.float64)), np.random.default_rng(0)
     images = np.asarray(noise(size, count=1))
-    sites = {site.name: site for site in sites_of(model, size, size)}
+    sites = {site.name: site for site in sites_of(model, (size, size))}
     outputs = jax.jit(lambda model, images: outputs_at(model, images, names, Plain()))(model, images)
     parts = [neurons_around(sites[name], np.asarray(y), rng) for name, y in zip(names, outputs, strict=True)]
     rows, channels, positions = zip(*parts, strict=True)
@@ -500,11 +500,11 @@ def test_crops_of_the_networks(name, size, names, x64):
 def test_crops_of_every_site(network, x64):
     """Every site, at an odd size."""
     model = network.random_model()
-    check_sites(model, 97, tuple(site.name for site in sites_of(model, 97, 97)))
+    check_sites(model, 97, tuple(site.name for site in sites_of(model, (97, 97))))
 
 
 def golden_lrp_max(stored, model, size, pairs, images):
-    channels = {site.name: site.channels for site in sites_of(model, size, size)}
+    channels = {site.name: site.channels for site in sites_of(model, (size, size))}
     layers, indices = stored["layer"][pairs].tolist(), stored["channel"][pairs].tolist()
     asked = [Channel(layer, index, channels[layer]) for layer, index in zip(layers, indices, strict=True)]
     return lrp_max(model, images, asked, with_float32_epsilons(composite_of("beta0", model)))

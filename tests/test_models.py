@@ -134,7 +134,7 @@ def test_equals_the_twin_at_every_site_whatever_the_size(model, network, height,
     for site, y in theirs.items():
         assert largest_relative(np.asarray(ours[site]), y.permute(0, 2, 3, 1).numpy()) <= tolerances.F64_IDENTITY, site
     assert largest_relative(np.asarray(our_logits), their_logits.numpy()) <= tolerances.F64_IDENTITY
-    announced = {site.name: (2, site.height, site.width, site.channels) for site in sites_of(model, height, width)}
+    announced = {site.name: (2, site.height, site.width, site.channels) for site in sites_of(model, (height, width))}
     assert announced == {site: y.shape for site, y in ours.items()}
 
 
@@ -150,13 +150,13 @@ def test_the_two_conventions_of_efficientnet_differ(x64):
 
 
 def test_sites_have_the_published_numbers(model, network):
-    sites = sites_of(model, 224, 224)
+    sites = sites_of(model, (224, 224))
     assert len(sites) == network.num_sites
     assert sum(site.channels for site in sites) == network.num_channels
 
 
 def test_sites_are_the_golden_ones_in_their_order(golden, golden_model):
-    sites = sites_of(golden_model, 224, 224)
+    sites = sites_of(golden_model, (224, 224))
     stored = golden.load("channels_224.npz")
     computed = {site.name: site for site in sites}
     names = stored["layer_names"].tolist()
@@ -166,7 +166,7 @@ def test_sites_are_the_golden_ones_in_their_order(golden, golden_model):
 
 
 def test_keys_are_the_golden_ones(golden, golden_model):
-    keys = [site.key(channel) for site in sites_of(golden_model, 224, 224) for channel in range(site.channels)]
+    keys = [site.key(channel) for site in sites_of(golden_model, (224, 224)) for channel in range(site.channels)]
     assert keys == golden.load("ffrs.npz")["keys"].tolist()
 
 
@@ -175,7 +175,7 @@ def test_key_of_a_channel():
 
 
 def test_folding_keeps_the_sites(model, folded):
-    assert sites_of(folded, 64, 64) == sites_of(model, 64, 64)
+    assert sites_of(folded, (64, 64)) == sites_of(model, (64, 64))
 
 
 # A model as a value

@@ -19,10 +19,14 @@ from studies import make_images, read
 from tffjax.conversion import names
 
 import tffjax
+from tffjax.color import max_activations
+from tffjax.dropout import masked_logits
 from tffjax.errors import InputError
+from tffjax.ffrs import relevance_shares
 from tffjax.heatmaps import grad_cam
 from tffjax.lrp import rules
 from tffjax.lrp.composites import composite_of
+from tffjax.masks import Setting
 from tffjax.nn import (
     Card,
     Conv,
@@ -43,6 +47,8 @@ from tffjax.nn import (
 )
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.ranking_figures import places_of
+from tffjax.rankings import Channel, all_channels
+from tffjax.studies.lrpmax.neurons import lrp_max
 
 run = jax.jit(lambda model, images: model(images))
 
@@ -112,7 +118,7 @@ def test_the_first_rule_is_that_of_the_record(expected, with_card):
 
 @pytest.mark.parametrize(("name", "kinds"), [("resnet34", {"3x3"}), ("resnet101", {"1x1 reduce", "3x3", "1x1 expand"})])
 def test_figures_know_the_kinds_of_its_convolutions(name, kinds):
-    sites = [site.name for site in sites_of(on_shapes(name), 64, 64)]
+    sites = [site.name for site in sites_of(on_shapes(name), (64, 64))]
     assert {place.kind for place in places_of(sites).values()} == {"stem", "downsample", *kinds}
 
 
@@ -278,6 +284,53 @@ def test_a_users_network_is_trained(weights, tmp_path):
     assert trained.card.architecture == "small_vgg"
     before = checkpoint.load(weights).variables["params"]["conv1.1"]["kernel"]
     assert not np.array_equal(trained.variables["params"]["conv1.1"]["kernel"], before)
+
+
+class FixedSize(nn.Module):
+    """A dense layer behind `flatten`: images of 32x32 only."""
+
+    @nn.compact
+    def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
+        x = ops.relu(Conv(4, padding=1, name="conv1")(x, ops, tap), "relu1")
+        x = ops.max_pool(x, (4, 4), Geometry(stride=(4, 4)), "pool")
+        x = ops.relu(Conv(8, padding=1, name="conv2")(x, ops, tap), "relu2")
+        return Dense(1, name="head")(ops.flatten(x, "flatten"), ops)
+
+
+FIXED_SIZE = Network("fixed_size", lambda card: FixedSize(), head="head", cam_layer="relu2", image_size=(32, 32))
+
+
+def fixed_size(card: Card | None = None) -> Model:
+    return Model(FixedSize(), FixedSize().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))), card)
+
+
+def test_a_network_of_one_image_size_without_a_record(rng):
+    model, images = fixed_size(), jnp.asarray(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
+    with pytest.raises(InputError, match=r"does not take images of shape \(1, 64, 64, 3\)"):
+        all_channels(model)
+    channels = all_channels(model, (32, 32))
+    assert len(channels) == 4 + 8
+    assert relevance_shares(model, images, jnp.ones(2, jnp.int32)).shares.shape == (2, 12)
+    assert masked_logits(model, images, [Setting("one", channels[:1])]).shape[:2] == (2, 1)
+    assert max_activations(model, images, channels)[1].shape == (2, 12)
+    assert lrp_max(model, images, channels[-2:], composite="epsilon-plus").maps.shape[:2] == (2, 2)
+    with pytest.raises(InputError, match=r"has no channel conv3.#0\(T=8\)"):
+        max_activations(model, images, (Channel("conv3", 0, 8),))
+
+
+def test_a_network_of_one_image_size_through_the_command_line(tmp_path):
+    register(FIXED_SIZE)
+    weights, images = tmp_path / "weights", make_images(tmp_path / "images", generators=("progan",))
+    checkpoint.save(fixed_size(Card("fixed_size", 1, "symmetric", 1e-5)), weights)
+    options = ("--k", 5, "--confidence", 0, "--batch-size", 4)
+    assert "does not take images of shape (1, 64, 64, 3)" in refused(
+        "rank", weights, images, "--out", tmp_path / "other", "--crop", 64, "--resize", 64, *options
+    )
+    done("rank", weights, images, "--out", tmp_path / "rank", "--crop", 32, "--resize", 32, *options)
+    ranking = tmp_path / "rank" / "ranking_fake.csv"
+    assert len(read(ranking)) == 4 + 8
+    scored = ("--ranking", ranking, "--batch-size", 4, "--random", 1, "--crop", 32, "--resize", 32)
+    done("dropout", weights, images, "--out", tmp_path / "dropout", "--k", "3,6", *scored)
 
 
 def test_a_users_network_cannot_be_converted():

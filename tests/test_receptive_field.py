@@ -92,7 +92,7 @@ def test_the_field_is_the_pattern_of_the_jacobian(make, size, rng):
     images = jnp.asarray(rng.standard_normal((24, *size, 3)), jnp.float32)  # many: a dead ReLU hides pixels
     pattern = jax.jit(jax.vmap(seen, (None, None, None, 0, 0)), static_argnums=2)
     fields = receptive_fields(model, *size)
-    for site in sites_of(model, *size):
+    for site in sites_of(model, size):
         rows, columns = (a.ravel() for a in np.indices((site.height, site.width)))
         marked = pattern(model, images, site.name, rows, columns)
         for position, mark in zip(zip(rows, columns, strict=True), marked, strict=True):
@@ -113,7 +113,7 @@ def test_the_field_is_the_pattern_of_the_jacobian_of_the_networks(network, size,
     model = network.random_model()
     images = jnp.asarray(rng.standard_normal((2, size, size, 3)), jnp.float32)
     pattern = jax.jit(seen, static_argnums=2)
-    fields, sites = receptive_fields(model, size, size), {site.name: site for site in sites_of(model, size, size)}
+    fields, sites = receptive_fields(model, size, size), {site.name: site for site in sites_of(model, (size, size))}
     for name in SAMPLE[network.name]:
         h, w = sites[name].height, sites[name].width
         for position in ((0, 0), (h // 2, w // 3), (h - 1, w - 2)):
@@ -136,12 +136,12 @@ def test_fields_by_hand():
 def test_every_site_of_the_networks_has_a_field(network):
     model = network.random_model()
     fields = receptive_fields(model, 75, 96)
-    for site in sites_of(model, 75, 96):
+    for site in sites_of(model, (75, 96)):
         window = fields[site.name].window
         total = 75 / site.height, 96 / site.width
         assert all(2 ** round(math.log2(ratio)) == axis.stride for ratio, axis in zip(total, window, strict=True))
         assert all(axis.low <= 0 < axis.high for axis in window)
-    assert list(fields) == [site.name for site in sites_of(model, 75, 96)]
+    assert list(fields) == [site.name for site in sites_of(model, (75, 96))]
 
 
 def test_work_is_counted_in_multiply_adds():

@@ -49,7 +49,7 @@ def max_activations(
         raise InputError("no channels are given; give at least one")
     flat = images.reshape(-1, *images.shape[-3:])
     sites = {layer.name: layer.shape[-1] for layer in layers_of(model, flat) if layer.is_site}
-    check_channels(channels, model)
+    check_channels(channels, model, flat.shape[1:3])
     wanted = tuple(site for site in sites if any(channel.site == site for channel in channels))
     starts = dict(zip(wanted, np.cumsum([0, *(sites[site] for site in wanted)]).tolist(), strict=False))
     places = np.array([starts[channel.site] + channel.index for channel in channels])

@@ -79,7 +79,7 @@ def masked_logits(
     """
     if getattr(model.module, "batch_norm", "statistics") != "statistics":
         raise InputError("dropout acts before batch norm, in the network as trained; this one is canonized")
-    sites = sites_of(model, *images.shape[1:3])
+    sites = sites_of(model, images.shape[1:3])
     calls: list[tuple[Sequence[int], jax.Array]] = []
     unmasked = [index for index, setting in enumerate(settings) if not setting.channels]
     if unmasked:
@@ -103,11 +103,11 @@ def plan_chunks(
     """
     if chunk is not None and chunk < 1:
         raise InputError(f"the chunk must be at least 1 setting, got {chunk}")
-    sites = sites_of(model, *images.shape[1:3])
+    sites = sites_of(model, images.shape[1:3])
     number = {site.name: i for i, site in enumerate(sites)}
     for setting in settings:
         if not all(_exists(channel, sites, number) for channel in setting.channels):
-            check_channels(setting.channels, model)
+            check_channels(setting.channels, model, images.shape[1:3])
     first_of_group = _group_starts(_work(model, sites, images))
     groups = defaultdict(list)
     for index, setting in enumerate(settings):

@@ -80,10 +80,11 @@ def from_scratch(architecture: str, seed: int = 0) -> Model:
     Raises:
         InputError: there is no such network.
     """
-    padding, epsilon = network_of(architecture).conventions[0]
+    network = network_of(architecture)
+    padding, epsilon = network.conventions[0]
     card = Card(architecture, 1, padding, epsilon, source=f"trained by tffjax from scratch, seed {seed}")
     module = module_of(card)
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *network.image_size, 3), jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), image)
     rng = np.random.default_rng([seed, 1])
 

@@ -208,7 +208,7 @@ def _write_effects(
     labels = np.array([-1 if file.label is None else file.label for file in files])
     effects = effect_table(job.model.card, alone, found.logits[:, count:, 0], found.logits[:, 0, 0], labels, ranking)
     write_table(effects, folder / "effects.csv")
-    sites = tuple(site.name for site in sites_of(job.model, 64, 64))
+    sites = tuple(site.name for site in sites_of(job.model))
     fakes = int((labels == 1).sum())
     save_figure(effect_map(effects, sites, fakes, f"{len(alone)} channels, each alone"), folder / "effects")
     formats = {"key": "", "omega": ".4f", "effect": ".4f"}

@@ -130,7 +130,7 @@ def rank(context: click.Context, **given: Any) -> None:
         )
     if asked.dry_run:
         sizes = ", ".join(f"{h}x{w}" for h, w in job.work.shapes)
-        talk.say(f"would rank {sum(s.channels for s in sites_of(model, 64, 64))} channels over {job.total} images "
+        talk.say(f"would rank {sum(s.channels for s in sites_of(model))} channels over {job.total} images "
                  f"({sizes}), {job.batch_size} a batch, into {asked.run}")  # fmt: skip
         return
     with opened(job) as run:
@@ -167,7 +167,7 @@ def _network(job: Job) -> tuple[Model, str]:
 
 
 def _sums(job: Job, run: Run, model: Model) -> FFRSSums:
-    arguments, sites = job.asked.arguments, sites_of(model, 64, 64)
+    arguments, sites = job.asked.arguments, sites_of(model)
     generators = dict.fromkeys((file.generator, "") for file in job.files)
     classes = dict.fromkeys((file.generator, file.category) for file in job.files if file.category)
     groups = (*generators, *classes) if len(generators) + len(classes) <= MAX_GROUPS else (*generators,)[:MAX_GROUPS]

@@ -27,7 +27,7 @@ from tffjax.nn.model import Model, record_of
 from tffjax.nn.names import layer_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Rule:
     """A function of `tffjax.lrp.rules`, or your own with the same signature, with its constants; `rule` makes one."""
 
@@ -76,6 +76,9 @@ class Rule:
     def __str__(self) -> str:
         return self.name + "".join(f" {name}={_short(value)}" for name, value in self.parameters)
 
+    def __repr__(self) -> str:
+        return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.parameters)})"
+
 
 def rule(function: Callable[..., tuple[Any, ...]], **parameters: Any) -> Rule:
     """A rule with constants, e.g. `rule(rules.epsilon, epsilon=0.01)`.
@@ -117,7 +120,7 @@ def last_layer(layer: Layer) -> bool:
     return layer.last
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Composite:
     """Which rule for which kind of layer. `None` is the ordinary gradient.
 
@@ -172,6 +175,12 @@ class Composite:
                 raise InputError(
                     f"{self.name}: there is no {field} {getattr(self, field)!r}; choose one of {', '.join(words)}"
                 )
+
+    def __repr__(self) -> str:
+        said = [(field.name, getattr(self, field.name)) for field in dataclasses.fields(self)[1:]]
+        defaults = [field.default for field in dataclasses.fields(self)[1:]]
+        changed = [f"{n}={value!r}" for (n, value), default in zip(said, defaults, strict=True) if value != default]
+        return f"Composite({', '.join([repr(self.name), *changed])})"
 
     def replace(self, **changes: Any) -> "Composite":
         """A variant with other rules."""

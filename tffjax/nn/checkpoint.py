@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
 from tffjax.nn.model import Model, module_of
+from tffjax.nn.networks import network_of
 
 
 def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> Card:
@@ -122,7 +123,7 @@ def read_card(path: Path) -> Card:
 def _expected(card: Card) -> Any:
     """Shapes and types of the variables that a card describes."""
     with jax.enable_x64(False):  # weights are float32 whatever the default
-        image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        image = jax.ShapeDtypeStruct((1, *network_of(card).image_size, 3), jnp.float32)
         return jax.eval_shape(module_of(card).init, jax.random.key(0), image)
 
 

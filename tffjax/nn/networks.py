@@ -47,6 +47,8 @@ class Network:
         paper_ks: the numbers of channels of the paper's dropout curve.
         published: the detector's name in the published tables.
         dropout: of the pooled features in training.
+        image_size: height and width of images that it takes, the only ones for a network with a dense layer behind
+            `flatten`: layers are traced at it where no images are at hand.
     """
 
     name: str
@@ -59,11 +61,14 @@ class Network:
     paper_ks: tuple[int, ...] = ()
     published: str | None = None
     dropout: float = 0.0
+    image_size: tuple[int, int] = (64, 64)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
         if not self.name or not self.conventions or not 0 <= self.dropout < 1:
             raise InputError("a network needs a name, at least one convention, and a dropout of at least 0 and below 1")
+        if len(self.image_size) != 2 or min(self.image_size) < 1:
+            raise InputError(f"image_size is (height, width), not {self.image_size}")
 
     def makes(self, module: nn.Module) -> bool:
         """Whether a module is this network, whatever its outputs, convention and state of batch norms."""

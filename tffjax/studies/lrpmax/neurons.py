@@ -78,7 +78,7 @@ def lrp_max(
     """
     check_types(model, images)
     channels = [parse_key(channel) if isinstance(channel, str) else channel for channel in channels]
-    check_channels(channels, model)
+    check_channels(channels, model, images.shape[1:3])
     n, h, w = images.shape[:3]
     if not isinstance(model, Prepared):
         model = prepare(model, resolve(model, composite)[0], size=(h, w))

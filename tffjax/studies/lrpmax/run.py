@@ -31,7 +31,7 @@ def search(
     values, positions, gates = maxima(model, images, channels)
     scores = values
     if signs is not None:
-        every = {channel: number for number, channel in enumerate(all_channels(model))}
+        every = {channel: number for number, channel in enumerate(all_channels(model, images.shape[1:3]))}
         shares = relevance_shares(model, images, put(signs)).shares
         scores = shares[:, np.array([every[channel] for channel in channels])]
     return {"scores": scores, "values": values, "positions": positions, **gates}
