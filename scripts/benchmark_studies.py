@@ -26,25 +26,25 @@ from PIL import Image
 from tffjax.conversion import twin, twin_lrp
 
 import tffjax
-from tffjax.color import max_activations
 from tffjax.compile.passes import Pass, micro_batch_of
 from tffjax.data import Batch, find_images, plan
-from tffjax.dropout import masked_logits
-from tffjax.ffrs import Design, relevance_shares
-from tffjax.ffrs_sums import FFRSSums
+from tffjax.data.preprocessing import Transform
 from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance
-from tffjax.masks import Setting
 from tffjax.nn import Model, network_of
 from tffjax.nn.card import Card, Normalization
 from tffjax.nn.normalization import normalized
 from tffjax.nn.sites import sites_of
-from tffjax.preprocessing import Transform
-from tffjax.rankings import Channel, Ranking, all_channels, read_ranking
-from tffjax.streaming import stream
+from tffjax.pipeline.streaming import stream
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.dropout.logits import masked_logits
+from tffjax.studies.dropout.settings import Setting
+from tffjax.studies.ffrs.statistic import Design, relevance_shares
+from tffjax.studies.ffrs.sums import FFRSSums
 from tffjax.studies.lrpmax.neurons import Neurons, neuron_maps
 from tffjax.studies.lrpmax.plan import plan as plan_neurons
 from tffjax.studies.lrpmax.search import maxima
+from tffjax.studies.rankings import Channel, Ranking, all_channels, read_ranking
 
 BATCH = 16
 SIDE = 224

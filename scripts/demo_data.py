@@ -25,8 +25,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tffjax.data.preprocessing import decode
 from tffjax.errors import InputError
-from tffjax.preprocessing import decode
 
 CROP = 128
 MARGIN = 12

@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from gpu.networks import NETWORKS, golden_model
 
+from tffjax.data.preprocessing import center_crop, normalize
 from tffjax.lrp.explain import relevance
 from tffjax.nn import canonize
 from tffjax.nn.card import Normalization
-from tffjax.preprocessing import center_crop, normalize
 
 LISTS = {"resnet50": 114, "efb0": 27}
 """How many channels of the published rankings the paper calls transferable."""

@@ -34,10 +34,9 @@ import scipy.stats
 from tffjax.conversion import checkpoint
 from tffjax.conversion.variables import to_flax
 
-from tffjax.bootstrap import image_keys, poisson_weights, topk_overlap
 from tffjax.compile.passes import Pass
 from tffjax.data import ImageFile, find_images, relative_names
-from tffjax.ffrs import order
+from tffjax.data.preprocessing import Transform, decode, normalize
 from tffjax.files import replace_file
 from tffjax.kernels.pooling import winners
 from tffjax.lrp.composites import composite_of
@@ -49,9 +48,10 @@ from tffjax.nn.functions import relu
 from tffjax.nn.graph import layers_of
 from tffjax.nn.ops import Activation
 from tffjax.nn.sites import outputs_at, probe_sums
-from tffjax.preprocessing import Transform, decode, normalize
-from tffjax.rankings import Channel, all_channels
+from tffjax.studies.ffrs.bootstrap import image_keys, poisson_weights, topk_overlap
+from tffjax.studies.ffrs.statistic import order
 from tffjax.studies.lrpmax.neurons import patch_box
+from tffjax.studies.rankings import Channel, all_channels
 
 BATCH = 4
 TOP_K = (27, 114)  # of EfficientNet-B0 and of ResNet-50 in the paper

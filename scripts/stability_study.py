@@ -23,6 +23,7 @@ from precision_study import load, spread
 
 from tffjax.compile.passes import Pass
 from tffjax.data import find_images
+from tffjax.data.preprocessing import Transform, decode, normalize
 from tffjax.kernels.convolution import Geometry, pad, patches
 from tffjax.lrp.composites import composite_of, rule
 from tffjax.lrp.operations import LrpOps
@@ -31,7 +32,6 @@ from tffjax.lrp.rules import for_kinds, sum_epsilon
 from tffjax.lrp.stability import near_jumps
 from tffjax.nn import Model, layers_of
 from tffjax.nn.sites import probe_sums
-from tffjax.preprocessing import Transform, decode, normalize
 
 TIE = 1e-5
 

@@ -39,16 +39,16 @@ import skimage
 from demo_card import credits, model_card
 from jaxtyping import Float, UInt8
 
-from tffjax.augmentations import Augmentation
-from tffjax.data import LABELS, ImageFile, batches, find_images, plan
+from tffjax.data import LABEL_FOLDERS, ImageFile, batches, find_images, plan
+from tffjax.data.augmentations import Augmentation
+from tffjax.data.preprocessing import Transform, decode, normalize
 from tffjax.files import replace_file
 from tffjax.logits import logits_of
-from tffjax.metrics import score
 from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized
-from tffjax.predictions import fake_probability
-from tffjax.preprocessing import Transform, decode, normalize
-from tffjax.training import Recipe, compile_step, from_scratch, start, trained
+from tffjax.results.metrics import score
+from tffjax.studies.predictions import fake_probability
+from tffjax.training.step import Recipe, compile_step, from_scratch, start, trained
 
 SAMPLES = 24
 """Images per kind and label that the package ships."""
@@ -196,7 +196,7 @@ def train_detector(options: argparse.Namespace, work: Path) -> Model:
     """The detector after both stages, going on from the last saved step."""
     model = from_scratch("efficientnet_b0", options.seed)
     recipe = Recipe(batch_size=options.batch_size, seed=options.seed)
-    real, fake = (load_images(work / "images" / "train" / demo_decoders.TRAINED_ON / name) for name in LABELS)
+    real, fake = (load_images(work / "images" / "train" / demo_decoders.TRAINED_ON / name) for name in LABEL_FOLDERS)
     path, state = work / "detector.npz", start(model)
     if path.exists():
         state = load_arrays(path, jax.eval_shape(lambda: state))

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from tffjax.conversion.variables import to_flax
 
+from tffjax.data.preprocessing import center_crop, normalize
 from tffjax.nn import Model, module_of
 from tffjax.nn.card import Card, Normalization
-from tffjax.preprocessing import center_crop, normalize
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -19,10 +19,10 @@ from command import refused, save_image
 from test_composites import SmallNet
 from test_rank import KEYS, StopAfter
 
-import tffjax.cli.study
+import tffjax.pipeline.streaming
+from tffjax.data.preprocessing import decode, normalize
 from tffjax.nn import Model, checkpoint
-from tffjax.preprocessing import decode, normalize
-from tffjax.rankings import Ranking, parse_key, write_ranking
+from tffjax.studies.rankings import Ranking, parse_key, write_ranking
 
 SHUFFLED = tuple(KEYS[index] for index in np.random.default_rng(5).permutation(len(KEYS)))
 """The channels of the small network in the order of the tests' ranking."""
@@ -122,7 +122,7 @@ def columns(path: Path) -> dict[str, np.ndarray]:
 
 def interrupt(batches: int, *arguments) -> None:
     """A run that ctrl-C ends after some batches, counted over all passes over the images."""
-    with mock.patch.object(tffjax.cli.study, "stream", StopAfter(batches, KeyboardInterrupt())):
+    with mock.patch.object(tffjax.pipeline.streaming, "stream", StopAfter(batches, KeyboardInterrupt())):
         assert "interrupted; go on with: tffjax" in refused(*arguments)
 
 
@@ -136,5 +136,5 @@ def interrupt_at(where: str, *arguments) -> None:
 def counted_batches() -> Iterator[StopAfter]:
     """Counts the batches: 1000 - `left` of them went through."""
     counter = StopAfter(1000, KeyboardInterrupt())
-    with mock.patch.object(tffjax.cli.study, "stream", counter):
+    with mock.patch.object(tffjax.pipeline.streaming, "stream", counter):
         yield counter

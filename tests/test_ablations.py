@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
-from tffjax.ablations import Ablation, parse, parse_list, strongest_last
+from tffjax.data.ablations import Ablation, parse, parse_list, strongest_last
+from tffjax.data.preprocessing import center_crop
 from tffjax.errors import InputError
-from tffjax.preprocessing import center_crop
 
 ALL = ("grayscale", "hue:90", "desaturate:0.5", "blur:1.5", "jpeg:30", "noise:8")
 

@@ -9,10 +9,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import kstest
 
-from tffjax import augmentations
-from tffjax.augmentations import Augmentation, blur, jpeg
+from tffjax.data import augmentations
+from tffjax.data.augmentations import Augmentation, blur, jpeg
+from tffjax.data.preprocessing import decode, grayscale, resize
 from tffjax.errors import InputError
-from tffjax.preprocessing import decode, grayscale, resize
 
 NOTHING = Augmentation(load_size=None, crop=24, blur=0.0, jpeg=0.0, flip=0.0)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tffjax.bootstrap import (
+from tffjax.studies.ffrs.bootstrap import (
     _mix,
     image_keys,
     intervals,

@@ -30,13 +30,13 @@ from PIL import Image
 from tffjax.conversion import checkpoint as torch_checkpoint
 
 import tffjax.cli.heatmap
-import tffjax.cli.predict
+import tffjax.studies.predict
 from tffjax.cli.console import Talk
 from tffjax.cli.main import cli, main
-from tffjax.heatmaps import Heatmap
+from tffjax.data.preprocessing import decode, normalize
 from tffjax.nn import checkpoint
 from tffjax.nn.card import Card, Normalization
-from tffjax.preprocessing import decode, normalize
+from tffjax.studies.heatmaps import Heatmap
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64  # of the images: small, because every size is compiled
@@ -335,7 +335,7 @@ def test_strict_fails_on_a_truncated_image(detector, spoiled, tmp_path):
 def test_strict_fails_on_an_unreadable_header_before_the_work(detector, images, tmp_path, monkeypatch):
     folder = shutil.copytree(images / "biggan", tmp_path / "data" / "biggan")
     (folder / "0_real" / "b.png").write_text("no image")
-    monkeypatch.setattr(tffjax.cli.predict, "_logits", lambda *_: pytest.fail("it started to work"))
+    monkeypatch.setattr(tffjax.studies.predict, "_logits", lambda *_: pytest.fail("it started to work"))
     arguments = ("predict", detector, folder.parent, "--out", tmp_path / "out", "--strict")
     for dry in ([], ["--dry-run"]):
         assert "1 of 5 images are unreadable" in refused(*arguments, *dry)
@@ -344,8 +344,8 @@ def test_strict_fails_on_an_unreadable_header_before_the_work(detector, images, 
 
 def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path, monkeypatch):
     used = []
-    put = tffjax.cli.predict.put
-    monkeypatch.setattr(tffjax.cli.predict, "put", lambda batch: used.append(put(batch)) or used[-1])
+    put = tffjax.studies.predict.put
+    monkeypatch.setattr(tffjax.studies.predict, "put", lambda batch: used.append(put(batch)) or used[-1])
     assert predict(detector, images, "--out", tmp_path / "two").code == 0
     assert [len(batch.devices()) for batch in used] == [2, 2, 2]  # ten images by four
     for module in (tffjax.compile.placement, tffjax.cli.console):
@@ -424,7 +424,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(detector, images, tmp_path)
 def test_an_existing_output_is_refused_before_the_work(detector, images, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").touch()
-    monkeypatch.setattr(tffjax.cli.predict, "_logits", lambda *_: pytest.fail("it started to work"))
+    monkeypatch.setattr(tffjax.studies.predict, "_logits", lambda *_: pytest.fail("it started to work"))
     refused("predict", detector, images, "--out", tmp_path / "out")
 
 
@@ -447,7 +447,7 @@ def test_a_network_that_gives_nan_is_an_error(images, tmp_path):
 
 
 def test_ctrl_c_leaves_nothing(detector, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(tffjax.cli.predict, "metrics_table", interrupt)  # the predictions are on disk by then
+    monkeypatch.setattr(tffjax.studies.predict, "metrics_table", interrupt)  # the predictions are on disk by then
     ended = predict(detector, images, "--out", tmp_path / "out")
     assert ended.code == 2
     assert ended.last.startswith("tffjax: interrupted: ")
@@ -457,13 +457,13 @@ def test_ctrl_c_leaves_nothing(detector, images, tmp_path, monkeypatch):
 def test_ctrl_c_keeps_the_results_that_were_to_be_replaced(detector, images, tmp_path, monkeypatch):
     assert predict(detector, images, "--out", tmp_path / "out").code == 0
     before = contents(tmp_path / "out")
-    monkeypatch.setattr(tffjax.cli.predict, "metrics_table", interrupt)
+    monkeypatch.setattr(tffjax.studies.predict, "metrics_table", interrupt)
     assert predict(detector, images, "--out", tmp_path / "out", "--overwrite").code == 2
     assert contents(tmp_path / "out") == before
 
 
 def test_a_full_disk_leaves_nothing(detector, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(tffjax.cli.predict, "write_table", full_disk)
+    monkeypatch.setattr(tffjax.studies.predict, "write_table", full_disk)
     message = refused("predict", detector, images, "--out", tmp_path / "out", "--batch-size", 4)
     assert message == "tffjax: error: somewhere: No space left on device"
     assert not any(tmp_path.iterdir())
@@ -576,7 +576,7 @@ def test_the_console_command_ends_with_its_code_and_one_line(tmp_path):
 
 TERMINATED = """
 import gc, os, signal, sys, time
-import tffjax.cli.predict
+import tffjax.studies.predict
 from tffjax.cli.main import main
 
 def terminate(*_):
@@ -588,7 +588,7 @@ def work(*_):
     {when}
     time.sleep(60)
 
-tffjax.cli.predict._logits = work
+tffjax.studies.predict._logits = work
 sys.argv[0] = "tffjax"
 main()
 """
@@ -617,7 +617,7 @@ def test_importing_tffjax_is_quick_and_loads_no_framework_but_jax():
 
 def test_the_core_loads_no_torch_even_when_it_is_used():
     names = "tffjax.__all__ and [getattr(tffjax, name) for name in tffjax.__all__]"
-    ended = python("-c", f"import sys, tffjax, tffjax.cli.predict; {names}; print(*sys.modules)")
+    ended = python("-c", f"import sys, tffjax, tffjax.studies.predict; {names}; print(*sys.modules)")
     assert ended.returncode == 0, ended.stderr
     loaded = set(ended.stdout.split())
     assert not {"torch", "tensorflow", "torchvision", "tffjax.conversion"} & loaded

@@ -1,6 +1,5 @@
 """`tffjax color` end to end: every file of a run, and every way in which it ends or goes on."""
 
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -19,12 +18,12 @@ from scipy.special import expit, softmax
 from sklearn.metrics import average_precision_score
 from test_rank import assert_same, contents
 
-import tffjax.cli.color
-from tffjax import runs
-from tffjax.ablations import parse
-from tffjax.color import max_activations
-from tffjax.preprocessing import grayscale, normalize
-from tffjax.rankings import parse_key
+import tffjax.pipeline.passes
+import tffjax.studies.color.run
+from tffjax.data.ablations import parse
+from tffjax.data.preprocessing import grayscale, normalize
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.rankings import parse_key
 
 K = 5
 KEYS = studies.SHUFFLED[:K]
@@ -41,22 +40,23 @@ def networks():
 
 @pytest.fixture(autouse=True)
 def saves_always(monkeypatch):
-    always = functools.partial(tffjax.cli.study.go_through, save_seconds=0.0)
-    monkeypatch.setattr(tffjax.cli.color, "go_through", always)
+    monkeypatch.setattr(tffjax.pipeline.passes, "SAVE_SECONDS", 0.0)
 
 
 @pytest.fixture
 def drawn(monkeypatch) -> dict:
     """Figures by name, instead of their files."""
     figures = {}
-    monkeypatch.setattr(tffjax.cli.color, "save_figure", lambda figure, path: figures.update({path.name: figure}))
+    monkeypatch.setattr(
+        tffjax.studies.color.run, "save_figure", lambda figure, path: figures.update({path.name: figure})
+    )
     return figures
 
 
 @pytest.fixture
 def unplotted(monkeypatch, drawn):
     """No figures, which take most of the time of a small run."""
-    monkeypatch.setattr(tffjax.cli.color, "color_figures", mock.MagicMock())
+    monkeypatch.setattr(tffjax.studies.color.run, "figures", mock.MagicMock())
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,9 @@ def whole(images, ranking, figures, tmp_path_factory) -> Path:
     """Of two ablations, without its figures."""
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(tffjax.cli.color, "save_figure", lambda figure, path: figures.update({path.name: figure}))
+        patched.setattr(
+            tffjax.studies.color.run, "save_figure", lambda figure, path: figures.update({path.name: figure})
+        )
         ended = done("color", "detector", images, "--ranking", ranking, "--out", run, *OPTIONS)
     assert ended.out.splitlines()[-1] == f"12 images tested, 0 skipped; results in {run}"
     return run
@@ -116,7 +118,7 @@ def test_a_run_holds_tables_and_provenance(whole, figures):
     both = [f"densities_{kind}_{generator}" for kind in KINDS for generator in ("biggan", "progan")]
     both += [f"whiskers_{kind}" for kind in KINDS]
     tables = {f"{name}.csv" for name in ("metrics", "table-i", "tests", "shares", "skipped", *both)}
-    assert contents(whole).keys() == tables | {"per_image.parquet", "run.json", ".tffjax", ".lock-0"}
+    assert contents(whole).keys() == tables | {"per_image.parquet", "run.json", ".tffjax", ".lock"}
     curves = {f"curve_{column}_noise" for column in ("ap", "fake_calibrated")}
     assert figures.keys() == {*both, *curves, *(f"shares_{kind}" for kind in KINDS)}
     record = json.loads((whole / "run.json").read_text())
@@ -250,14 +252,14 @@ def test_figures_are_written_and_the_second_run_gives_the_same_bytes(images, ran
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
-    devices, original = [], tffjax.cli.color.put
+    devices, original = [], tffjax.studies.color.run.put
 
     def put(batch):
         placed = original(batch)
         devices.append(len(placed.sharding.device_set))
         return placed
 
-    monkeypatch.setattr(tffjax.cli.color, "put", put)
+    monkeypatch.setattr(tffjax.studies.color.run, "put", put)
     done("color", *small(images, ranking), "--out", tmp_path / "two")
     done("color", *small(images, ranking, "--batch-size", 3), "--out", tmp_path / "one")
     assert devices == [2] * 3 + [1] * 4
@@ -330,28 +332,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
     assert_same(run, whole)
     assert "done already" in done("color", "--resume", run).out
     assert_same(run, whole)
-
-
-@pytest.mark.parametrize("where", [studies.slow("gather_skipped"), studies.slow("write_table"), "screen_table"])
-def test_a_run_interrupted_at_its_end_goes_on(where, images, ranking, whole, unplotted, tmp_path):
-    run = tmp_path / "run"
-    arguments = ("color", "detector", images, "--ranking", ranking, "--out", run, *OPTIONS)
-    studies.interrupt_at(f"tffjax.cli.color.{where}", *arguments)
-    with studies.counted_batches() as counter:
-        done("color", "--resume", run)
-    assert counter.left == 1000
-    assert_same(run, whole)
-
-
-def test_what_a_run_killed_at_its_end_left_behind_goes_away(images, ranking, unplotted, tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        patched.setattr(runs.shutil, "rmtree", lambda *_, **__: None)
-        done("color", *small(images, ranking), "--out", run)
-    assert list(run.glob("work/parts/*.parquet"))
-    assert "done already" in done("color", "--resume", run).out
-    done("color", *small(images, ranking), "--out", tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
 
 
 def test_a_run_is_not_gone_on_with_otherwise(images, ranking, tmp_path):
@@ -444,7 +424,7 @@ def test_images_without_labels(images, ranking, drawn, tmp_path):
     names = contents(tmp_path / "run").keys()
     assert names == {
         *("per_image.parquet", "tests.csv", "shares.csv", "skipped.csv", "densities_grayscale_all.csv"),
-        *("run.json", ".tffjax", ".lock-0"),
+        *("run.json", ".tffjax", ".lock"),
     }
     for row in studies.read(tmp_path / "run" / "tests.csv"):
         assert row["num"] == 1

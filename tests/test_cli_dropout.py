@@ -1,6 +1,5 @@
 """`tffjax dropout` and `tffjax find-k` end to end: every file of a run, and every way in which it ends or goes on."""
 
-import functools
 import itertools
 import json
 import shutil
@@ -16,13 +15,13 @@ from scipy.special import expit
 from sklearn.metrics import average_precision_score
 from test_rank import assert_same, contents
 
-import tffjax.cli.dropout
-import tffjax.cli.find_k
-import tffjax.cli.rounds
-from tffjax import runs
-from tffjax.dropout import masked_logits
-from tffjax.masks import Setting
-from tffjax.rankings import parse_key
+import tffjax.pipeline.passes
+import tffjax.studies.dropout.find_k
+import tffjax.studies.dropout.passes
+import tffjax.studies.dropout.run
+from tffjax.studies.dropout.logits import masked_logits
+from tffjax.studies.dropout.settings import Setting
+from tffjax.studies.rankings import parse_key
 
 IN_FILE = studies.SHUFFLED[10:13]
 OPTIONS = ("--k", "2,5", "--random", 2, "--low", "--each", 4, "--greedy", 2, "--batch-size", 4)
@@ -37,15 +36,14 @@ def networks():
 
 @pytest.fixture(autouse=True)
 def saves_always(monkeypatch):
-    always = functools.partial(tffjax.cli.study.go_through, save_seconds=0.0)
-    monkeypatch.setattr(tffjax.cli.rounds, "go_through", always)
+    monkeypatch.setattr(tffjax.pipeline.passes, "SAVE_SECONDS", 0.0)
 
 
 @pytest.fixture
 def unplotted(monkeypatch):
     """Drawing takes most of the time of a small run."""
-    monkeypatch.setattr(tffjax.cli.dropout, "effect_map", mock.MagicMock())
-    for module in (tffjax.cli.dropout, tffjax.cli.find_k):
+    monkeypatch.setattr(tffjax.studies.dropout.run, "effect_map", mock.MagicMock())
+    for module in (tffjax.studies.dropout.run, tffjax.studies.dropout.find_k):
         monkeypatch.setattr(module, "save_figure", lambda figure, path: None)
         monkeypatch.setattr(module, "dropout_curves", mock.MagicMock())
 
@@ -98,7 +96,7 @@ def assert_close(ours, expected):
 def test_a_run_holds_tables_plots_and_provenance(whole):
     pictures = {f"{name}.{ending}" for name in ("dropout", "effects") for ending in ("png", "pdf")}
     tables = {f"{name}.csv" for name in ("dropout", "draws", "probabilities", "effects", "greedy", "skipped")}
-    assert contents(whole).keys() == pictures | tables | {"probabilities.parquet", "run.json", ".tffjax", ".lock-0"}
+    assert contents(whole).keys() == pictures | tables | {"probabilities.parquet", "run.json", ".tffjax", ".lock"}
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"images": 8, "skipped": 0}
     assert record["identity"]["keys"] == list(IN_FILE)
@@ -191,14 +189,14 @@ def test_the_second_run_gives_the_same_bytes(whole, images, files, tmp_path):
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
-    devices, original = [], tffjax.cli.rounds.put
+    devices, original = [], tffjax.studies.dropout.passes.put
 
     def put(batch):
         placed = original(batch)
         devices.append(len(placed.sharding.device_set))
         return placed
 
-    monkeypatch.setattr(tffjax.cli.rounds, "put", put)
+    monkeypatch.setattr(tffjax.studies.dropout.passes, "put", put)
     done("dropout", *small(images, ranking), "--out", tmp_path / "two")
     done("dropout", *small(images, ranking, "--chunk", 1)[:-4], "--batch-size", 3, "--out", tmp_path / "one")
     assert devices == [2, 2, 1, 1, 1]
@@ -230,33 +228,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, files, wh
     assert 1000 - counter.left == 6 - batches
     assert_same(run, whole_tables)
     assert "done already" in done("dropout", "--resume", run).out
-
-
-@pytest.mark.parametrize(
-    "where",
-    [
-        studies.slow("rounds.gather_skipped"),
-        "rounds.replace_file",
-        studies.slow("dropout.greedy"),
-        "dropout.write_table",
-    ],
-)
-def test_a_run_interrupted_between_rounds_goes_on(where, images, files, whole_tables, unplotted, tmp_path):
-    run = tmp_path / "run"
-    studies.interrupt_at(f"tffjax.cli.{where}", "dropout", "detector", images, "--out", run, *files, *OPTIONS)
-    done("dropout", "--resume", run)
-    assert_same(run, whole_tables)
-
-
-def test_what_a_run_killed_at_its_end_left_behind_goes_away(images, ranking, unplotted, tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        patched.setattr(runs.shutil, "rmtree", lambda *_, **__: None)
-        done("dropout", *small(images, ranking), "--out", run)
-    assert list(run.glob("work/round-0.parquet"))
-    assert "done already" in done("dropout", "--resume", run).out
-    done("dropout", *small(images, ranking), "--out", tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
 
 
 def test_a_run_is_not_gone_on_with_otherwise(images, files, tmp_path):
@@ -404,7 +375,7 @@ def test_k_is_the_place_of_the_channel_that_decides(told_apart, tmp_path):
     results = json.loads((run / "run.json").read_text())["results"]
     assert (results["k"], results["warning"]) == (3, None)
     assert contents(run).keys() == {
-        *("find-k.csv", "find-k.png", "find-k.pdf", "skipped.csv", "run.json", ".tffjax", ".lock-0")
+        *("find-k.csv", "find-k.png", "find-k.pdf", "skipped.csv", "run.json", ".tffjax", ".lock")
     }
     rows = {(row["setting"], row["generator"]): row["ap"] for row in studies.read(run / "find-k.csv")}
     assert {setting for setting, _ in rows} == {
@@ -419,7 +390,7 @@ def test_k_is_the_place_of_the_channel_that_decides(told_apart, tmp_path):
             0.5,
             0.5,
         ]
-    assert f"{run} is done already: k = 3" in done("find-k", "--resume", run).out
+    assert f"{run} is done already" in done("find-k", "--resume", run).out
 
 
 @pytest.mark.parametrize("batches", [studies.slow(1), 2, studies.slow(3)])  # two for k = 1, 2, 4, two for k = 3
@@ -441,7 +412,7 @@ def test_no_k_is_said(told_apart, unplotted, tmp_path):
         "no k up to 2 has a substantial drop: none for which on every generator, AP or"
     )
     assert json.loads((tmp_path / "run" / "run.json").read_text())["results"]["k"] is None
-    assert "is done already: k = none found" in done("find-k", "--resume", tmp_path / "run").out
+    assert "is done already" in done("find-k", "--resume", tmp_path / "run").out
 
 
 def test_a_detector_that_takes_real_for_fake_has_no_k(told_apart, tmp_path):

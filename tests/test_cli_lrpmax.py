@@ -1,6 +1,5 @@
 """`tffjax lrpmax` end to end: every file of a run, and every way in which it ends or goes on."""
 
-import functools
 import json
 import shutil
 from pathlib import Path
@@ -16,12 +15,11 @@ from command import done, refused
 from PIL import Image
 from test_rank import assert_same, contents, share_of
 
-import tffjax.cli.lrpmax
 import tffjax.data
+import tffjax.pipeline.passes
 import tffjax.studies.lrpmax.figures
 import tffjax.studies.lrpmax.neurons
 import tffjax.studies.lrpmax.run
-from tffjax import runs
 from tffjax.studies.lrpmax.neurons import lrp_max
 from tffjax.studies.lrpmax.plan import plan
 from tffjax.studies.lrpmax.tables import decode_map, encode_map
@@ -39,8 +37,7 @@ def networks():
 
 @pytest.fixture(autouse=True)
 def saves_always(monkeypatch):
-    always = functools.partial(tffjax.cli.study.go_through, save_seconds=0.0)
-    monkeypatch.setattr(tffjax.cli.lrpmax, "go_through", always)
+    monkeypatch.setattr(tffjax.pipeline.passes, "SAVE_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -123,7 +120,7 @@ def test_a_run_holds_tables_patches_collages_and_provenance(whole):
     tables = {"index.parquet", "index.csv", "maps.parquet", "skipped.csv"}
     folders = ("001_head._2_T_8", "002_stem._4_T_6", "003_project._1_T_6", "004_depthwise._3_T_6", "005_stem._0_T_6")
     patches = {f"patches/{f}/{g}_0{rank}.png" for f in folders for g in ("biggan", "progan") for rank in (1, 2)}
-    assert contents(whole).keys() == collages | tables | patches | {"run.json", ".tffjax", ".lock-0"}
+    assert contents(whole).keys() == collages | tables | patches | {"run.json", ".tffjax", ".lock"}
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"explained": 20, "skipped": 0}
     assert record["identity"]["channels"] == list(KEYS)
@@ -284,28 +281,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
     assert_same(run, whole_tables)
 
 
-@pytest.mark.parametrize(
-    "where", [studies.slow("gather_skipped"), "Explanation", studies.slow("map_parts"), "write_results"]
-)
-def test_a_run_interrupted_between_passes_goes_on(where, images, ranking, whole_tables, unplotted, tmp_path):
-    run = tmp_path / "run"
-    arguments = ("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
-    studies.interrupt_at(f"tffjax.cli.lrpmax.{where}", *arguments)
-    done("lrpmax", "--resume", run)
-    assert_same(run, whole_tables)
-
-
-def test_what_a_run_killed_at_its_end_left_behind_goes_away(images, ranking, unplotted, tmp_path, monkeypatch):
-    run = tmp_path / "run"
-    with monkeypatch.context() as patched:
-        patched.setattr(runs.shutil, "rmtree", lambda *_, **__: None)
-        done("lrpmax", *small(images, ranking), "--out", run)
-    assert list(run.glob("work/parts/*.parquet"))
-    assert "done already" in done("lrpmax", "--resume", run).out
-    done("lrpmax", *small(images, ranking), "--out", tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
-
-
 def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unplotted, tmp_path):
     run = tmp_path / "run"
     ended = done("lrpmax", *small(images, ranking), "--out", run, "--dry-run")
@@ -389,7 +364,7 @@ def test_images_without_labels_and_a_network_of_many_outputs(images, ranking, tm
 
 def test_every_part_has_a_fixed_length(images, ranking, whole_tables, unplotted, tmp_path, monkeypatch):
     """However many parts there are, the results are the same."""
-    monkeypatch.setattr(tffjax.cli.lrpmax, "ROWS_PER_PART", 3)
+    monkeypatch.setattr(tffjax.studies.lrpmax.run, "ROWS_PER_PART", 3)
     run = tmp_path / "run"
     arguments = ("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
     studies.interrupt(3, *arguments)

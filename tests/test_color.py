@@ -13,10 +13,18 @@ import tolerances
 from scipy import stats
 from test_composites import noise, small_model
 
-from tffjax import color_figures
-from tffjax.ablations import ORIGINAL, Ablation
-from tffjax.color import max_activations
-from tffjax.color_statistics import (
+from tffjax.data.ablations import ORIGINAL, Ablation
+from tffjax.data.preprocessing import center_crop, normalize
+from tffjax.errors import InputError
+from tffjax.nn import Model
+from tffjax.nn.card import Normalization
+from tffjax.nn.resnet import ResNet50
+from tffjax.nn.sites import site_outputs
+from tffjax.results.figures import save_figure
+from tffjax.results.metrics import score
+from tffjax.studies.color import figures as color_figures
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.color.statistics import (
     channel_table,
     compare,
     density_table,
@@ -25,7 +33,7 @@ from tffjax.color_statistics import (
     names_of,
     share_table,
 )
-from tffjax.color_tables import (
+from tffjax.studies.color.tables import (
     class_probability,
     class_table,
     detected,
@@ -33,15 +41,7 @@ from tffjax.color_tables import (
     metrics_by_ablation,
     whisker_table,
 )
-from tffjax.errors import InputError
-from tffjax.figures import save_figure
-from tffjax.metrics import score
-from tffjax.nn import Model
-from tffjax.nn.card import Normalization
-from tffjax.nn.resnet import ResNet50
-from tffjax.nn.sites import site_outputs
-from tffjax.preprocessing import center_crop, normalize
-from tffjax.rankings import Channel, all_channels
+from tffjax.studies.rankings import Channel, all_channels
 
 # Maximal activations
 
@@ -140,7 +140,7 @@ def test_another_list_of_the_same_sites_is_no_new_program(small, small_images, m
     def fail(*_):
         raise AssertionError("traced again")
 
-    monkeypatch.setattr("tffjax.color.in_micro_batches", fail)
+    monkeypatch.setattr("tffjax.studies.color.activations.in_micro_batches", fail)
     first, second = (site._replace(index=index) for index in (2, 3))
     _, there = max_activations(small, small_images, (first, second))
     _, back = max_activations(small, small_images, (second, first))
@@ -270,7 +270,7 @@ def test_adjusted_by_hand(monkeypatch):
     """Benjamini-Hochberg of .01 .04 .03 .5: p * 4 / rank is .04 .0533 .06 .5 in order; .04 takes from .03's .06."""
     raw = iter([0.01, 0.04, 0.03, 0.5])
     real = compare(np.arange(3.0), np.arange(3.0))
-    monkeypatch.setattr("tffjax.color_statistics.compare", lambda *_: real._replace(p=next(raw)))
+    monkeypatch.setattr("tffjax.studies.color.statistics.compare", lambda *_: real._replace(p=next(raw)))
     rows = channel_table(CHANNELS, np.array(["a"] * 3), np.zeros((3, 4)), np.zeros((3, 4))).to_pylist()
     np.testing.assert_allclose([row["p_adjusted"] for row in rows], [0.04, 0.16 / 3, 0.16 / 3, 0.5])
     assert [row["color_conditional"] for row in rows] == [True, True, True, False]  # the paper's criterion is raw

@@ -10,8 +10,8 @@ from PIL import Image
 
 import tffjax.data
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, other_extensions, plan
+from tffjax.data.preprocessing import Transform, decode
 from tffjax.errors import InputError
-from tffjax.preprocessing import Transform, decode
 
 KEEP = Transform()
 

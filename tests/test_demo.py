@@ -16,18 +16,19 @@ from command import done, refused, tffjax_command
 from PIL import Image
 from test_rank import StopAfter, contents
 
-import tffjax.cli.color
 import tffjax.cli.demo
-import tffjax.cli.dropout
-import tffjax.cli.find_k
 import tffjax.cli.heatmap
-import tffjax.cli.predict
-import tffjax.cli.rank
-import tffjax.cli.study
+import tffjax.pipeline.passes
+import tffjax.pipeline.streaming
+import tffjax.studies.color.run
+import tffjax.studies.dropout.find_k
+import tffjax.studies.dropout.run
+import tffjax.studies.ffrs.run
 import tffjax.studies.lrpmax.figures
-from tffjax import embedded, runs
+import tffjax.studies.predict
+from tffjax import embedded
 from tffjax.cli.demo import COMMANDS, QUESTIONS, found_k, steps
-from tffjax.demo_findings import (
+from tffjax.demo.findings import (
     UNSAID,
     Effect,
     Figures,
@@ -42,6 +43,7 @@ from tffjax.demo_findings import (
 )
 from tffjax.embedded import EMBEDDED, Embedded
 from tffjax.errors import InputError
+from tffjax.pipeline import directory as runs
 
 # What the findings say, on tables made by hand
 
@@ -213,7 +215,13 @@ def small(tmp_path_factory) -> Embedded:
 
 @contextlib.contextmanager
 def in_place(small: Embedded):
-    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.studies.lrpmax.figures, tffjax.cli.color)
+    drawing = (
+        tffjax.studies.ffrs.run,
+        tffjax.studies.dropout.run,
+        tffjax.studies.dropout.find_k,
+        tffjax.studies.lrpmax.figures,
+        tffjax.studies.color.run,
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(studies.networks_by_name())
         stack.enter_context(mock.patch.object(embedded, "EMBEDDED", small))
@@ -222,7 +230,7 @@ def in_place(small: Embedded):
         stack.enter_context(mock.patch.object(tffjax.cli.demo, "MULTIPLES", (1,)))
         for module in drawing:  # drawing takes most of the time of a small run
             stack.enter_context(mock.patch.object(module, "save_figure"))
-        for module in (tffjax.cli.dropout, tffjax.cli.find_k):
+        for module in (tffjax.studies.dropout.run, tffjax.studies.dropout.find_k):
             stack.enter_context(mock.patch.object(module, "dropout_curves", mock.MagicMock()))
         stack.enter_context(mock.patch.object(tffjax.cli.heatmap, "save_figure", blank))
         yield
@@ -355,9 +363,9 @@ def test_a_finished_demo_is_not_run_again(replaced, whole):
 @pytest.mark.slow
 def test_an_interrupted_demo_goes_on(replaced, whole, tmp_path):
     out, go_on = tmp_path / "out", f"interrupted; go on with: tffjax demo --out {tmp_path / 'out'}"
-    with mock.patch.object(tffjax.cli.predict, "_logits", side_effect=KeyboardInterrupt):
+    with mock.patch.object(tffjax.studies.predict, "_logits", side_effect=KeyboardInterrupt):
         assert go_on in refused("demo", "--out", out)
-    with mock.patch.object(tffjax.cli.study, "stream", StopAfter(0, KeyboardInterrupt())):
+    with mock.patch.object(tffjax.pipeline.streaming, "stream", StopAfter(0, KeyboardInterrupt())):
         assert go_on in refused("demo", "--out", out)
     assert "results" not in runs.read_record(out / "rank")
     with mock.patch.object(tffjax.cli.demo, "read_sources", side_effect=KeyboardInterrupt), calls() as called:

@@ -7,7 +7,7 @@ import pytest
 from command import tffjax_command
 from studies import make_images, networks_by_name
 
-import tffjax.cli.rank
+import tffjax.studies.ffrs.run
 from tffjax import devices
 from tffjax.cli import memory
 from tffjax.devices import User, batch_that_fits, is_out_of_memory, other_users, require_devices, why_out_of_memory
@@ -92,7 +92,7 @@ class Failing:
 
 
 def given(**changes):
-    return {"batch_size": 64, "quiet": True, "resume": None, "coordinator": None, "overwrite": False} | changes
+    return {"batch_size": 64, "quiet": True, "resume": None, "shard": None, "overwrite": False} | changes
 
 
 def halving(command):
@@ -117,7 +117,7 @@ def test_a_half_that_does_not_fit_says_which_size_does():
         halving(Failing(fits=2))(**given())
 
 
-@pytest.mark.parametrize("changes", [{"resume": "run"}, {"coordinator": "auto"}, {"batch_size": 1}])
+@pytest.mark.parametrize("changes", [{"resume": "run"}, {"shard": "0/2"}, {"batch_size": 1}])
 def test_where_the_size_cannot_change_it_is_not_halved(changes):
     command = Failing(fits=0)
     with pytest.raises(InputError, match="start anew with --batch-size"):
@@ -133,15 +133,15 @@ def test_other_errors_pass(error):
 
 def test_a_command_goes_on_with_half_the_batch(tmp_path, monkeypatch):
     data, seen = make_images(tmp_path / "data"), []
-    compile_shapes = tffjax.cli.rank.compile_shapes
+    compile_sizes = tffjax.studies.ffrs.run.compile_sizes
 
     def first_too_large(job, *arguments, **options):
         seen.append(job.batch_size)
         if job.batch_size > 2:
             raise OUT_OF_MEMORY
-        return compile_shapes(job, *arguments, **options)
+        return compile_sizes(job, *arguments, **options)
 
-    monkeypatch.setattr(tffjax.cli.rank, "compile_shapes", first_too_large)
+    monkeypatch.setattr(tffjax.studies.ffrs.run, "compile_sizes", first_too_large)
     with networks_by_name():
         ended = tffjax_command(
             "rank", "small", data, "--out", tmp_path / "run", "--batch-size", 4, "--crop", 32, "--resize", 32,

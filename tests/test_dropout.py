@@ -12,25 +12,22 @@ import pyarrow as pa
 import pytest
 import tolerances
 
-from tffjax import dropout
 from tffjax.compile.passes import compiler_options
 from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile
-from tffjax.dropout import GROUPS, STEP, masked_logits, plan_chunks
-from tffjax.dropout_figures import dropout_curves, effect_map
-from tffjax.dropout_search import find_k, greedy
-from tffjax.dropout_tables import (
-    dropout_table,
-    effect_correlation,
-    effect_table,
-    probability_table,
-    published,
-    with_published,
-)
 from tffjax.errors import InputError
-from tffjax.figures import save_figure
 from tffjax.logits import forward
-from tffjax.masks import (
+from tffjax.nn import Dense, Model, canonize
+from tffjax.nn.card import Card
+from tffjax.nn.conv_bn import conv_bn
+from tffjax.nn.ops import Plain, no_tap
+from tffjax.nn.sites import sites_of
+from tffjax.results.figures import save_figure
+from tffjax.studies.dropout import logits as dropout
+from tffjax.studies.dropout.figures import dropout_curves, effect_map
+from tffjax.studies.dropout.logits import GROUPS, STEP, masked_logits, plan_chunks
+from tffjax.studies.dropout.search import find_k, greedy
+from tffjax.studies.dropout.settings import (
     BASELINE,
     Setting,
     check_settings,
@@ -42,12 +39,15 @@ from tffjax.masks import (
     singles,
     top_k,
 )
-from tffjax.nn import Dense, Model, canonize
-from tffjax.nn.card import Card
-from tffjax.nn.conv_bn import conv_bn
-from tffjax.nn.ops import Plain, no_tap
-from tffjax.nn.sites import sites_of
-from tffjax.rankings import Channel, Ranking, all_channels, parse_key
+from tffjax.studies.dropout.tables import (
+    dropout_table,
+    effect_correlation,
+    effect_table,
+    probability_table,
+    published,
+    with_published,
+)
+from tffjax.studies.rankings import Channel, Ranking, all_channels, parse_key
 
 NETWORKS = pytest.mark.parametrize("network", [cases.RESNET50, cases.B0_SAME], ids=lambda network: network.name)
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from test_composites import SmallNet, noise
 from test_explain import released, with_float32_epsilons
 
-from tffjax import ffrs_tables
-from tffjax.bootstrap import image_keys, poisson_weights, subset_level
 from tffjax.errors import InputError
-from tffjax.ffrs import Design, Totals, is_confident, omega, order, relevance_shares, standard_error
 from tffjax.lrp.composites import composite_of
 from tffjax.lrp.explain import relevance
 from tffjax.nn import Model
-from tffjax.rankings import Channel
+from tffjax.studies.ffrs import tables as ffrs_tables
+from tffjax.studies.ffrs.bootstrap import image_keys, poisson_weights, subset_level
+from tffjax.studies.ffrs.statistic import Design, Totals, is_confident, omega, order, relevance_shares, standard_error
+from tffjax.studies.rankings import Channel
 
 SITE_CHANNELS = (3, 1, 4)
 CHANNELS = tuple(Channel(f"site{s}", i, n) for s, n in enumerate(SITE_CHANNELS) for i in range(n))
@@ -211,7 +211,7 @@ def test_the_standard_error_is_that_of_the_sample():
     for column, channel in enumerate(CHANNELS):
         mine = images.fake & images.kept & (images.totals[:, int(channel.site[4:])] > 0)
         values = images.shares[mine, column].astype(np.float64)
-        assert_equal(ours[column], values.std(ddof=1) / np.sqrt(len(values)))
+        np.testing.assert_allclose(ours[column], values.std(ddof=1) / np.sqrt(len(values)), rtol=tolerances.FIXED_POINT)
 
 
 @settings(max_examples=25, deadline=None)

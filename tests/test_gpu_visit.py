@@ -54,10 +54,10 @@ import sys
 for name in ("grain", "pyarrow", "zennit", "platformdirs"):
     sys.modules[name] = None
 import gpu.checks, gpu.kernels, gpu.speed
-from tffjax.color import max_activations
-from tffjax.dropout import masked_logits
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.dropout.logits import masked_logits
 from tffjax.studies.lrpmax.neurons import lrp_max
-from tffjax.training import compile_step
+from tffjax.training.step import compile_step
 """
     path = f"{SCRIPTS}:{SCRIPTS.parent}"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path, "PATH": ""}, cwd="/")

@@ -17,7 +17,6 @@ from test_explain import relative_l2, released, with_float32_epsilons
 from test_receptive_field import own_model, same_model
 
 from tffjax.data import Batch
-from tffjax.distributed import Process
 from tffjax.errors import InputError
 from tffjax.lrp.composites import BETA0, COMPOSITES, composite_of, rule
 from tffjax.lrp.explain import relevance
@@ -27,13 +26,13 @@ from tffjax.nn import canonize
 from tffjax.nn.ops import Plain
 from tffjax.nn.receptive_field import receptive_fields
 from tffjax.nn.sites import outputs_at, site_outputs, sites_of
-from tffjax.rankings import Channel
 from tffjax.studies.lrpmax import neurons as lrpmax_neurons
 from tffjax.studies.lrpmax import search as lrpmax_search
 from tffjax.studies.lrpmax.neurons import Map, Neurons, lrp_max, neuron_maps, patch_box
 from tffjax.studies.lrpmax.plan import plan
 from tffjax.studies.lrpmax.relevance import full_relevance
 from tffjax.studies.lrpmax.search import TopK, best_first, best_of, maxima
+from tffjax.studies.rankings import Channel
 
 MANY = 10**6
 """So many images that the price of compiling does not count."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tffjax.metrics import calibrated_threshold, score
+from tffjax.results.metrics import calibrated_threshold, score
 
 
 def arrays(*pairs: tuple[float, int]) -> tuple[np.ndarray, np.ndarray]:

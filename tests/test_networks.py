@@ -19,14 +19,9 @@ from studies import make_images, read
 from tffjax.conversion import names
 
 import tffjax
-from tffjax.color import max_activations
-from tffjax.dropout import masked_logits
 from tffjax.errors import InputError
-from tffjax.ffrs import relevance_shares
-from tffjax.heatmaps import grad_cam
 from tffjax.lrp import rules
 from tffjax.lrp.composites import composite_of
-from tffjax.masks import Setting
 from tffjax.nn import (
     Card,
     Conv,
@@ -46,9 +41,14 @@ from tffjax.nn import (
     sites_of,
 )
 from tffjax.nn.ops import Plain, no_tap
-from tffjax.ranking_figures import places_of
-from tffjax.rankings import Channel, all_channels
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.dropout.logits import masked_logits
+from tffjax.studies.dropout.settings import Setting
+from tffjax.studies.ffrs.figures import places_of
+from tffjax.studies.ffrs.statistic import relevance_shares
+from tffjax.studies.heatmaps import grad_cam
 from tffjax.studies.lrpmax.neurons import lrp_max
+from tffjax.studies.rankings import Channel, all_channels
 
 run = jax.jit(lambda model, images: model(images))
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from test_composites import SmallNet
 
 from tffjax.cli.console import Talk, compile_pass
-from tffjax.color import max_activations
 from tffjax.compile.placement import put
-from tffjax.ffrs import relevance_shares
+from tffjax.data.preprocessing import normalize
 from tffjax.logits import forward, logits_of
 from tffjax.nn import Model
 from tffjax.nn.card import NORMALIZATIONS, Normalization
 from tffjax.nn.normalization import normalized
-from tffjax.preprocessing import normalize
-from tffjax.rankings import Channel
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.ffrs.statistic import relevance_shares
+from tffjax.studies.rankings import Channel
 
 LEVELS = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 3))
 means = st.tuples(*[st.floats(-1, 2, width=32)] * 3)

@@ -27,8 +27,8 @@ from tffjax.nn.names import Uses
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.nn.receptive_field import Axis, receptive_fields
 from tffjax.nn.sites import Record
-from tffjax.rankings import all_channels, parse_key
-from tffjax.training_ops import Training
+from tffjax.studies.rankings import all_channels, parse_key
+from tffjax.training.operations import Training
 
 ONE_ROW = ((0, 0), (1, 1))
 

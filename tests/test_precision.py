@@ -12,7 +12,6 @@ from command import done, refused
 from studies import make_images, networks_by_name
 from test_composites import SmallNet
 
-from tffjax.color import max_activations
 from tffjax.compile.products import products
 from tffjax.errors import InputError
 from tffjax.kernels import choice
@@ -24,8 +23,9 @@ from tffjax.lrp.explain import relevance
 from tffjax.lrp.linear import Conv
 from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model
-from tffjax.rankings import all_channels
-from tffjax.training import Recipe
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.rankings import all_channels
+from tffjax.training.step import Recipe
 
 
 def small(outputs: int = 1) -> Model:

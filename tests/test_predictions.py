@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tffjax.data import ImageFile
-from tffjax.predictions import fake_probability, metrics_table, prediction_table
+from tffjax.studies.predictions import fake_probability, metrics_table, prediction_table
 
 LOGITS = np.float32([0, math.log(3), -math.log(3)])
 

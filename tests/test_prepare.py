@@ -10,19 +10,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from test_composites import SmallNet
 
 import tffjax
-from tffjax.color import max_activations
 from tffjax.compile.placement import put, put_model
-from tffjax.dropout import masked_logits
 from tffjax.errors import InputError
-from tffjax.ffrs import relevance_shares
 from tffjax.kernels import choice
 from tffjax.logits import forward
 from tffjax.lrp import rules
 from tffjax.lrp.composites import COMPOSITES, rule
-from tffjax.masks import Setting
 from tffjax.nn import Model
-from tffjax.rankings import all_channels
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.dropout.logits import masked_logits
+from tffjax.studies.dropout.settings import Setting
+from tffjax.studies.ffrs.statistic import relevance_shares
 from tffjax.studies.lrpmax.search import maxima
+from tffjax.studies.rankings import all_channels
 
 MOVES = {"reshape", "squeeze", "transpose", "slice", "rev", "concatenate", "pad", "broadcast_in_dim", "copy"}
 """Operations that are no arithmetic: numbers are only read in another order."""

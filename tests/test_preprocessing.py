@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from tffjax.errors import InputError
-from tffjax.nn.card import NORMALIZATIONS, Normalization
-from tffjax.preprocessing import (
+from tffjax.data.preprocessing import (
     MAX_PIXELS,
     Transform,
     UnreadableImage,
@@ -26,6 +24,8 @@ from tffjax.preprocessing import (
     resize,
     resized_size,
 )
+from tffjax.errors import InputError
+from tffjax.nn.card import NORMALIZATIONS, Normalization
 
 GOLDEN = Path(__file__).resolve().parents[2] / "shared" / "golden" / "images.npz"
 SIDES = st.integers(1, 40)
@@ -520,5 +520,5 @@ class TestGolden:
 
 
 def test_does_not_import_jax():
-    code = "import sys, tffjax.preprocessing; sys.exit('jax' in sys.modules)"
+    code = "import sys, tffjax.data.preprocessing; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tffjax.errors import InputError
-from tffjax.rankings import Channel, Ranking, all_channels, check_channels, parse_key, read_ranking, write_ranking
+from tffjax.studies.rankings import (
+    Channel,
+    Ranking,
+    all_channels,
+    check_channels,
+    parse_key,
+    read_ranking,
+    write_ranking,
+)
 
 PUBLISHED = {"resnet50": cases.RESNET50, "efb0": cases.B0_SAME}
 

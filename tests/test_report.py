@@ -18,10 +18,10 @@ from command import done, refused
 from PIL import Image
 from scipy.stats import gaussian_kde
 
-import tffjax.cli.color
-import tffjax.cli.dropout
-import tffjax.cli.find_k
-import tffjax.cli.rank
+import tffjax.studies.color.run
+import tffjax.studies.dropout.find_k
+import tffjax.studies.dropout.run
+import tffjax.studies.ffrs.run
 import tffjax.studies.lrpmax.figures
 from tffjax.report import markup, patches
 from tffjax.report.page import SECTIONS
@@ -67,12 +67,18 @@ def runs(images, tmp_path_factory) -> dict[str, Path]:
         "lrpmax": (*given, "--k", 26, "--top", 3),
         "color": (*given, "--k", 6, "--ablation", "grayscale", "--ablation", "jpeg:50"),
     }
-    drawing = (tffjax.cli.rank, tffjax.cli.dropout, tffjax.cli.find_k, tffjax.studies.lrpmax.figures, tffjax.cli.color)
+    drawing = (
+        tffjax.studies.ffrs.run,
+        tffjax.studies.dropout.run,
+        tffjax.studies.dropout.find_k,
+        tffjax.studies.lrpmax.figures,
+        tffjax.studies.color.run,
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(studies.networks_by_name())
         for module in drawing:  # drawing takes most of the time of a small run
             stack.enter_context(mock.patch.object(module, "save_figure"))
-        for module in (tffjax.cli.dropout, tffjax.cli.find_k):
+        for module in (tffjax.studies.dropout.run, tffjax.studies.dropout.find_k):
             stack.enter_context(mock.patch.object(module, "dropout_curves", mock.MagicMock()))
         for command, arguments in options.items():
             done(command, *arguments, "--out", folder / command, "--quiet")

@@ -22,10 +22,10 @@ from tffjax.conversion.twin import twin_from_variables
 from tffjax.conversion.variables import to_flax
 from torch.nn import functional as F
 
-from tffjax import fit, training
-from tffjax.augmentations import Augmentation
 from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile, find_images
+from tffjax.data.augmentations import Augmentation
+from tffjax.data.preprocessing import resize
 from tffjax.errors import InputError
 from tffjax.kernels.choice import CPU
 from tffjax.kernels.convolution import Geometry, native
@@ -33,12 +33,13 @@ from tffjax.kernels.kernel_gradient import kernel_gradient, trainable_conv
 from tffjax.nn import BatchNorm, Conv, Dense, Model, canonize, checkpoint, network_of
 from tffjax.nn.card import Normalization
 from tffjax.nn.ops import Plain, no_tap
-from tffjax.preprocessing import resize
-from tffjax.schedule import Plateau
-from tffjax.training import Recipe
-from tffjax.training_data import TrainingImages, split
-from tffjax.training_ops import Training
-from tffjax.training_state import Epoch, Progress, States, Validation
+from tffjax.training import loop as fit
+from tffjax.training import step as training
+from tffjax.training.images import TrainingImages, split
+from tffjax.training.operations import Training
+from tffjax.training.schedule import Plateau
+from tffjax.training.state import Epoch, Progress, States, Validation
+from tffjax.training.step import Recipe
 
 SIDE = 32  # of the squares that the slow tests train on
 BATCH = 8

@@ -8,9 +8,9 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 from scipy import stats
 
-from tffjax.bootstrap import ranks
 from tffjax.errors import InputError
-from tffjax.rankings import Channel, Ranking
+from tffjax.studies.ffrs.bootstrap import ranks
+from tffjax.studies.rankings import Channel, Ranking
 
 
 class Pair(NamedTuple):

@@ -11,9 +11,9 @@ from tffjax.conversion.cli import require_torch
 
 from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import read_groups, size_options, synthetic_images
+from tffjax.data.preprocessing import Transform, normalize
 from tffjax.errors import CheckFailed
 from tffjax.files import replace_file
-from tffjax.preprocessing import Transform, normalize
 
 if TYPE_CHECKING:
     from tffjax.conversion.verify import Difference, Verification

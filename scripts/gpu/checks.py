@@ -21,14 +21,14 @@ import numpy as np
 from gpu import networks
 from gpu.work import Rows, Setup
 from tffjax.compile.passes import compiler_options
-from tffjax.ffrs import Shares, relevance_shares
+from tffjax.data.preprocessing import normalize
 from tffjax.kernels import precision as precisions
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.linear import Conv
 from tffjax.nn import Model, canonize
 from tffjax.nn.card import Normalization
-from tffjax.preprocessing import normalize
+from tffjax.studies.ffrs.statistic import Shares, relevance_shares
 
 LIMITS = {  # in float32, from the golden outputs' own notes: ResNet-50, EfficientNet-B0
     "logit, absolute": (5e-4, 5e-4),
@@ -121,11 +121,11 @@ def _differences(maps: Any, true_maps: Any, logits: Any, true_logits: Any, ffrs:
 
 def studies(setup: Setup, name: str) -> Rows:
     """Dropout, maximal activations and LRP-max of the golden images, float32."""
-    from tffjax.color import max_activations
-    from tffjax.dropout import masked_logits
-    from tffjax.masks import Setting
-    from tffjax.rankings import Channel, all_channels, parse_key
+    from tffjax.studies.color.activations import max_activations
+    from tffjax.studies.dropout.logits import masked_logits
+    from tffjax.studies.dropout.settings import Setting
     from tffjax.studies.lrpmax.neurons import lrp_max
+    from tffjax.studies.rankings import Channel, all_channels, parse_key
 
     if setup.quick:
         return

@@ -19,9 +19,9 @@ from gpu.checks import model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
 from tffjax.compile.passes import compiler_options
 from tffjax.data import batches, find_images, plan
+from tffjax.data.preprocessing import Transform, decode
 from tffjax.nn.card import Normalization
 from tffjax.nn.normalization import normalized
-from tffjax.preprocessing import Transform, decode
 
 
 def rank(setup: Setup, name: str) -> Rows:

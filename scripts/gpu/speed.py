@@ -175,10 +175,10 @@ def cost(model: Model, size: int, chosen: str, lrp: bool) -> tuple[float, float]
 
 def studies(setup: Setup, name: str) -> Rows:
     """Dropout at 16 settings, from the first site and from a late one; color."""
-    from tffjax.color import max_activations
-    from tffjax.dropout import masked_logits
-    from tffjax.masks import Setting
-    from tffjax.rankings import all_channels
+    from tffjax.studies.color.activations import max_activations
+    from tffjax.studies.dropout.logits import masked_logits
+    from tffjax.studies.dropout.settings import Setting
+    from tffjax.studies.rankings import all_channels
 
     model = model_of(setup, name)
     size, batch = (32, 4) if setup.quick else (SIDE, 128)
@@ -201,7 +201,7 @@ def studies(setup: Setup, name: str) -> Rows:
 
 def training(setup: Setup, name: str) -> Rows:
     """A training step of batch 64."""
-    from tffjax.training import Recipe, compile_step, start
+    from tffjax.training.step import Recipe, compile_step, start
 
     size, batch = (32, 4) if setup.quick else (SIDE, 64)
     model = model_of(setup, name)

@@ -1,6 +1,7 @@
-"""What a study is asked for: its options, on the command line or from the run that is resumed."""
+"""Options that all studies share, and what they ask for, on the command line or from the run that is resumed."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tffjax import runs
 from tffjax.cli.console import overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import image_options
-from tffjax.distributed import Process, join
 from tffjax.errors import InputError
+from tffjax.pipeline import directory
+from tffjax.pipeline.request import Reading, Request, parse_shard
+from tffjax.pipeline.shards import request_of
 
-_ABOUT_THE_RUN = ("out", "resume", "overwrite", "dry_run", "quiet", "coordinator", "num_processes", "process_id")
+_ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard")
+_READING = tuple(field.name for field in dataclasses.fields(Reading))
 _OPTIONS = (
     click.argument("weights", type=click.Path(path_type=Path), required=False),
     click.argument("data", type=click.Path(path_type=Path), nargs=-1, metavar="DATA..."),
@@ -26,14 +29,12 @@ _OPTIONS = (
     ),
     image_options,
 )
-_PROCESS_OPTIONS = (
+_RUN_OPTIONS = (
     click.option(
-        "--coordinator",
-        envvar="JAX_COORDINATOR_ADDRESS",
-        help="For several processes: HOST:PORT of process 0, or auto to ask Slurm, MPI or the TPU.",
+        "--shard",
+        metavar="I/N|auto",
+        help="Do part I of N only, from 0, below --out; then tffjax merge. auto: as Slurm, Kubernetes or TPU say.",
     ),
-    click.option("--num-processes", type=click.IntRange(min=1), envvar="JAX_NUM_PROCESSES", help="How many there are."),
-    click.option("--process-id", type=click.IntRange(min=0), envvar="JAX_PROCESS_ID", help="Which one this is."),
     click.option("--dry-run", is_flag=True, help="Say what would be done, then stop."),
     overwrite_option,
     quiet_option,
@@ -41,8 +42,8 @@ _PROCESS_OPTIONS = (
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """WEIGHTS, DATA and the options of every study; the command takes the context and keyword arguments."""
-    for option in reversed(_PROCESS_OPTIONS):
+    """--shard, --dry-run, --overwrite and --quiet."""
+    for option in reversed(_RUN_OPTIONS):
         command = option(command)
     return command
 
@@ -56,26 +57,17 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a study was asked for, from the command line or from the run that is resumed.
+    """What a study is asked for.
 
     Attributes:
-        command: name of the study.
-        weights, data: paths.
-        arguments: every option that the result depends on.
-        run: the run directory.
-        resume, overwrite, dry_run: as on the command line.
-        process: which of how many.
+        request: images, run directory and how to read.
+        weights: the checkpoint.
+        options: of the study, by name.
     """
 
-    command: str
+    request: Request
     weights: Path
-    data: tuple[Path, ...]
-    arguments: dict[str, Any]
-    run: Path
-    resume: bool
-    overwrite: bool
-    dry_run: bool
-    process: Process
+    options: dict[str, Any]
 
 
 def ask(context: click.Context, given: dict[str, Any]) -> Asked:
@@ -84,25 +76,26 @@ def ask(context: click.Context, given: dict[str, Any]) -> Asked:
     Raises:
         InputError: something is missing, or a resumed run was made with another value of an option that is given.
     """
-    command = context.command.name or ""
-    process = join(given["coordinator"], given["num_processes"], given["process_id"])
     start_jax()
-    weights, data = given["weights"], given["data"]
-    arguments = {
-        name: _plain(value)
-        for name, value in given.items()
-        if name not in (*_ABOUT_THE_RUN, "weights", "data")
-    }  # fmt: skip
-    flags = {name: given[name] for name in ("overwrite", "dry_run")}
+    options = {name: _plain(value) for name, value in given.items() if name not in (*_ABOUT_THE_RUN, *_READING)}
+    shard = parse_shard(given["shard"], os.environ) if given["shard"] else None
     if given["resume"] is None:
-        if weights is None or not data or given["out"] is None:
+        weights, data, out = given["weights"], given["data"], given["out"]
+        if weights is None or not data or out is None:
+            command = context.command.name
             raise InputError(f"give WEIGHTS, DATA and --out RUN, or --resume RUN; see tffjax {command} --help")
-        return Asked(command, weights, data, arguments, given["out"], resume=False, process=process, **flags)
-    record = record_to_resume(context, given, arguments)
-    kept = record["identity"]["arguments"]
-    weights = weights or Path(record["paths"]["weights"])
-    data = data or tuple(map(Path, record["paths"]["data"]))
-    return Asked(command, weights, data, kept, given["resume"], resume=True, process=process, **flags)
+        reading = Reading(**{name: given[name] for name in _READING if name in given})
+        flags = {name: given[name] for name in ("overwrite", "dry_run")}
+        return Asked(Request(data, out, reading, weights, shard=shard, **flags), weights, options)
+    if shard:
+        raise InputError("a shard goes on by itself: give the same command again, without --resume")
+    reading = {name: given[name] for name in _READING if name in given}
+    record = record_to_resume(context, given, options | reading)
+    request = request_of(record, given["resume"])
+    weights = given["weights"] or request.weights
+    kept = {name: value for name, value in record["identity"]["arguments"].items() if name not in _READING}
+    changes = {"resume": True, "weights": weights, "dry_run": given["dry_run"], "data": given["data"] or request.data}
+    return Asked(dataclasses.replace(request, **changes), weights, kept)
 
 
 def record_to_resume(context: click.Context, given: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -115,19 +108,19 @@ def record_to_resume(context: click.Context, given: dict[str, Any], arguments: d
     if given["out"] is not None or given["overwrite"]:
         raise InputError("--resume goes on in the run directory it names; leave --out and --overwrite away")
     path, command = given["resume"], context.command.name
-    record = runs.read_record(path)
+    record = directory.read_record(path)
     if record["command"] != command:
         raise InputError(f"{path} was made by tffjax {record['command']}, not by tffjax {command}")
     kept = record["identity"]["arguments"]
     for name, value in arguments.items():
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and kept.get(name) != value:
+        said = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if said and name in kept and kept[name] != value:
             raise InputError(
-                f"{path} was made with {name} = {kept.get(name)}, not {value}; start another run, or leave the option "
-                "away"
+                f"{path} was made with {name} = {kept[name]}, not {value}; start another run, or leave the option away"
             )
     return record
 
 
 def _plain(value: Any) -> Any:
     """An option's value as run.json gives it back."""
-    return runs.as_json(value if not isinstance(value, Path) else str(value.absolute()))
+    return directory.as_json(value if not isinstance(value, Path) else str(value.absolute()))

@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from tffjax.cli.console import Talk, output_folder, overwrite_option, quiet_option, refuse_unused
 from tffjax.compare import correlation_table, movers_table, overlap_table, pair_up
-from tffjax.figures import save_figure
-from tffjax.ranking_figures import comparison
-from tffjax.rankings import read_ranking
-from tffjax.tables import screen_table, write_table
+from tffjax.results.figures import save_figure
+from tffjax.results.tables import screen_table, write_table
+from tffjax.studies.ffrs.figures import comparison
+from tffjax.studies.rankings import read_ranking
 
 SHOWN = 10
 

@@ -5,35 +5,27 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import click
 import jax
-import numpy as np
 import platformdirs
+import pyarrow as pa
 from click.core import ParameterSource
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tffjax.compile.passes import compiler_options, micro_batch_of
-from tffjax.compile.placement import batch_sharding, put_model
-from tffjax.compile.prepared import Prepared
 from tffjax.devices import require_devices
 from tffjax.errors import InputError
-from tffjax.kernels.convolution import Pair
 from tffjax.kernels.precision import PRECISIONS
-from tffjax.lrp.composites import Composite
-from tffjax.lrp.prepare import prepare
-from tffjax.nn import Model
 from tffjax.nn.checkpoint import replace_folder
-from tffjax.nn.normalization import normalized
-from tffjax.runs import MARKER
+from tffjax.pipeline.directory import MARKER
+from tffjax.results.tables import screen_table
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-FIRST_TIME = "the first time takes a while, later runs find it in the cache"
 precision_option = click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
@@ -87,6 +79,10 @@ class Talk:
     def say(self, renderable: Any) -> None:
         """Print a result: text or a table."""
         self.results.print(renderable, markup=False) if isinstance(renderable, str) else self.results.print(renderable)
+
+    def table(self, table: pa.Table, title: str, formats: Mapping[str, str]) -> None:
+        """Print a table."""
+        self.say(screen_table(table, title, dict(formats)))
 
     def warn(self, message: str) -> None:
         """Print a warning."""
@@ -145,38 +141,6 @@ class _Rate(TextColumn):
     def render(self, task: Any) -> Any:
         self.text_format = f"{task.speed:.1f} {self._unit}/s" if task.speed else ""
         return super().render(task)
-
-
-def prepared(
-    model: Model,
-    sizes: Sequence[Pair],
-    batch_size: int,
-    composite: str | Composite | None = None,
-    precision: str = "float32",
-) -> Prepared:
-    """The model as passes over batches of images of these sizes take it, on the devices; see `tffjax.prepare`."""
-    of_size = {"size": sizes[0]} if sizes else {}
-    return put_model(prepare(model, composite, precision=precision, **of_size), batch_size)
-
-
-def compile_pass(
-    talk: Talk, what: str, function: Callable[..., Any], model: Model, shape: tuple[int, ...], *row_types: Any
-) -> jax.stages.Compiled:
-    """`function(model, images, *rows, micro_batch=...)`, compiled now while the person is told so.
-
-    The program takes pixels, uint8 of this shape, and begins with normalizing them. `row_types` are the types of
-    further arrays with one number an image.
-    """
-    sharding = batch_sharding(shape[0])
-    images, pixels = (jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for dtype in (np.float32, np.uint8))
-    rows = [jax.ShapeDtypeStruct(shape[:1], dtype, sharding=sharding) for dtype in row_types]
-    micro_batch = micro_batch_of(model, images)
-
-    def run(model: Model, pixels: jax.Array, *rows: jax.Array) -> Any:
-        return function(model, normalized(pixels, model.card.normalization), *rows, micro_batch=micro_batch)
-
-    with talk.busy(f"compiling {what} for {shape[-3]}x{shape[-2]} ({FIRST_TIME})"):
-        return jax.jit(run, compiler_options=compiler_options(model)).lower(model, pixels, *rows).compile()
 
 
 def check_output(path: Path, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 from rich.text import Text
 
-from tffjax import __version__, embedded, runs
+from tffjax import __version__, embedded
 from tffjax.cli.color import color
 from tffjax.cli.console import Talk, check_output, overwrite_option, quiet_option
 from tffjax.cli.dropout import dropout
@@ -22,11 +22,12 @@ from tffjax.cli.predict import predict
 from tffjax.cli.rank import rank
 from tffjax.cli.report import report
 from tffjax.data import find_images
-from tffjax.demo_findings import RULES, Finding, findings, markdown
+from tffjax.demo.findings import RULES, Finding, findings, markdown
 from tffjax.embedded import Embedded
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.nn import checkpoint, network_of
+from tffjax.pipeline import directory as runs
 from tffjax.report import read_sources
 
 COMMANDS = {
@@ -49,7 +50,7 @@ QUESTIONS = {
     "heatmap": "what do single decisions rest on?",
     "report": "all of it on one page",
 }
-STUDIES = ("rank", "find-k", "dropout", "lrpmax", "color")
+STUDIES = ("predict", "rank", "find-k", "dropout", "lrpmax", "color")
 """Commands that write run directories, which can be resumed."""
 
 RECORD = "demo.json"

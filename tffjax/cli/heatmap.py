@@ -14,12 +14,12 @@ import numpy as np
 
 from tffjax.cli.console import Talk, output_folder, overwrite_option, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import Group, read_groups, size_options
-from tffjax.figures import contact_sheet, overlay, save_figure
-from tffjax.heatmaps import Heatmap, guided_grad_cam, lrp_map
+from tffjax.data.preprocessing import Transform, normalize
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.nn import Model, Normalization, checkpoint
-from tffjax.predictions import fake_probability
-from tffjax.preprocessing import Transform, normalize
+from tffjax.results.figures import contact_sheet, overlay, save_figure
+from tffjax.studies.heatmaps import Heatmap, guided_grad_cam, lrp_map
+from tffjax.studies.predictions import fake_probability
 
 METHODS = {"lrp": "LRP", "guided-grad-cam": "Guided Grad-CAM"}
 SHEET_ROWS = 12

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import jax
 import numpy as np
 from jaxtyping import UInt8
 
 from tffjax.cli.console import Talk
 from tffjax.data import Plan, batches, find_images, other_extensions, plan
+from tffjax.data.preprocessing import Transform, resize
 from tffjax.errors import InputError
-from tffjax.preprocessing import Transform, resize
 
 _SIZE_OPTIONS = (
     click.option("--resize", type=click.IntRange(min=1), help="Resize the shorter side to this many pixels."),
@@ -45,11 +44,6 @@ def _apply(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def default_batch_size() -> int:
-    """What a pass takes at once where the user does not say."""
-    return 16 if jax.default_backend() == "cpu" else 128
 
 
 def warn_left_out(talk: Talk, paths: Sequence[Path]) -> None:

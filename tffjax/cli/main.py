@@ -27,6 +27,7 @@ _COMMANDS = {
     "find-k": "tffjax.cli.find_k:find_k_command",
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "lrpmax": "tffjax.cli.lrpmax:lrpmax",
+    "merge": "tffjax.cli.merge:merge_command",
     "predict": "tffjax.cli.predict:predict",
     "rank": "tffjax.cli.rank:rank",
     "report": "tffjax.cli.report:report",

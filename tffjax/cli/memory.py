@@ -7,17 +7,17 @@ from typing import Any
 import jax
 
 from tffjax.cli.console import Talk
-from tffjax.cli.images import default_batch_size
 from tffjax.devices import batch_that_fits, is_out_of_memory, why_out_of_memory
 from tffjax.errors import InputError
+from tffjax.pipeline.images import default_batch_size
 
 
 def halving(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command that takes `--batch-size` and, when a batch does not fit, halves it by itself, once.
 
     Raises:
-        InputError: the half does not fit either, or the size cannot be changed: the run is resumed, or shared with
-            other processes. Says which size fits.
+        InputError: the half does not fit either, or the size cannot be changed: the run is resumed, or is a
+            shard. Says which size fits.
     """
 
     @functools.wraps(command)
@@ -30,7 +30,7 @@ def halving(command: Callable[..., Any]) -> Callable[..., Any]:
             first = error
         size = given["batch_size"] or default_batch_size()
         why = why_out_of_memory()
-        if given.get("resume") or given.get("coordinator") or size < 2:
+        if given.get("resume") or given.get("shard") or size < 2:
             raise InputError(_too_large(first, size, why, "start anew with")) from None
         Talk(given["quiet"]).warn(
             f"{size} images a batch do not fit the device's memory; going on with {size // 2}{why and f' ({why})'}"

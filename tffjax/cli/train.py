@@ -8,23 +8,26 @@ from typing import Any
 
 import click
 
-from tffjax import __version__, fit, runs, training
-from tffjax.augmentations import Augmentation
+from tffjax import __version__
 from tffjax.cli.asked import record_to_resume
 from tffjax.cli.console import Talk, overwrite_option, precision_option, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import warn_left_out
-from tffjax.cli.study import environment, resumable
 from tffjax.data import ImageFile, find_images, fingerprint, plan, relative_names
+from tffjax.data.augmentations import Augmentation
+from tffjax.data.preprocessing import Transform
 from tffjax.errors import InputError
-from tffjax.figures import save_figure
 from tffjax.nn import Model, checkpoint, network_of
 from tffjax.nn.networks import names
-from tffjax.preprocessing import Transform
-from tffjax.runs import Run
-from tffjax.training import Recipe
-from tffjax.training_data import TrainingImages, check_labels, split
-from tffjax.training_figures import training_curves
-from tffjax.training_state import Epoch, Progress, States
+from tffjax.pipeline import directory as runs
+from tffjax.pipeline.directory import Run
+from tffjax.pipeline.passes import environment, resumable
+from tffjax.results.figures import save_figure
+from tffjax.training import loop as fit
+from tffjax.training import step as training
+from tffjax.training.figures import training_curves
+from tffjax.training.images import TrainingImages, check_labels, split
+from tffjax.training.state import Epoch, Progress, States
+from tffjax.training.step import Recipe
 
 _ABOUT_THE_RUN = ("data", "validation", "init", "out", "resume", "overwrite", "dry_run", "quiet")
 _PROBABILITY = click.FloatRange(0, 1)
@@ -231,7 +234,7 @@ def _opened(asked: Asked, record: dict[str, Any]) -> Iterator[Run]:
         entered = runs.resume(asked.run, record)
     else:
         entered = runs.start(asked.run, record, overwrite=asked.overwrite)
-    with entered as run, resumable(run, "train", asked.resume):
+    with entered as run, resumable(run, f"tffjax train --resume {asked.run}", asked.resume):
         yield run
 
 
@@ -281,8 +284,9 @@ def _finish(talk: Talk, run: Run, progress: Progress) -> None:
         "best": dataclasses.asdict(best),
         "weights_sha256": card.weights_sha256,
     }
-    with run.finish(results) as folder:
+    with run.finish() as (folder, written):
         save_figure(training_curves(progress.history), folder / "curves")
+        written |= results
     run.log("done", **results)
     talk.say(
         f"best of {progress.epochs} epochs: {best.epoch}, with a validation accuracy of {best.validation_accuracy:.1%} "

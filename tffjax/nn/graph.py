@@ -123,7 +123,7 @@ def _check_images(images: Any) -> None:
             "images.transpose(0, 2, 3, 1)"
         )
     if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise InputError(f"the images are {images.dtype}; normalize pixels first, with tffjax.preprocessing.normalize")
+        raise InputError(f"the images are {images.dtype}; normalize pixels first (tffjax.data.preprocessing.normalize)")
 
 
 def parameters_of(model: Model, image: jax.ShapeDtypeStruct) -> dict[str, tuple[jax.Array, jax.Array | None]]:

@@ -12,7 +12,7 @@ from tffjax.nn.card import Normalization
 
 @functools.partial(jax.jit, static_argnames="normalization")
 def normalized(pixels: UInt8[Array, "*batch 3"], normalization: Normalization) -> Float32[Array, "*batch 3"]:
-    """(p / 255 - mean) / std per channel: to the bit what `tffjax.preprocessing.normalize` gives on the host.
+    """(p / 255 - mean) / std per channel: to the bit what `tffjax.data.preprocessing.normalize` gives on the host.
 
     Looked up in `Normalization.table`, because XLA would multiply by rounded reciprocals instead of dividing.
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tffjax.ablations import parse_list
-from tffjax.color_statistics import density_table, names_of
+from tffjax.data.ablations import parse_list
 from tffjax.files import file_name
 from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
 from tffjax.report.sources import Source
+from tffjax.studies.color.statistics import density_table, names_of
 
 GRAYSCALE = "grayscale"
 POINTS = 48

@@ -4,10 +4,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from tffjax.masks import BASELINE, counted
 from tffjax.nn import network_of
 from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
 from tffjax.report.sources import Source
+from tffjax.studies.dropout.settings import BASELINE, counted
 
 MEASURES = ("ap", "fake_calibrated", "real_calibrated", "fake", "real")
 KINDS = ("top", "random", "low")

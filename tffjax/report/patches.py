@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from tffjax.data import find_images, relative_names
+from tffjax.data.preprocessing import Transform, UnreadableImage, decode
 from tffjax.errors import InputError
-from tffjax.preprocessing import Transform, UnreadableImage, decode
 from tffjax.report.markup import Part, card, join, number, tag
 from tffjax.report.sources import Source
 from tffjax.studies.lrpmax.figures import PLACE, SHOWN, cell_of

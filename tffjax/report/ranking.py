@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tffjax.rankings import parse_key
 from tffjax.report.markup import Part, card, number, percent, tag
 from tffjax.report.sources import Source
+from tffjax.studies.rankings import parse_key
 
 SURE = 0.95
 """A channel is surely in the top-k if so many of the bootstrap replicates have it there."""

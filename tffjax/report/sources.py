@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tffjax.errors import InputError
-from tffjax.runs import RECORD, read_record
+from tffjax.pipeline.directory import RECORD, read_record
 
 COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color")
 HEATMAP = "heatmap"

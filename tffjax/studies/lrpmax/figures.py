@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from tffjax.figures import save_figure
+from tffjax.results.figures import save_figure
 
 CELL, PLACE = 96, 72
 """Sides of a cell with a patch, and with an image and the patch's place in it, in pixels."""

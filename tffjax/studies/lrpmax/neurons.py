@@ -17,10 +17,10 @@ from tffjax.lrp.composites import Composite
 from tffjax.lrp.explain import check_types
 from tffjax.lrp.prepare import prepare, resolve
 from tffjax.nn.model import Model
-from tffjax.rankings import Channel, check_channels, parse_key
 from tffjax.studies.lrpmax.plan import Ways, plan
 from tffjax.studies.lrpmax.relevance import crop_relevance, full_relevance
 from tffjax.studies.lrpmax.search import maxima
+from tffjax.studies.rankings import Channel, check_channels, parse_key
 
 
 class LrpMax(NamedTuple):

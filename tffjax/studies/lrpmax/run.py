@@ -1,92 +1,172 @@
-"""The two passes of LRP-max over many images: the search, then the explanation of what it found."""
+"""LRP-max over any number of images: what a channel looks at."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-from jaxtyping import Array, Float, Int
 
-from tffjax.compile.placement import put
-from tffjax.compile.prepared import Prepared
-from tffjax.data import Batch
-from tffjax.ffrs import relevance_shares
-from tffjax.nn.normalization import normalized
-from tffjax.rankings import Channel, all_channels, parse_key
-from tffjax.studies.lrpmax.figures import PLACE, SHOWN, as_png, cell_of
-from tffjax.studies.lrpmax.neurons import Map, Neurons, extent, neuron_maps, patch_box
-from tffjax.studies.lrpmax.plan import Ways, plan
-from tffjax.studies.lrpmax.search import Task, TopK, maxima
-from tffjax.studies.lrpmax.tables import SCHEMA, encode_map
+from tffjax.data import LABELS, Batch
+from tffjax.errors import InputError
+from tffjax.nn import Model
+from tffjax.pipeline.images import Images
+from tffjax.pipeline.parts import Rows, map_parts
+from tffjax.pipeline.programs import announcing, prepared
+from tffjax.pipeline.reporter import Reporter
+from tffjax.pipeline.request import Reading
+from tffjax.pipeline.study import Ended, Pass
+from tffjax.results.run_result import RunResult
+from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.lrpmax.batch import Explanation, search
+from tffjax.studies.lrpmax.search import TopK
+from tffjax.studies.lrpmax.tables import SCHEMA, write_results
+from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
+
+ROWS_PER_PART = 256
 
 
-def search(
-    model: Prepared, channels: Sequence[Channel], batch: Batch, signs: Int[np.ndarray, " n"] | None = None
-) -> dict[str, Array]:
-    """The first pass, which gives what `TopK` takes in.
+@dataclasses.dataclass(frozen=True)
+class LrpMax:
+    """The study of `tffjax.run_lrp_max` and of `tffjax lrpmax`; see there for the options."""
 
-    An image's score for a channel is the channel's maximum, or with `signs` its share of relevance in the decision,
-    1 for the output and -1 for its negative.
+    model: Model
+    ranking: RankingLike | None
+    k: int | None = None
+    top: int = 20
+    by: Literal["activation", "relevance"] = "activation"
+    label: Literal["real", "fake", "any"] = "fake"
+    composite: str = "beta0"
+    name: str = dataclasses.field(default="lrpmax", init=False)
+
+    def identity(self) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`."""
+        options = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "name", "ranking")]
+        return {
+            "arguments": {name: getattr(self, name) for name in options} | {"ranking": argument_of(self.ranking)},
+            "weights": dataclasses.asdict(self.model.card),
+            "channels": [channel.key for channel in self._channels()],
+        }
+
+    def plan(self, images: Images) -> str:
+        """As `tffjax.pipeline.study.Study`."""
+        channels, generators = self._channels(), self._generators(images)
+        if self.by == "relevance" and self.model.card.num_outputs != 1:
+            raise InputError("--by relevance explains a detector's decision; this network has several outputs")
+        wanted = [generator for generator in generators if generator is not None]
+        if not wanted:
+            raise InputError(f"none of the {len(images.files)} images is {self.label}; choose others with --label")
+        return (f"explain {len(channels)} channels on their top {self.top} of {len(wanted)} images for "
+                f"{len(set(wanted))} generators")  # fmt: skip
+
+    def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
+        """As `tffjax.pipeline.study.Study`."""
+        if not ended:
+            return self._search(images)
+        return self._explanation(images, ended[0]) if len(ended) == 1 else None
+
+    def finish(self, images: Images, ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`."""
+        found = map_parts(ended[1].sums.folder, SCHEMA)
+        write_results(found, [channel.key for channel in self._channels()], self.by, folder)
+        return {"explained": len(found)}
+
+    def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
+        """As `tffjax.pipeline.study.Study`."""
+        explained, skipped = results["explained"], results["skipped"]
+        reporter.say(f"{explained} neurons explained, {skipped} images skipped; results in {folder}")
+
+    def _search(self, images: Images) -> Pass:
+        channels, generators = self._channels(), self._generators(images)
+
+        def start(reporter: Reporter) -> Callable[[Batch], Any]:
+            model = self._prepared(images)
+            return announcing(reporter, lambda batch: search(model, channels, batch, self._signs(images, batch)))
+
+        def sums(folder: Path) -> TopK:
+            return TopK([channel.key for channel in channels], self.top, generators)
+
+        wanted = {index for index, generator in enumerate(generators) if generator is not None}
+        return Pass("looking for the strongest neurons", sums, start, only=wanted)
+
+    def _explanation(self, images: Images, searched: Ended) -> Pass:
+        explanation = Explanation(searched.sums)
+        if not explanation.tasks:
+            reason = next(iter(searched.skipped.values()))
+            raise InputError(f"none of the {self.label} images could be read: {reason}")
+
+        def start(reporter: Reporter) -> Callable[[Batch], Any]:
+            return announcing(reporter, functools.partial(explanation.maps, self._prepared(images)))
+
+        rows = functools.partial(explanation.rows, names=images.names)
+        sums = functools.partial(Rows, schema=SCHEMA, make=rows, rows_per_part=ROWS_PER_PART)
+        return Pass("explaining them", sums, start, only=explanation.tasks.keys())
+
+    def _prepared(self, images: Images) -> Any:
+        return prepared(self.model, images.shapes, images.batch_size, self.composite)
+
+    def _channels(self) -> tuple[Channel, ...]:
+        return top_channels(self.model, self.ranking, self.k)
+
+    def _generators(self, images: Images) -> list[str | None]:
+        """The generator of each image, None for those whose label is not asked for."""
+        counts = [
+            self.label == "any" or file.label is None or LABELS[file.label] == self.label for file in images.files
+        ]
+        return [file.generator if counted else None for file, counted in zip(images.files, counts, strict=True)]
+
+    def _signs(self, images: Images, batch: Batch) -> np.ndarray | None:
+        """By relevance: 1 where the output speaks for the label of the image (fake, where it has none), else -1."""
+        if self.by != "relevance":
+            return None
+        fake = np.array([images.files[index].label != 0 for index in batch.indices])
+        return np.where(fake == (self.model.card.high_means == "fake"), 1, -1).astype(np.int32)
+
+
+def run_lrp_max(
+    model: Model | PathLike,
+    data: PathLike | Sequence[PathLike],
+    out: PathLike,
+    ranking: RankingLike,
+    *,
+    k: int | None = None,
+    top: int = 20,
+    by: Literal["activation", "relevance"] = "activation",
+    label: Literal["real", "fake", "any"] = "fake",
+    composite: str = "beta0",
+    resize: int | None = None,
+    crop: int | None = None,
+    batch_size: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Find the strongest neuron of each channel, and explain it alone on the images where it is strongest (SPEC 5).
+
+    A first pass over all images finds each channel's top images for every generator; a second one explains those
+    neurons, on crops where their receptive field is small.
+
+    Args:
+        model: a model with a card, or the folder of a checkpoint.
+        data: folders of images, `<generator>/{0_real,1_fake}/...`, or images.
+        out: the run directory; an unfinished run of the same request there is gone on with.
+        ranking: whose first channels are shown: its file, a `Ranking`, or channel keys, best first.
+        k: how many channels; None is the paper's number.
+        top: images of each channel and generator.
+        by: what makes an image a top one: the channel's largest activation, or its share of relevance in the decision.
+        label: which images; those without a label always count.
+        composite: name of LRP rules.
+        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+
+    Returns:
+        The run: `table("index")` (channel, image, value, position, patch box), `table("maps")`, collages, patches/.
+
+    Raises:
+        InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
-    images = _inputs(model, batch)
-    values, positions, gates = maxima(model, images, channels)
-    scores = values
-    if signs is not None:
-        every = {channel: number for number, channel in enumerate(all_channels(model, images.shape[1:3]))}
-        shares = relevance_shares(model, images, put(signs)).shares
-        scores = shares[:, np.array([every[channel] for channel in channels])]
-    return {"scores": scores, "values": values, "positions": positions, **gates}
-
-
-class Explanation:
-    """The second pass, over the images in which the search has found something."""
-
-    def __init__(self, model: Prepared, top: TopK) -> None:
-        """`top` is that of all processes."""
-        self._model, self._gates, self.tasks = model, top.gates(), top.tasks()
-        self._ways: dict[tuple[int, int], Ways] = {}
-
-    def __call__(self, batch: Batch) -> list[Map]:
-        """Maps of all tasks of a batch."""
-        work = self._work(batch)
-        positions = np.array([(task.row, task.column) for _, task in work], int).reshape(-1, 2)
-        channels = [parse_key(task.key) for _, task in work]
-        neurons = Neurons(np.array([row for row, _ in work], int), channels, positions)
-        of_images = [self._gates.get(index) for index in batch.indices.tolist()]
-        some = next(filter(None, of_images), {})
-        gates = {name: np.stack([(one or some)[name] for one in of_images]) for name in some}
-        images = _inputs(self._model, batch)
-        size = images.shape[1:3]
-        if size not in self._ways:  # the plan is made of all tasks
-            self._ways[size] = self._plan(size)
-        return neuron_maps(self._model, self._ways[size], images, neurons, gates)
-
-    def rows(self, batch: Batch, maps: Sequence[Map], names: Sequence[str]) -> pa.Table:
-        """The rows (`tffjax.studies.lrpmax.tables.SCHEMA`) of a batch; `names` are the paths of all images."""
-        rows = []
-        for (image, task), (crop, place) in zip(self._work(batch), maps, strict=True):
-            pixels, index = batch.images[image], int(batch.indices[image])
-            box, (codes, scale) = patch_box(crop, place, pixels.shape[:2]), encode_map(crop)
-            (top, bottom, left, right), (first, last, start, end) = box.tolist(), extent(codes != 0).tolist()
-            shown = task.rank <= SHOWN and task.value > 0
-            row = {**task._asdict(), "index": index, "path": names[index], "map_scale": scale}
-            row |= {"top": top, "bottom": bottom, "left": left, "right": right}
-            row |= {"map_top": int(place[0]) + first, "map_left": int(place[1]) + start}
-            row |= {"map_height": last - first, "map_width": end - start}
-            row |= {"map": codes[first:last, start:end].ravel(), "patch": as_png(pixels[top:bottom, left:right])}
-            rows.append(row | {"place": as_png(cell_of(pixels, PLACE, box)) if shown else None})
-        return pa.Table.from_pylist(rows, SCHEMA)
-
-    def _plan(self, size: tuple[int, int]) -> Ways:
-        sites = [parse_key(task.key).site for tasks in self.tasks.values() for task in tasks]
-        neurons = {site: sites.count(site) / len(self.tasks) for site in dict.fromkeys(sites)}
-        return plan(self._model, size, neurons, len(self.tasks))
-
-    def _work(self, batch: Batch) -> list[tuple[int, Task]]:
-        """Row of the batch and task, of the rows that hold images."""
-        rows = np.flatnonzero(batch.weights > 0).tolist()
-        return [(row, task) for row in rows for task in self.tasks[int(batch.indices[row])]]
-
-
-def _inputs(model: Prepared, batch: Batch) -> Float[Array, "n h w 3"]:
-    """The network's input, normalized once for all programs that read it."""
-    return normalized(put(batch.images), model.card.normalization)
+    loaded, weights = model_of(model)
+    study = LrpMax(loaded, ranking, k, top, by, label, composite)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -12,14 +12,14 @@ from jaxtyping import Array, Float, Int
 from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_of
 from tffjax.compile.prepared import plain_ops
 from tffjax.data import Batch
-from tffjax.distributed import Process, gather_arrays
 from tffjax.errors import InputError
 from tffjax.nn.canonization import canonize
 from tffjax.nn.graph import is_held
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Operation
 from tffjax.nn.sites import outputs_at
-from tffjax.rankings import Channel
+from tffjax.pipeline.parts import Part
+from tffjax.studies.rankings import Channel
 
 
 class Maxima(NamedTuple):
@@ -153,9 +153,9 @@ class TopK:
         """Be as when `state` was taken."""
         self._found = _by_generator(state)
 
-    def merge(self, process: Process) -> None:
-        """Be those of all processes; all of them must call this."""
-        everyone = [_by_generator(state) for state in gather_arrays(self.state(), process)]
+    def merge(self, parts: Sequence[Part]) -> None:
+        """Be those of all parts."""
+        everyone = [_by_generator(part.sums) for part in parts]
         names = dict.fromkeys(name for name in self._generators if name is not None)
         parts = {name: [found[name] for found in everyone if name in found] for name in names}
         self._found = {name: best_of(some, self._k) for name, some in parts.items() if some}

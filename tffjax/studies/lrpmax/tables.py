@@ -10,9 +10,9 @@ import pyarrow.compute
 import pyarrow.parquet
 from jaxtyping import Float, Int8
 
-from tffjax.per_image import rows_in_order
+from tffjax.pipeline.parts import rows_in_order
+from tffjax.results.tables import write_table
 from tffjax.studies.lrpmax.figures import write_collages
-from tffjax.tables import write_table
 
 INDEX = pa.schema(
     [("index", pa.int64()), *((name, pa.string()) for name in ("key", "generator", "path"))]

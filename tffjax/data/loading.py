@@ -1,0 +1,206 @@
+"""Files to batches: plan batches of one shape each, decode them in parallel.
+
+Batches are uint8 RGB, NHWC; the device normalizes them.
+"""
+
+import dataclasses
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+from tffjax.data.folders import ImageFile
+from tffjax.data.preprocessing import Transform, UnreadableImage, decode, image_size
+from tffjax.errors import InputError
+
+THREADS = min(16, os.cpu_count() or 1)
+
+Variant = Callable[[np.ndarray, int], np.ndarray]
+
+_HEADERS_PER_TASK = 256  # reading one header costs less than handing it to a thread
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchPlan:
+    """One batch to come: its shape (height, width), and which files it takes."""
+
+    shape: tuple[int, int]
+    indices: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which files go into which batch. Any selection of `batches` is again a plan (`dataclasses.replace`).
+
+    Attributes:
+        batches: the batches, those of one shape in a row, each file in exactly one of them.
+        skipped: index of a file whose header is unreadable -> why.
+    """
+
+    batches: tuple[BatchPlan, ...]
+    skipped: dict[int, str]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """The distinct shapes, in the order in which they come; each needs one compile."""
+        return tuple(dict.fromkeys(batch.shape for batch in self.batches))
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Images of one shape, always with the full number of rows.
+
+    Attributes:
+        images: their pixels; zeros in the rows of weight 0. With variants, (b, 1 + variants, h, w, 3).
+        weights: 1 for an image; 0 for an unreadable file and for padding at the end of a shape.
+        indices: which file each row is; -1 for padding.
+        skipped: index of a file that turned out unreadable -> why.
+    """
+
+    images: UInt8[np.ndarray, "b *variants h w 3"]
+    weights: Float32[np.ndarray, " b"]
+    indices: Int64[np.ndarray, " b"]
+    skipped: dict[int, str]
+
+
+def plan(files: Sequence[ImageFile], transform: Transform, batch_size: int, max_shapes: int = 8) -> Plan:
+    """Sort the files into batches of at most `batch_size` whose images have one size after the transform.
+
+    Sizes come in the order of their first file, the files of one size in their own order. If the transform crops, the
+    size is known; otherwise every file's header is read.
+
+    Raises:
+        InputError: more than `max_shapes` different sizes.
+    """
+    if batch_size < 1:
+        raise InputError(f"the batch size must be at least 1, got {batch_size}")
+    skipped: dict[int, str] = {}
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(_output_sizes(files, transform)):
+        if isinstance(size, str):
+            skipped[index] = size
+        else:
+            buckets.setdefault(size, []).append(index)
+    if len(buckets) > max_shapes:
+        raise InputError(_too_many_shapes(buckets, max_shapes))
+    batches = tuple(
+        BatchPlan(shape, tuple(indices[start : start + batch_size]))
+        for shape, indices in buckets.items()
+        for start in range(0, len(indices), batch_size)
+    )
+    return Plan(batches, skipped)
+
+
+def batches(
+    plan: Plan,
+    files: Sequence[ImageFile],
+    transform: Transform,
+    batch_size: int,
+    variants: Sequence[Variant] = (),
+    threads: int = THREADS,
+) -> Iterator[Batch]:
+    """Decode the planned batches, in their order, with `threads` threads.
+
+    At most max(batch_size, threads) images are decoded ahead, however many there are. A file that turns out unreadable
+    (or has changed its size since it was planned) keeps its row, with weight 0, and is named in `Batch.skipped`.
+
+    Args:
+        plan: from `plan`, with the same files, transform and batch size, or a selection of its batches.
+        files: what the plan's indices point to.
+        transform: resize and crop.
+        batch_size: number of rows of every batch.
+        variants: functions of an image (uint8, after the transform) and the index of its file that return an image of
+            the same size; with them, `Batch.images` has an axis more: the image itself, then its variants.
+        threads: how many images are decoded at a time.
+    """
+    import grain  # here, because what only names a Batch, such as the search of LRP-max, needs none of it
+
+    if any(len(batch.indices) > batch_size for batch in plan.batches):
+        raise ValueError(f"the plan holds batches larger than {batch_size}")
+
+    def load(row: tuple[int, tuple[int, int]]) -> _Row:
+        index, shape = row
+        if index < 0:
+            return _Row(index, shape)
+        image = _attempt(files[index].path, decode, transform)
+        if isinstance(image, str):
+            return _Row(index, shape, reason=image)
+        if image.shape[:2] != shape:
+            return _Row(index, shape, reason=f"{files[index].path}: has changed its size since it was first read")
+        if variants:
+            image = np.stack([image, *(variant(image, index) for variant in variants)])
+        return _Row(index, shape, image)
+
+    rows = [
+        (index, batch.shape)
+        for batch in plan.batches
+        for index in (*batch.indices, *[-1] * (batch_size - len(batch.indices)))
+    ]
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(batch_size, threads))
+    images = grain.MapDataset.source(rows).map(load).to_iter_dataset(options)
+    axes = (1 + len(variants),) if variants else ()
+    yield from images.batch(batch_size, batch_fn=functools.partial(_assemble, axes))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    index: int
+    shape: tuple[int, int]
+    image: np.ndarray | None = None
+    reason: str = ""
+
+
+def _assemble(axes: tuple[int, ...], rows: Sequence[_Row]) -> Batch:
+    images = np.zeros((len(rows), *axes, *rows[0].shape, 3), np.uint8)
+    for out, row in zip(images, rows, strict=True):
+        if row.image is not None:
+            out[...] = row.image
+    return Batch(
+        images=images,
+        weights=np.array([row.image is not None for row in rows], np.float32),
+        indices=np.array([row.index for row in rows], np.int64),
+        skipped={row.index: row.reason for row in rows if row.reason},
+    )
+
+
+def _attempt(path: Path, read: Callable[[Path], Any], then: Callable[[Any], Any]) -> Any:
+    """`then(read(path))`, or one line on why it cannot be had: an exception would end the whole iteration."""
+    try:
+        value = read(path)
+    except UnreadableImage as error:
+        return str(error)
+    try:
+        return then(value)
+    except InputError as error:
+        return f"{path}: {error}"
+
+
+def _output_sizes(files: Sequence[ImageFile], transform: Transform) -> Iterator[tuple[int, int] | str]:
+    """The size of every file after the transform, or why its header is unreadable."""
+    if transform.crop is not None:
+        yield from itertools.repeat((transform.crop, transform.crop), len(files))
+        return
+
+    def sizes(start: int) -> list[tuple[int, int] | str]:
+        part = files[start : start + _HEADERS_PER_TASK]
+        return [_attempt(file.path, image_size, lambda size: transform.output_size(*size)) for file in part]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for part in pool.map(sizes, range(0, len(files), _HEADERS_PER_TASK)):
+            yield from part
+
+
+def _too_many_shapes(buckets: dict[tuple[int, int], list[int]], max_shapes: int) -> str:
+    largest = sorted(buckets.items(), key=lambda bucket: -len(bucket[1]))[:3]
+    examples = ", ".join(f"{height}x{width} ({len(indices)} images)" for (height, width), indices in largest)
+    return (
+        f"the images have {len(buckets)} different sizes (height x width), the most frequent are {examples}; each size "
+        f"needs its own compile, and the limit is {max_shapes}: bring the images to one size with --resize and --crop, "
+        f"for example --resize 256 --crop 224, or allow more with --max-shapes {len(buckets)}"
+    )

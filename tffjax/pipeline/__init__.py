@@ -1,0 +1,1 @@
+"""A study over many images: batches, passes, run directories, resuming, shards. No command line, no terminal."""

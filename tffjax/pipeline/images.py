@@ -1,0 +1,112 @@
+"""The images of a study, and the batches of all its shards."""
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import numpy as np
+
+from tffjax.data import (
+    LABELS,
+    Batch,
+    BatchPlan,
+    ImageFile,
+    Plan,
+    find_images,
+    fingerprint,
+    label_warning,
+    other_extensions,
+    plan,
+    relative_names,
+)
+from tffjax.data.preprocessing import Transform
+from tffjax.errors import InputError
+from tffjax.pipeline.reporter import Reporter
+from tffjax.pipeline.request import Request
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What a study goes through.
+
+    Attributes:
+        files: all images.
+        names: their paths below the folder that is common to all, which identify them wherever that folder lies.
+        transform: resize and crop.
+        batch_size: images a pass.
+        plan: the batches of all shards, and the files whose header is unreadable.
+    """
+
+    files: tuple[ImageFile, ...]
+    names: tuple[str, ...]
+    transform: Transform
+    batch_size: int
+    plan: Plan
+
+    @property
+    def total(self) -> int:
+        """Number of readable images."""
+        return len(self.files) - len(self.plan.skipped)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Their distinct sizes; each needs one compile."""
+        return self.plan.shapes
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells this list of images from another."""
+        return fingerprint(self.files, self.names)
+
+    def batches(self, only: Collection[int] | None = None) -> tuple[BatchPlan, ...]:
+        """The batches of a pass over all images, or over some of them, given by their indices."""
+        if only is None:
+            return self.plan.batches
+        by_shape: dict[tuple[int, int], list[int]] = {}
+        for batch in self.plan.batches:
+            by_shape.setdefault(batch.shape, []).extend(index for index in batch.indices if index in only)
+        return tuple(
+            BatchPlan(shape, tuple(members[start : start + self.batch_size]))
+            for shape, members in by_shape.items()
+            for start in range(0, len(members), self.batch_size)
+        )
+
+    def rows(self, batch: Batch) -> tuple[np.ndarray, dict[str, Any]]:
+        """The rows of a batch that hold images, and who they are: index, path, generator, category, label."""
+        present = np.flatnonzero(batch.weights > 0)
+        indices = batch.indices[present].tolist()
+        files = [self.files[index] for index in indices]
+        return present, {
+            "index": indices,
+            "path": [self.names[index] for index in indices],
+            "generator": [file.generator for file in files],
+            "category": [file.category for file in files],
+            "label": [None if file.label is None else LABELS[file.label] for file in files],
+        }
+
+
+def default_batch_size() -> int:
+    """What a pass takes at once where nobody says."""
+    return 16 if jax.default_backend() == "cpu" else 128
+
+
+def images_of(request: Request, reporter: Reporter) -> Images:
+    """The images that a request names.
+
+    Raises:
+        InputError: as `tffjax.data`, or an image's header is unreadable and the study is strict.
+    """
+    reading = request.reading
+    batch_size = reading.batch_size or default_batch_size()
+    with reporter.busy("looking for images"):
+        files = find_images(request.data)
+        transform = Transform(reading.resize, reading.crop, reading.random_crop)
+        work = plan(files, transform, batch_size, reading.max_shapes)
+    if work.skipped and reading.strict:
+        raise InputError(f"{len(work.skipped)} images are unreadable (--strict): {next(iter(work.skipped.values()))}")
+    for suffix, count in other_extensions(request.data).items():
+        reporter.warn(f"left out {count} files ending in {suffix or 'nothing'}")
+    if warning := label_warning(files):
+        reporter.warn(warning)
+    return Images(files, relative_names(files), transform, batch_size, work)

@@ -1,0 +1,59 @@
+"""A study, from a request to a finished run directory."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from tffjax.pipeline import directory
+from tffjax.pipeline.directory import Run
+from tffjax.pipeline.images import images_of
+from tffjax.pipeline.passes import WHOLE, Stream, finish, go_through, merged, record_of, resumable
+from tffjax.pipeline.reporter import Lines, Reporter
+from tffjax.pipeline.request import Request
+from tffjax.pipeline.shards import run_shard
+from tffjax.pipeline.study import Ended, Study
+
+
+def run(
+    study: Study,
+    request: Request,
+    reporter: Reporter | None = None,
+    save_seconds: float | None = None,
+    stream: Stream | None = None,
+) -> Path:
+    """Do a study, from where its run directory stands; returns the run directory.
+
+    With `request.shard`, that part of it only, in a directory of its own (`tffjax.pipeline.shards`).
+
+    Raises:
+        InputError: the images, the study or the run directory do not allow it; interrupted; the disk is full.
+    """
+    reporter = reporter or Lines()
+    if not (request.resume or request.shard):
+        directory.check_free(request.out, request.overwrite)
+    images = images_of(request, reporter)
+    line = study.plan(images)
+    record = record_of(study, request, images)
+    if request.dry_run:
+        reporter.say(f"would {line}, into {request.out}")
+        return request.out
+    if request.shard:
+        return run_shard(study, request, images, record, reporter, save_seconds, stream)
+    opened = directory.resume(request.out, record) if request.resume else _started(request, record)
+    with opened as place:
+        if place.done:
+            reporter.say(f"{request.out} is done already")
+            study.say(images, place.record["results"], place.path, reporter)
+            return request.out
+        with resumable(place, f"tffjax {study.name} --resume {request.out}", request.resume):
+            ended: list[Ended] = []
+            while (work := study.next_pass(images, ended)) is not None:
+                number = len(ended)
+                go_through(place, number, work, images, WHOLE, request.reading.strict, reporter, save_seconds, stream)
+                ended.append(merged([place], place, number, work, images))
+            finish(study, place, images, ended, reporter)
+    return request.out
+
+
+def _started(request: Request, record: dict[str, Any]) -> contextlib.AbstractContextManager[Run]:
+    return directory.start(request.out, record, overwrite=request.overwrite)

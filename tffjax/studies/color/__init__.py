@@ -1,0 +1,1 @@
+"""What grayscale and other ablations do to channels."""

@@ -1,0 +1,297 @@
+"""The color study over any number of images: which channels respond to an ablation, and what it does to detection."""
+
+import csv
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from tffjax.compile.placement import put
+from tffjax.data import LABELS, Batch, Variant
+from tffjax.data.ablations import ORIGINAL, Ablation, parse_list
+from tffjax.errors import InputError
+from tffjax.files import file_name
+from tffjax.nn import Model, network_of
+from tffjax.pipeline.images import Images
+from tffjax.pipeline.parts import Rows
+from tffjax.pipeline.programs import compile_sizes, prepared
+from tffjax.pipeline.reporter import Reporter
+from tffjax.pipeline.request import Reading
+from tffjax.pipeline.study import Ended, Pass
+from tffjax.results.figures import save_figure
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import write_table
+from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.color import figures, statistics, tables
+from tffjax.studies.color.activations import max_activations
+from tffjax.studies.predictions import fake_probability
+from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
+
+EXTREMES = 4
+TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("most affected", "least affected")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Color:
+    """The study of `tffjax.run_color` and of `tffjax color`; see there for the options."""
+
+    model: Model
+    ranking: RankingLike | None
+    k: int | None = None
+    ablations: Sequence[str] = ("grayscale",)
+    classes: str | None = None
+    name: str = dataclasses.field(default="color", init=False)
+
+    def identity(self) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`."""
+        options = {"k": self.k, "ablations": list(self.ablations), "classes": self.classes}
+        return {
+            "arguments": options | {"ranking": argument_of(self.ranking)},
+            "weights": dataclasses.asdict(self.model.card),
+            "channels": [channel.key for channel in self._channels()],
+        }
+
+    def plan(self, images: Images) -> str:
+        """As `tffjax.pipeline.study.Study`."""
+        ablations, channels = self._ablations(), self._channels()
+        self._classes(images)
+        return f"test {len(channels)} channels under {', '.join(map(str, ablations))} on {images.total} images"
+
+    def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
+        """As `tffjax.pipeline.study.Study`."""
+        if ended:
+            return None
+        ablations, channels = self._ablations(), self._channels()
+        outputs = self.model.card.num_outputs
+        sizes = {"logits": (1 + len(ablations)) * outputs, "activations": (1 + len(ablations)) * len(channels)}
+        words = [("index", pa.int64()), *((name, pa.string()) for name in ("path", "generator", "category", "label"))]
+        schema = pa.schema([*words, *((name, pa.list_(pa.float32(), size)) for name, size in sizes.items())])
+
+        def start(reporter: Reporter) -> Callable[[Batch], Any]:
+            model = prepared(self.model, images.shapes, images.batch_size)
+            of_batch = functools.partial(_of_batch, channels)
+            programs = compile_sizes(reporter, images, "the forward pass", of_batch, model, variants=len(ablations))
+            return lambda batch: programs[batch.images.shape[2:4]](model, put(batch.images))
+
+        def rows(batch: Batch, found: Any) -> pa.Table:
+            present, columns = images.rows(batch)
+            for (name, size), values in zip(sizes.items(), found, strict=True):
+                flat = values[present].reshape(-1)
+                if not np.isfinite(flat).all():
+                    raise InputError(f"the network gives NaN or infinity ({name}), first batch with "
+                                     f"{columns['path'][0]}")  # fmt: skip
+                columns[name] = pa.FixedSizeListArray.from_arrays(flat, size)
+            return pa.table(columns, schema=schema)
+
+        def variant(ablation: Ablation) -> Variant:
+            return lambda image, index: ablation(image, images.names[index])
+
+        return Pass("testing", lambda folder: Rows(folder, schema, rows), start, variants=[*map(variant, ablations)])
+
+    def finish(self, images: Images, ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`."""
+        table, classes = ended[0].sums.table(), self._classes(images)
+        found = _found(table, self._ablations())
+        write_table(table.drop_columns(["index"]), folder / "per_image.parquet")
+        _write_tests(found, self._channels(), folder)
+        if classes is None:
+            _write_detector(self.model, found, folder)
+        else:
+            by_class = tables.class_table(found.names, found.logits, classes[table["index"].to_numpy()])
+            write_table(by_class, folder / "classes.csv")
+            _save_curves(found, by_class, {"median_probability": "median probability of the class [%]"}, folder)
+        return {"images": len(table)}
+
+    def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
+        """As `tffjax.pipeline.study.Study`."""
+        formats = {"ablation": "", "generator": "", "num": "d", "num_channels": "d", "num_conditional": "d"}
+        formats |= dict.fromkeys(["share", "share_adjusted", "share_paired"], ".1%") | {"median_effect": ".2f"}
+        title = "channels that respond (Mood's median test, p <= 0.05)"
+        reporter.table(pyarrow.csv.read_csv(folder / "shares.csv"), title, formats)
+        if (folder / "metrics.csv").exists():
+            percent = dict.fromkeys(["ap", "real", "fake", "real_calibrated", "fake_calibrated"], ".1%")
+            metrics = pyarrow.csv.read_csv(folder / "metrics.csv")
+            reporter.table(metrics, "detection", {"ablation": "", "generator": "", **percent})
+        if (folder / "classes.csv").exists():
+            percent = {"median_probability": ".1%", "drop": ".1%", "accuracy": ".1%"}
+            by_class = pyarrow.csv.read_csv(folder / "classes.csv")
+            reporter.table(by_class, "the correct class", {"ablation": "", "num": "d", **percent})
+        if self.model.card.num_outputs == 1 and not any(folder.glob("whiskers_*.csv")):
+            reporter.warn("no fake image has p >= 0.20, so there are no whisker plots")
+        reporter.say(f"{results['images']} images tested, {results['skipped']} skipped; results in {folder}")
+
+    def _channels(self) -> tuple[Channel, ...]:
+        return top_channels(self.model, self.ranking, self.k)
+
+    def _ablations(self) -> tuple[Ablation, ...]:
+        ablations = tuple(ablation for text in self.ablations for ablation in parse_list(text))
+        if len(set(ablations)) < len(ablations):
+            raise InputError("an ablation is given twice")
+        return ablations
+
+    def _classes(self, images: Images) -> np.ndarray | None:
+        return _classes(self.model.card.num_outputs, images, self.classes)
+
+
+def _of_batch(channels: tuple[Channel, ...], model: Model, images: Any, *, micro_batch: int) -> Any:
+    return max_activations(model, images, channels, micro_batch=micro_batch)
+
+
+def _classes(outputs: int, images: Images, path: str | None) -> np.ndarray | None:
+    """The correct output of every file, or None for detectors."""
+    if outputs == 1:
+        if path is not None:
+            raise InputError("--classes is for networks with several outputs; a detector's labels are in its folders")
+        return None
+    if path is None:
+        raise InputError(f"this network has {outputs} outputs; give the correct one of each image with --classes FILE")
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as stream:
+            table = {row["path"]: int(row["class"]) for row in csv.DictReader(stream)}
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, UnicodeDecodeError):
+        raise InputError(f"{path}: not a CSV with the columns path and class (a whole number)") from None
+    found = [table.get(name, table.get(Path(name).name, -1)) for name in images.names]
+    for name, output in zip(images.names, found, strict=True):
+        if not 0 <= output < outputs:
+            raise InputError(f"{path}: no class from 0 to {outputs - 1} for {name}")
+    return np.array(found)
+
+
+class _Found(NamedTuple):
+    """What was found for all images, in their order."""
+
+    names: list[str]
+    generator: np.ndarray
+    label: np.ndarray
+    logits: np.ndarray
+    activations: np.ndarray
+
+
+def _found(table: pa.Table, ablations: tuple[Ablation, ...]) -> _Found:
+    def arrays(column: str) -> np.ndarray:
+        flat = table[column].combine_chunks().flatten().to_numpy()
+        return np.moveaxis(flat.reshape(len(table), 1 + len(ablations), -1), 1, 0)
+
+    label = np.array([-1 if name is None else LABELS.index(name) for name in table["label"].to_pylist()])
+    generator = np.array(table["generator"].to_pylist(), dtype=object)
+    return _Found([ORIGINAL, *map(str, ablations)], generator, label, arrays("logits"), arrays("activations"))
+
+
+def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> None:
+    """Tests of the channels, on fake images where labels are known (the features of the fakes are asked about)."""
+    members = found.label == 1 if (found.label == 1).any() else np.ones(len(found.label), bool)
+    generator, activations = found.generator[members], found.activations[:, members]
+    tests, shares = [], []
+    for name, after in zip(found.names[1:], activations[1:], strict=True):
+        rows = statistics.channel_table(channels, generator, activations[0], after)
+        share = statistics.share_table(rows)
+        tests.append(rows.add_column(0, "ablation", [[name] * len(rows)]))
+        shares.append(share.add_column(0, "ablation", [[name] * len(share)]))
+        save_figure(figures.shares(share), folder / f"shares_{file_name(name)}")
+        for group in statistics.names_of(generator):
+            of_group = generator == group
+            chosen = [
+                [(row, _density(row, channels, activations[0, of_group], after[of_group])) for row in rows_]
+                for rows_ in statistics.extremes(rows, group, min(EXTREMES, len(channels)))
+            ]
+            figure = figures.densities(*chosen, ("original", name), TITLES[name == "grayscale"])
+            save_figure(figure, folder / f"densities_{file_name(name)}_{file_name(group or 'all')}")
+            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{file_name(group or 'all')}.csv")
+    write_table(pa.concat_tables(tests), folder / "tests.csv")
+    write_table(pa.concat_tables(shares), folder / "shares.csv")
+
+
+def _density(row: dict[str, Any], channels: tuple[Channel, ...], before: np.ndarray, after: np.ndarray) -> pa.Table:
+    at = next(index for index, channel in enumerate(channels) if channel.key == row["key"])
+    return statistics.density_table(before[:, at], after[:, at])
+
+
+def _density_data(chosen: list[list[tuple[dict[str, Any], pa.Table]]]) -> pa.Table:
+    parts = []
+    for which, rows in zip(("most", "least"), chosen, strict=True):
+        for row, density in rows:
+            words = {"which": which, "key": row["key"]}
+            for place, (name, word) in enumerate(words.items()):
+                density = density.add_column(place, name, [[word] * len(density)])
+            parts.append(density)
+    return pa.concat_tables(parts)
+
+
+def _write_detector(model: Model, found: _Found, folder: Path) -> None:
+    """Metrics, the paper's table, whisker plots and curves of a detector on labeled images."""
+    probability = np.stack([fake_probability(logits[:, 0], model.card) for logits in found.logits])
+    labeled = found.label >= 0
+    if labeled.any():
+        generator, label = found.generator[labeled], found.label[labeled]
+        metrics = tables.metrics_by_ablation(found.names, generator, label, probability[:, labeled])
+        write_table(metrics, folder / "metrics.csv")
+        if "grayscale" in found.names:
+            detector = network_of(model.card).published or model.card.architecture
+            write_table(tables.grayscale_table(metrics, detector), folder / "table-i.csv")
+        columns = {"ap": "average precision [%]", "fake_calibrated": "accuracy on fakes [%]"}
+        _save_curves(found, metrics, columns, folder)
+    fakes = tables.detected(found.label, probability[0])
+    if not fakes.any():
+        return
+    for name, after in zip(found.names[1:], probability[1:], strict=True):
+        boxes = tables.whisker_table(found.generator[fakes], probability[0, fakes], after[fakes])
+        write_table(boxes, folder / f"whiskers_{file_name(name)}.csv")
+        save_figure(figures.whiskers(boxes, ("original", name)), folder / f"whiskers_{file_name(name)}")
+
+
+def _save_curves(found: _Found, table: pa.Table, columns: dict[str, str], folder: Path) -> None:
+    """A figure for each kind of ablation that has strengths and each column, given with its label."""
+    for name in dict.fromkeys(name.partition(":")[0] for name in found.names[1:] if ":" in name):
+        for column, label in columns.items():
+            save_figure(figures.curves(table, name, column, label), folder / f"curve_{column}_{name}")
+
+
+def run_color(
+    model: Model | PathLike,
+    data: PathLike | Sequence[PathLike],
+    out: PathLike,
+    ranking: RankingLike,
+    *,
+    k: int | None = None,
+    ablations: Sequence[str] = ("grayscale",),
+    classes: PathLike | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    batch_size: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Compare images with ablated versions of themselves: which channels respond (Mood's median test, SPEC 7)?
+
+    The image and its ablations go through the network together; for each channel the largest activations before batch
+    norm are compared, with Benjamini-Hochberg adjusted p, Wilcoxon's paired test and an effect size beside.
+
+    Args:
+        model: a model with a card, or the folder of a checkpoint.
+        data: folders of images, `<generator>/{0_real,1_fake}/...`, or images.
+        out: the run directory; an unfinished run of the same request there is gone on with.
+        ranking: whose first channels are tested: its file, a `Ranking`, or channel keys, best first.
+        k: how many channels; None is the paper's number.
+        ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
+        classes: CSV path,class: the correct output of each image, for networks with several outputs.
+        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+
+    Returns:
+        The run: `table("tests")` (a channel, ablation and generator a row), `table("shares")`, `table("metrics")`.
+
+    Raises:
+        InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
+    """
+    loaded, weights = model_of(model)
+    study = Color(loaded, ranking, k, ablations, argument_of(classes))
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -1,0 +1,158 @@
+"""Tables of the color study: probabilities and metrics before and after ablations (SPEC 7).
+
+Arrays come before (the original images) and after (an ablation of the same images, in the same order), or as variants,
+of which the first are the original images. `generator` is an array of names, one an image.
+"""
+
+import csv
+import importlib.resources
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.special import softmax
+
+from tffjax.data.ablations import ORIGINAL
+from tffjax.results.metrics import score
+from tffjax.studies.color.statistics import names_of
+
+DETECTED = 0.20
+"""Fakes count in whisker plots if their probability before is at least this."""
+
+
+def detected(label: Int[np.ndarray, " n"], before: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Which images a whisker plot takes: the fakes (label 1) whose probability before is at least `DETECTED`."""
+    return (label == 1) & (before >= DETECTED)
+
+
+def whisker_table(
+    generator: Shaped[np.ndarray, " n"], before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"]
+) -> pa.Table:
+    """Box plots of probabilities in percent, before and after, per generator, and the drop of the medians.
+
+    Columns: `generator`, `num`, `drop` (median before - median after, in percentage points), and for both samples
+    `median_`, `q1_`, `q3_` (quartiles, linear interpolation), `low_`, `high_` (the outermost values within 1.5
+    interquartile ranges of the box). Select the images first, see `detected`; a generator of which no image is left has
+    no row.
+    """
+    rows = []
+    for name in names_of(generator):
+        members = generator == name
+        boxes = _box(100 * before[members], "before") | _box(100 * after[members], "after")
+        drop = boxes["median_before"] - boxes["median_after"]
+        rows.append({"generator": name, "num": int(members.sum()), "drop": drop, **boxes})
+    return pa.Table.from_pylist(rows, schema=_WHISKERS)
+
+
+def metrics_by_ablation(
+    ablations: Sequence[str],
+    generator: Shaped[np.ndarray, " n"],
+    label: Int[np.ndarray, " n"],
+    probability: Float[np.ndarray, "v n"],
+) -> pa.Table:
+    """Metrics (`tffjax.results.metrics`) of every variant per generator, then over all images if there are several.
+
+    Columns: `ablation`, `generator`, the fields of `tffjax.results.metrics.Metrics`. The calibrated threshold is that
+    of the first variant, the original images, for all of them.
+
+    Args:
+        ablations: names of the variants, the original first.
+        generator: names.
+        label: 0 real, 1 fake.
+        probability: of being fake.
+    """
+    names = names_of(generator)
+    groups = {name: generator == name for name in names} | ({"all": np.ones(len(label), bool)} if names[1:] else {})
+    baseline = {name: score(probability[0, members], label[members]) for name, members in groups.items()}
+    rows = [
+        {
+            "ablation": ablation,
+            "generator": name,
+            **vars(score(values[members], label[members], baseline[name].threshold)),
+        }
+        for ablation, values in zip(ablations, probability, strict=True)
+        for name, members in groups.items()
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def grayscale_table(metrics: pa.Table, detector: str) -> pa.Table:
+    """Table I.1 of the supplement, ours beside the published one, in percent.
+
+    Columns `input` (`Baseline` or `Grayscale`), `generator`, `num_real`, `num_fake`, `ap`, `acc_real`, `acc_fake`, and
+    the last three again with `published_`: null where the table has no such generator (names are compared without
+    case). Accuracies are at 0.5 for ProGAN and at the calibrated threshold of the baseline for the others (SPEC 6).
+
+    Args:
+        metrics: from `metrics_by_ablation`, of which the original and `grayscale` are taken.
+        detector: name in the published table, such as `ResNet-50` or `CR-ResNet-50`; another has no published numbers.
+    """
+    published = {(row["input"], row["generator"].lower()): row for row in _published() if row["detector"] == detector}
+    inputs = {ORIGINAL: "Baseline", "grayscale": "Grayscale"}
+    rows = []
+    for row in metrics.to_pylist():
+        if row["ablation"] not in inputs:
+            continue
+        kind, name = inputs[row["ablation"]], row["generator"].lower()
+        at = "" if name == "progan" else "_calibrated"
+        ours = {"ap": row["ap"], "acc_real": row[f"real{at}"], "acc_fake": row[f"fake{at}"]}
+        theirs = published.get((kind, name))
+        rows.append(
+            {"input": kind, "generator": row["generator"], "num_real": row["num_real"], "num_fake": row["num_fake"]}
+            | {column: 100 * value for column, value in ours.items()}
+            | {f"published_{column}": float(theirs[column]) if theirs else None for column in ours}
+        )
+    return pa.Table.from_pylist(rows, schema=_GRAYSCALE)
+
+
+def class_probability(
+    logits: Float[np.ndarray, "*variants n outputs"], classes: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "*variants n"]:
+    """Softmax probability of each image's correct class, in float64."""
+    return softmax(logits.astype(np.float64), axis=-1)[..., np.arange(len(classes)), classes]
+
+
+def class_table(
+    ablations: Sequence[str], logits: Float[np.ndarray, "v n outputs"], classes: Int[np.ndarray, " n"]
+) -> pa.Table:
+    """What ablations do to a classifier (supplement G): one row a variant, the original first.
+
+    Columns: `ablation`, `num`, `median_probability` of the correct class, its `drop` from the original, and `accuracy`,
+    the share of images whose largest logit is the correct one. All from 0 to 1, as in `metrics_by_ablation`.
+    """
+    medians = np.median(class_probability(logits, classes), axis=1)
+    return pa.table(
+        {
+            "ablation": list(ablations),
+            "num": np.full(len(medians), len(classes)),
+            "median_probability": medians,
+            "drop": medians[0] - medians,
+            "accuracy": (logits.argmax(axis=2) == classes).mean(axis=1),
+        }
+    )
+
+
+def _box(values: np.ndarray, suffix: str) -> dict[str, float]:
+    q1, median, q3 = np.percentile(values, [25, 50, 75])
+    reach = 1.5 * (q3 - q1)
+    # interpolated quartiles can lie beyond the outermost value that is no outlier
+    low, high = min(values[values >= q1 - reach].min(), q1), max(values[values <= q3 + reach].max(), q3)
+    box = {"median": median, "q1": q1, "q3": q3, "low": low, "high": high}
+    return {f"{name}_{suffix}": float(value) for name, value in box.items()}
+
+
+def _published() -> list[dict[str, str]]:
+    path = importlib.resources.files("tffjax") / "published" / "table-i-grayscale.csv"
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+_FLOATS = ("ap", "acc_real", "acc_fake")
+_GRAYSCALE = pa.schema(
+    [("input", pa.string()), ("generator", pa.string()), ("num_real", pa.int64()), ("num_fake", pa.int64())]
+    + [(f"{prefix}{name}", pa.float64()) for prefix in ("", "published_") for name in _FLOATS]
+)
+_WHISKERS = pa.schema(
+    [("generator", pa.string()), ("num", pa.int64()), ("drop", pa.float64())]
+    + [(f"{n}_{s}", pa.float64()) for s in ("before", "after") for n in ("median", "q1", "q3", "low", "high")]
+)

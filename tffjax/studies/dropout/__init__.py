@@ -1,0 +1,1 @@
+"""Feature-map dropout."""

@@ -1,0 +1,131 @@
+"""Pictures of feature-map dropout: metrics against k, and the effects of single channels against omega."""
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.scale import SymmetricalLogScale
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
+
+from tffjax.studies.dropout.settings import BASELINE, counted
+from tffjax.studies.dropout.tables import effect_correlation
+
+_MEASURES = {"ap": "AP", "fake_calibrated": "accuracy on fake", "real_calibrated": "accuracy on real"}
+
+# Okabe and Ito's palette, told apart by color-blind readers; the markers differ for print in gray.
+_KINDS = {"top": ("#d55e00", "o"), "random": ("#009e73", "^"), "low": ("#0072b2", "s")}
+
+
+def dropout_curves(table: pa.Table, draws: pa.Table, title: str) -> Figure:
+    """AP and calibrated accuracies against k: a row of panels for each generator.
+
+    Args:
+        table: `dropout_table` of any settings; those that take k channels are drawn.
+        draws: the same with `average=False`; a band spans the random draws from the lowest to the highest.
+        title: above all.
+    """
+    averaged, single = _by_generator(table), _by_generator(draws)
+    figure = Figure(figsize=(7, 1.55 * len(averaged) + 0.8), layout="constrained")
+    grid = figure.subplots(len(averaged), len(_MEASURES), sharex=True, sharey=True, squeeze=False)
+    for axes_row, (generator, rows) in zip(grid, averaged.items(), strict=True):
+        base = next(row for row in rows if row["setting"] == BASELINE.name)
+        for axes, measure in zip(axes_row, _MEASURES, strict=True):
+            axes.axhline(base[measure], color="black", linewidth=1, linestyle="--", label="nothing switched off")
+            for kind, (color, marker) in _KINDS.items():
+                curve = _curve(rows, kind, measure)
+                if curve:
+                    ks, values = zip(*curve, strict=True)
+                    axes.plot(ks, values, color=color, marker=marker, markersize=4, linewidth=1.3, label=f"{kind} k")
+                if kind == "random" and curve:
+                    spread = [[v for k, v in _curve(single[generator], kind, measure) if k == at] for at in ks]
+                    low, high = [min(values) for values in spread], [max(values) for values in spread]
+                    axes.fill_between(ks, low, high, color=color, alpha=0.25, linewidth=0, label="random k, all draws")
+            axes.set_ylim(-0.04, 1.04)
+            axes.grid(alpha=0.25)
+            axes.tick_params(labelsize=8)
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        n = f"{base['num_real']} real, {base['num_fake']} fake"
+        axes_row[0].set_ylabel(f"{generator or 'images'}\n({n})", fontsize=8, parse_math=False)
+    ticks = sorted({kind_k[1] for rows in averaged.values() for row in rows if (kind_k := counted(row["setting"]))})
+    for axes, heading in zip(grid[0], _MEASURES.values(), strict=True):
+        axes.set_title(heading, fontsize=9)
+        if ticks:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xticks(_thinned(ticks), [str(k) for k in _thinned(ticks)])
+    grid[-1][1].set_xlabel("k, channels switched off", fontsize=9)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def effect_map(effects: pa.Table, sites: tuple[str, ...], num_images: int, title: str) -> Figure:
+    """Causal effect of every channel alone against omega, colored by depth, with Spearman's rank correlation.
+
+    Args:
+        effects: of `tffjax.studies.dropout.tables.effect_table`.
+        sites: names of all sites in the order of the network.
+        num_images: on how many fake images the effects are.
+        title: above all.
+    """
+    known = [row for row in effects.to_pylist() if row["omega"] is not None]
+    omega, effect = (np.array([row[name] for row in known], float) for name in ("omega", "effect"))
+    depth = np.array([sites.index(row["key"].partition(".#")[0]) for row in known], int)
+    figure = Figure(figsize=(5, 3.8), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.scatter(
+        omega, effect, c=depth, cmap="viridis", vmin=0, vmax=max(len(sites) - 1, 1), s=9, alpha=0.7, linewidths=0,
+        rasterized=True,
+    )  # fmt: skip
+    axes.axhline(0, color="black", linewidth=0.8)
+    # linear around 0, which both may be, and logarithmic beyond
+    smallest = _linear_part(axes.xaxis, omega, 0.05)
+    axes.set_xlim(-smallest / 2, 1.5 * max(omega.max(initial=0), smallest))
+    least = _linear_part(axes.yaxis, effect, 0.25)
+    axes.set_ylim(1.5 * min(effect.min(initial=0), -least), 1.5 * max(effect.max(initial=0), least))
+    axes.grid(alpha=0.25)
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("omega (FF-RS)", fontsize=9)
+    axes.set_ylabel("effect: mean fall of the logit towards real", fontsize=9)
+    correlation = f"Spearman's rank correlation {effect_correlation(effects):.2f}"
+    axes.set_title(f"{correlation}, {len(known)} channels, {num_images} fake images", fontsize=8)
+    bar = figure.colorbar(drawn, ax=axes)
+    bar.set_label(f"depth: site 0 ({sites[0]}) to {len(sites) - 1} ({sites[-1]})", fontsize=8, parse_math=False)
+    bar.ax.tick_params(labelsize=8)
+    bar.locator = MaxNLocator(integer=True)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def _linear_part(axis: Axis, values: np.ndarray, quantile: float) -> float:
+    """Make an axis logarithmic, but linear below about this quantile of the sizes of the values; returns where."""
+    sizes = np.abs(values[values != 0])
+    size = 10 ** np.floor(np.log10(np.quantile(sizes, quantile))) if len(sizes) else 1.0
+    axis.axes.set(**{f"{axis.axis_name}scale": SymmetricalLogScale(axis, linthresh=size, linscale=1.5)})
+    axis.get_major_locator().set_params(numticks=7)
+    axis.set_minor_locator(NullLocator())
+    return float(size)
+
+
+def _by_generator(table: pa.Table) -> dict[str, list[dict]]:
+    rows = table.to_pylist()
+    return {
+        name: [row for row in rows if row["generator"] == name]
+        for name in dict.fromkeys(row["generator"] for row in rows)
+    }
+
+
+def _curve(rows: list[dict], kind: str, measure: str) -> list[tuple[int, float]]:
+    """(k, value) of the settings of one kind, by k."""
+    found = [(counted(row["setting"]), row[measure]) for row in rows]
+    return sorted((kind_k[1], value) for kind_k, value in found if kind_k and kind_k[0] == kind)
+
+
+def _thinned(ticks: list[int]) -> list[int]:
+    """Ticks that are far enough apart on a logarithmic axis to be labeled."""
+    kept = [ticks[-1]]
+    for tick in reversed(ticks[:-1]):
+        if kept[-1] / tick >= (ticks[-1] / ticks[0]) ** 0.14:
+            kept.append(tick)
+    return kept[::-1]

@@ -1,0 +1,250 @@
+"""Feature-map dropout over any number of images: does detection collapse without the top channels?"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from tffjax.data import ImageFile
+from tffjax.errors import InputError
+from tffjax.nn import Model, network_of
+from tffjax.nn.sites import sites_of
+from tffjax.pipeline.images import Images
+from tffjax.pipeline.reporter import Reporter
+from tffjax.pipeline.request import Reading
+from tffjax.pipeline.study import Ended, Pass
+from tffjax.results.figures import save_figure
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import write_table
+from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.dropout.figures import dropout_curves, effect_map
+from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
+from tffjax.studies.dropout.search import Step, greedy
+from tffjax.studies.dropout.settings import (
+    BASELINE,
+    Setting,
+    check_settings,
+    counted,
+    low_k,
+    random_k,
+    read_setting,
+    singles,
+    top_k,
+)
+from tffjax.studies.dropout.tables import (
+    dropout_table,
+    effect_correlation,
+    effect_table,
+    probability_table,
+    with_published,
+)
+from tffjax.studies.rankings import RankingLike, argument_of, digest, ranking_of
+
+SHOWN = 10
+
+
+class _Found(NamedTuple):
+    """Scores under all settings, and the channels chosen greedily."""
+
+    scores: Scores
+    steps: tuple[Step, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout:
+    """The study of `tffjax.run_dropout` and of `tffjax dropout`; see there for the options."""
+
+    model: Model
+    ranking: RankingLike | None
+    ks: Sequence[int] | None = None
+    draws: int = 5
+    low: bool = False
+    keys: str | None = None
+    each: int | None = None
+    greedy: int | None = None
+    seed: int = 0
+    chunk: int | None = None
+    name: str = dataclasses.field(default="dropout", init=False)
+
+    def identity(self) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`."""
+        options = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "name", "ranking")]
+        arguments = {name: getattr(self, name) for name in options} | {"ranking": argument_of(self.ranking)}
+        own = {"keys": [channel.key for channel in self._of_file().channels]} if self.keys else {}
+        ranking = ranking_of(self.ranking, self.model)
+        return {
+            "arguments": arguments,
+            "weights": dataclasses.asdict(self.model.card),
+            "ranking": digest(ranking),
+            **own,
+        }
+
+    def plan(self, images: Images) -> str:
+        """As `tffjax.pipeline.study.Study`."""
+        if self.greedy and not self.each:
+            raise InputError("--greedy chooses among the channels of --each N; give it too")
+        if self.model.card.num_outputs != 1:
+            raise InputError(
+                f"dropout scores detectors with one output; this network has {self.model.card.num_outputs}"
+            )
+        settings, alone = self._settings()
+        if alone and not any(file.label == 1 for file in images.files):
+            raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
+        return f"score {images.total} images under {len(settings) + len(alone)} settings"
+
+    def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
+        """As `tffjax.pipeline.study.Study`."""
+        return next_pass(self.model, images, ended, self.chunk, lambda score: self._search(images, score))
+
+    def finish(self, images: Images, ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`."""
+        found: _Found = replayed(ended, lambda score: self._search(images, score))
+        settings, alone = self._settings()
+        scores, card, count = found.scores, self.model.card, len(settings)
+        files = [images.files[index] for index in scores.files]
+        probabilities = probability_table(card, files, settings, scores.logits[:, :count])
+        names = pa.array([images.names[index] for index in scores.files], pa.string())
+        probabilities = probabilities.set_column(0, "path", names)
+        for ending in ("csv", "parquet"):
+            write_table(probabilities, folder / f"probabilities.{ending}")
+        if any(file.label is not None for file in files):
+            table, draws = dropout_table(probabilities), dropout_table(probabilities, average=False)
+            table = with_published(table, card)
+            write_table(table, folder / "dropout.csv")
+            write_table(draws, folder / "draws.csv")
+            if any(counted(setting.name) for setting in settings):
+                title = f"{card.source or card.architecture}: channels switched off"
+                save_figure(dropout_curves(table, draws, title), folder / "dropout")
+        if alone:
+            self._write_effects(files, scores, alone, count, folder)
+        if found.steps:
+            rows = {"channels": range(1, len(found.steps) + 1), "key": [step.channel.key for step in found.steps]}
+            write_table(pa.table({**rows, "effect": [step.effect for step in found.steps]}), folder / "greedy.csv")
+        return {"images": len(files)}
+
+    def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
+        """As `tffjax.pipeline.study.Study`."""
+        settings, alone = self._settings()
+        if (folder / "dropout.csv").exists():
+            table = pyarrow.csv.read_csv(folder / "dropout.csv")
+            ours = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated", "real", "fake"], ".1%")
+            published = [
+                name for name in table.column_names
+                if name.startswith("published") and table[name].null_count < len(table)
+            ]  # fmt: skip
+            columns = {"setting": "", "generator": "", **ours, **dict.fromkeys(published, ".1%")}
+            reporter.table(table, "detection with channels switched off", columns)
+        if alone:
+            effects = pyarrow.csv.read_csv(folder / "effects.csv")
+            fakes = sum(images.files[index].label == 1 for index in self._scored(folder, images))
+            formats = {"key": "", "omega": ".4f", "effect": ".4f"}
+            reporter.table(effects.slice(0, SHOWN), f"largest effects on the logit ({fakes} fake images)", formats)
+            reporter.say(f"Spearman's correlation of effect and omega: {effect_correlation(effects):.2f}")
+        reporter.say(f"{results['images']} images scored under {len(settings) + len(alone)} settings, "
+                     f"{results['skipped']} skipped; results in {folder}")  # fmt: skip
+
+    def _scored(self, folder: Path, images: Images) -> list[int]:
+        """The images that could be read."""
+        skipped = set(pyarrow.csv.read_csv(folder / "skipped.csv")["path"].to_pylist())
+        return [index for index, name in enumerate(images.names) if name not in skipped]
+
+    def _settings(self) -> tuple[list[Setting], list[Setting]]:
+        """The settings, and those of channels alone."""
+        ranking = ranking_of(self.ranking, self.model)
+        ks = self.ks or network_of(self.model.card).paper_ks
+        if not ks:
+            raise InputError(f"the paper has no numbers of channels for {self.model.card.architecture}; give --k")
+        settings = [BASELINE]
+        for k in ks:
+            settings.append(top_k(ranking, k))
+            settings += random_k(ranking, k, self.draws, self.seed)
+            if self.low:
+                settings.append(low_k(ranking, k))
+        if self.keys:
+            settings.append(self._of_file())
+        alone = singles(ranking.channels[: self.each or 0])
+        check_settings([*settings, *alone])
+        return settings, list(alone)
+
+    def _of_file(self) -> Setting:
+        return read_setting(Path(self.keys), self.model)
+
+    def _search(self, images: Images, score: Score) -> _Found:
+        """Channels that together lower the mean logit of the fake images most, one after the other."""
+        settings, alone = self._settings()
+        scores = score([*settings, *alone], f"{len(settings) + len(alone)} settings")
+        fake = np.array([images.files[index].label == 1 for index in scores.files])
+        if self.greedy and not fake.any():
+            raise InputError("--greedy looks at fake images, and there are none")
+        sign = 1 if self.model.card.high_means == "fake" else -1
+
+        def effect(sets: Any) -> np.ndarray:
+            chosen = [Setting(f"greedy/{i}", channels) for i, channels in enumerate(sets)]
+            logits = score(chosen, f"greedy step {len(sets[0])} of {self.greedy}").logits[fake, :, 0]
+            return sign * (scores.logits[fake, 0].astype(np.float64) - logits).mean(axis=0)
+
+        return _Found(scores, greedy(effect, [setting.channels[0] for setting in alone], self.greedy or 0))
+
+    def _write_effects(
+        self, files: Sequence[ImageFile], scores: Scores, alone: Sequence[Setting], count: int, folder: Path
+    ) -> None:
+        labels = np.array([-1 if file.label is None else file.label for file in files])
+        ranking, card = ranking_of(self.ranking, self.model), self.model.card
+        effects = effect_table(card, alone, scores.logits[:, count:, 0], scores.logits[:, 0, 0], labels, ranking)
+        write_table(effects, folder / "effects.csv")
+        sites = tuple(site.name for site in sites_of(self.model))
+        fakes = int((labels == 1).sum())
+        save_figure(effect_map(effects, sites, fakes, f"{len(alone)} channels, each alone"), folder / "effects")
+
+
+def run_dropout(
+    model: Model | PathLike,
+    data: PathLike | Sequence[PathLike],
+    out: PathLike,
+    ranking: RankingLike,
+    *,
+    k: int | Sequence[int] | None = None,
+    draws: int = 5,
+    low: bool = False,
+    each: int | None = None,
+    greedy: int | None = None,
+    seed: int = 0,
+    resize: int | None = None,
+    crop: int | None = None,
+    batch_size: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Score images with the top channels of a ranking dropped before batch norm (SPEC 6), beside random and last ones.
+
+    Args:
+        model: a detector with a card, or the folder of a checkpoint.
+        data: folders of labeled images, `<generator>/{0_real,1_fake}/...`, or images.
+        out: the run directory; an unfinished run of the same request there is gone on with.
+        ranking: such as `rank` writes: its file, a `Ranking`, or channel keys, best first.
+        k: how many channels, one number or several; None are the paper's.
+        draws: sets of k random other channels, whose probabilities are averaged.
+        low: also the last k channels.
+        each: also each of the first so many channels alone, on fake images.
+        greedy: also choose so many of those greedily.
+        seed: of the random channels.
+        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+
+    Returns:
+        The run: `table("dropout")` (AP, accuracies at 0.5 and at the baseline's calibrated threshold),
+        `table("draws")`, `table("probabilities")`, and `table("effects")` and `table("greedy")` where asked for.
+
+    Raises:
+        InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
+    """
+    loaded, weights = model_of(model)
+    ks = [k] if isinstance(k, int) else k
+    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    return call(study, weights, data, out, reading, overwrite, shard, reporter)

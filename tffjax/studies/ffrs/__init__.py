@@ -1,0 +1,1 @@
+"""FF-RS, the forensic feature relevance statistic."""

@@ -1,0 +1,260 @@
+"""FF-RS over any number of images: which channels receive relevance, in fake and in real images."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow.parquet import read_table
+
+from tffjax.compile.placement import put
+from tffjax.compile.products import products
+from tffjax.data import LABELS, Batch
+from tffjax.errors import InputError
+from tffjax.kernels.precision import check_precision
+from tffjax.nn import Model, canonize, checkpoint
+from tffjax.nn.sites import sites_of
+from tffjax.pipeline.images import Images
+from tffjax.pipeline.parts import PartWriter
+from tffjax.pipeline.programs import compile_sizes, prepared
+from tffjax.pipeline.reporter import Reporter
+from tffjax.pipeline.request import Reading
+from tffjax.pipeline.study import Ended, Pass
+from tffjax.results.figures import save_figure
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import write_table
+from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.ffrs import figures, tables
+from tffjax.studies.ffrs.statistic import Design, Totals, omega, relevance_shares
+from tffjax.studies.ffrs.sums import FFRSSums, row_schema
+from tffjax.studies.rankings import Channel, all_channels, chosen_k, write_ranking
+
+LEVELS = 12
+MAX_GROUPS = 200
+SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Rank:
+    """The study of `tffjax.rank` and of `tffjax rank`; see there for the options.
+
+    Attributes:
+        model: the detector, as trained.
+        squeeze_excite: a second network, from which the squeeze-excite weights are taken.
+    """
+
+    model: Model
+    composite: str = "beta0"
+    confidence: float = 0.9
+    k: int | None = None
+    label: str | None = None
+    bootstrap: int = 200
+    seed: int = 0
+    per_image: bool = False
+    precision: str = "float32"
+    released_quirks: bool = False
+    squeeze_excite_from: str | None = None
+    name: str = dataclasses.field(default="rank", init=False)
+
+    def identity(self) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`."""
+        second = checkpoint.read_card(Path(self.squeeze_excite_from)).weights_sha256 if self.squeeze_excite_from else ""
+        options = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "name")]
+        return {
+            "arguments": {name: getattr(self, name) for name in options},
+            "weights": dataclasses.asdict(self.model.card),
+            "squeeze_excite_from": second,
+        }
+
+    def plan(self, images: Images) -> str:
+        """As `tffjax.pipeline.study.Study`."""
+        check_precision(self.precision)
+        chosen_k(self.model, self.k)
+        unlabeled = sum(file.label is None for file in images.files)
+        if unlabeled and self.label is None:
+            raise InputError(
+                f"{unlabeled} of {len(images.files)} images have no label (no folder 0_real or 1_fake above them), and "
+                "FF-RS explains the label; say --label fake (or real) for them"
+            )
+        channels = sum(site.channels for site in sites_of(self._network()))
+        sizes = ", ".join(f"{height}x{width}" for height, width in images.shapes)
+        return f"rank {channels} channels over {images.total} images ({sizes}), {images.batch_size} a batch"
+
+    def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
+        """As `tffjax.pipeline.study.Study`."""
+        if ended:
+            return None
+        network, fake = self._network(), self._fake(images)
+        names, design = [site.name for site in sites_of(network)], self._design(images)
+
+        def sums(folder: Path) -> FFRSSums:
+            writer = PartWriter(folder, row_schema(design)) if self.per_image else None
+            return FFRSSums(
+                design, names, images.files, images.names, fake.tolist(), self.model.card, self.confidence, writer
+            )
+
+        def start(reporter: Reporter) -> Any:
+            model = prepared(network, images.shapes, images.batch_size, self.composite, self.precision)
+            programs = compile_sizes(reporter, images, "LRP", relevance_shares, model, np.int32)
+            if self.precision != "float32" or jax.default_backend() != "cpu":
+                reporter.say(f"the compiled program has {products(next(iter(programs.values())).as_text())}")
+            high_is_fake = self.model.card.high_means == "fake"
+
+            def step(batch: Batch) -> Any:
+                signs = np.where(fake[batch.indices] == high_is_fake, 1, -1).astype(np.int32)
+                return programs[batch.images.shape[1:3]](model, put(batch.images), put(signs))
+
+            return step
+
+        return Pass("ranking", sums, start)
+
+    def finish(self, images: Images, ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`."""
+        sums: FFRSSums = ended[0].sums
+        totals, design, channels = sums.totals, sums.design, all_channels(self.model)
+        kept = totals.images[:, 0, 0]
+        if not kept.any():
+            raise InputError(
+                f"the confidence filter dropped all {totals.images[:, 0, 1].sum()} images: the detector is sure of "
+                "none; keep more with a lower --confidence (0 keeps all)"
+            )
+        k = min(chosen_k(self.model, self.k), len(channels))
+        labels = [label for label in (1, 0) if kept[label]]
+        _write_tables(totals, design, channels, labels, k, folder)
+        if self.per_image:
+            sums.write_rows(folder / "per_image")
+        counts = {LABELS[label]: {"kept": int(kept[label]), "dropped": int(totals.images[label, 0, 1])}
+                  for label in (1, 0)}  # fmt: skip
+        sites = list(dict.fromkeys(channel.site for channel in channels))
+        return {"images": counts, "k": k, "without_relevance": tables.unreached(totals, design, sites)}
+
+    def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
+        """As `tffjax.pipeline.study.Study`."""
+        table = read_table(folder / "statistics.parquet")
+        formats = {"rank": "d", "key": "", "omega": ".4f", "standard_error": ".4f", "low": ".4f", "high": ".4f"}
+        for label, counts in results["images"].items():
+            if counts["kept"]:
+                top = table.filter(pc.equal(table["label"], label)).slice(0, SHOWN)
+                title = f"top channels, {label} images (n = {counts['kept']})"
+                reporter.table(top, title, formats | {"in_top": ".0%"})
+            else:
+                why = f"all {counts['dropped']} were dropped by --confidence" if counts["dropped"] else "there are none"
+                reporter.warn(f"no ranking of {label} images: {why}")
+        for site, count in results["without_relevance"].items():
+            reporter.warn(f"{site}: no relevance at {count} images, which are left out of its mean")
+        kept, dropped = (sum(counts[what] for counts in results["images"].values()) for what in ("kept", "dropped"))
+        reporter.say(
+            f"{kept} images kept, {dropped} dropped by --confidence, {results['skipped']} skipped; results in {folder}"
+        )
+
+    def _network(self) -> Model:
+        """The canonized network as the options want it."""
+        model = self.model
+        if self.squeeze_excite_from:
+            other = checkpoint.load(Path(self.squeeze_excite_from))
+            gates, ours = ({name: leaf for name, leaf in network.variables["params"].items() if "_se_" in name}
+                           for network in (other, model))  # fmt: skip
+            if not gates or jax.tree.map(np.shape, gates) != jax.tree.map(np.shape, ours):
+                raise InputError("--squeeze-excite-from needs EfficientNet-B0, as detector and as the other checkpoint")
+            variables = {**model.variables, "params": {**model.variables["params"], **gates}}
+            model = dataclasses.replace(model, variables=variables)
+        return canonize(model, "reset" if self.released_quirks else "folded")
+
+    def _fake(self, images: Images) -> np.ndarray:
+        """Which images are fake, by their folders or else by the option."""
+        return np.array([self.label == "fake" if file.label is None else file.label == 1 for file in images.files])
+
+    def _design(self, images: Images) -> Design:
+        generators = dict.fromkeys((file.generator, "") for file in images.files)
+        classes = dict.fromkeys((file.generator, file.category) for file in images.files if file.category)
+        few = len(generators) + len(classes) <= MAX_GROUPS
+        groups = (*generators, *classes) if few else (*generators,)[:MAX_GROUPS]
+        channels = tuple(site.channels for site in sites_of(self.model))
+        return Design(channels, groups, LEVELS, self.bootstrap, self.seed)
+
+
+def _write_tables(
+    totals: Totals, design: Design, channels: tuple[Channel, ...], labels: list[int], k: int, folder: Path
+) -> None:
+    statistics = [tables.statistics(totals, design, channels, label, k) for label in labels]
+    stability = [tables.stability(totals, design, label, k) for label in labels]
+    for label, table in zip(labels, statistics, strict=True):
+        write_ranking(folder / f"ranking_{LABELS[label]}.csv", tables.ranking(totals, design, channels, label))
+        near = table.filter(table["near_cut"].fill_null(False)).drop_columns(["near_cut"])
+        write_table(near, folder / f"near_cut_{LABELS[label]}.csv")
+    write_table(pa.concat_tables(statistics), folder / "statistics.parquet")
+    write_table(pa.concat_tables(stability), folder / "stability.csv")
+    write_table(tables.image_counts(totals, design), folder / "images.csv")
+    write_table(tables.breakdown(totals, design, channels), folder / "groups.parquet")
+    for label, table, growth in zip(labels, statistics, stability, strict=True):
+        name, count = LABELS[label], int(totals.images[label, 0, 0])
+        values = np.nan_to_num(omega(totals, design, label)[0])
+        band = None if table["low"].null_count else (table["low"].to_numpy(), table["high"].to_numpy())
+        curve = figures.omega_curve(np.nan_to_num(table["omega"].to_numpy()), k, count, band)
+        save_figure(curve, folder / f"omega_{name}")
+        save_figure(figures.top_by_site(channels, values, k, count), folder / f"top_by_site_{name}")
+        save_figure(figures.omega_by_kind(channels, values, k, count), folder / f"omega_by_kind_{name}")
+        sizes, overlap = growth["images"].to_numpy(), growth["overlap"].to_numpy()
+        save_figure(figures.stability(sizes, overlap, k, len(channels)), folder / f"stability_{name}")
+
+
+def rank(
+    model: Model | PathLike,
+    data: PathLike | Sequence[PathLike],
+    out: PathLike,
+    *,
+    composite: str = "beta0",
+    confidence: float = 0.9,
+    k: int | None = None,
+    label: Literal["real", "fake"] | None = None,
+    bootstrap: int = 200,
+    seed: int = 0,
+    per_image: bool = False,
+    precision: str = "float32",
+    resize: int | None = 224,
+    crop: int | None = 224,
+    batch_size: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Rank the channels of a detector by how much relevance they receive (FF-RS, SPEC 4), over any number of images.
+
+    omega of a channel is the mean over images of the share of its site's relevance that is positive and its own. If
+    `out` holds an unfinished run of the very same request, this goes on with it; a finished one is returned.
+
+    Args:
+        model: a model with a card, or the folder of a checkpoint.
+        data: folders of labeled images, `<generator>/{0_real,1_fake}/...`, or images.
+        out: the run directory.
+        composite: name of LRP rules that are linear in the relevance.
+        confidence: fake images with p >= this and real ones with p <= 1 - this are kept; 0 keeps all.
+        k: length of the top list; None is the paper's.
+        label: of images whose folders do not say it.
+        bootstrap: number of bootstrap replicates; 0 for none.
+        seed: of the bootstrap.
+        per_image: also write every image's statistic (about 100 KB an image).
+        precision: of convolutions and dots, see `tffjax.kernels.precision`.
+        resize: the shorter side becomes so many pixels; None leaves it.
+        crop: a square of this size is cut from the center; None leaves the image.
+        batch_size: images a pass; None is what suits the device.
+        strict: an unreadable image ends the run, instead of being skipped.
+        overwrite: start anew, whatever `out` holds of a run.
+        shard: (index from 0, count): do this part only; `tffjax merge` brings the parts together.
+        reporter: where words go; None prints plain lines on standard error.
+
+    Returns:
+        The run: `table("statistics")` (a channel a row, best first), `table("ranking_fake")`, figures, summary.
+
+    Raises:
+        InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
+    """
+    loaded, weights = model_of(model)
+    study = Rank(loaded, composite, confidence, k, label, bootstrap, seed, per_image, precision)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    return call(study, weights, data, out, reading, overwrite, shard, reporter)

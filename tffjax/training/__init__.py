@@ -1,0 +1,1 @@
+"""Training of detectors (SPEC 8)."""
