@@ -249,9 +249,10 @@ def test_verify_with_an_unwritable_json_path(detector, images, tmp_path):
 def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, detector, images, tmp_path):
     first, second = (predict(detector, images, "--out", tmp_path / number) for number in "12")
     assert (first.code, second.code) == (0, 0), first.err + second.err
-    files = contents(tmp_path / "1")
-    assert set(files) == {".tffjax", "predictions.csv", "predictions.parquet", "metrics.csv", "skipped.csv"}
-    assert contents(tmp_path / "2") == files
+    files, again = ({k: v for k, v in contents(tmp_path / n).items() if k != "log.jsonl"} for n in "12")
+    results = {"predictions.csv", "predictions.parquet", "metrics.csv", "skipped.csv"}
+    assert set(files) == {".tffjax", ".lock", "run.json"} | results
+    assert again == files
     assert "10 images scored, 0 skipped" in first.out
 
     predictions = pyarrow.parquet.read_table(tmp_path / "1" / "predictions.parquet").to_pylist()
@@ -326,7 +327,7 @@ def test_a_truncated_image_is_skipped_named_and_counted(detector, images, spoile
 
 
 def test_strict_fails_on_a_truncated_image(detector, spoiled, tmp_path):
-    assert "1 of 5 images are unreadable" in refused(
+    assert "an image is unreadable (--strict)" in refused(
         "predict", detector, spoiled, "--out", tmp_path / "out", "--strict", "--batch-size", 4
     )
     assert not (tmp_path / "out").exists()
@@ -335,10 +336,10 @@ def test_strict_fails_on_a_truncated_image(detector, spoiled, tmp_path):
 def test_strict_fails_on_an_unreadable_header_before_the_work(detector, images, tmp_path, monkeypatch):
     folder = shutil.copytree(images / "biggan", tmp_path / "data" / "biggan")
     (folder / "0_real" / "b.png").write_text("no image")
-    monkeypatch.setattr(tffjax.studies.predict, "_logits", lambda *_: pytest.fail("it started to work"))
+    monkeypatch.setattr(tffjax.studies.predict, "prepared", lambda *_: pytest.fail("it started to work"))
     arguments = ("predict", detector, folder.parent, "--out", tmp_path / "out", "--strict")
     for dry in ([], ["--dry-run"]):
-        assert "1 of 5 images are unreadable" in refused(*arguments, *dry)
+        assert "1 images are unreadable" in refused(*arguments, *dry)
     assert not (tmp_path / "out").exists()
 
 
@@ -348,7 +349,7 @@ def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path
     monkeypatch.setattr(tffjax.studies.predict, "put", lambda batch: used.append(put(batch)) or used[-1])
     assert predict(detector, images, "--out", tmp_path / "two").code == 0
     assert [len(batch.devices()) for batch in used] == [2, 2, 2]  # ten images by four
-    for module in (tffjax.compile.placement, tffjax.cli.console):
+    for module in (tffjax.compile.placement, tffjax.pipeline.programs):
         monkeypatch.setattr(module, "batch_sharding", lambda _: None)
     assert predict(detector, images, "--out", tmp_path / "one").code == 0
     assert [len(batch.devices()) for batch in used[3:]] == [1, 1, 1]
@@ -424,7 +425,7 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(detector, images, tmp_path)
 def test_an_existing_output_is_refused_before_the_work(detector, images, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a").touch()
-    monkeypatch.setattr(tffjax.studies.predict, "_logits", lambda *_: pytest.fail("it started to work"))
+    monkeypatch.setattr(tffjax.studies.predict, "prepared", lambda *_: pytest.fail("it started to work"))
     refused("predict", detector, images, "--out", tmp_path / "out")
 
 
@@ -442,31 +443,28 @@ def test_a_network_that_gives_nan_is_an_error(images, tmp_path):
     broken = {**params, "_fc": {**params["_fc"], "bias": params["_fc"]["bias"] * np.float32(np.nan)}}
     checkpoint.save(dataclasses.replace(model, variables={**model.variables, "params": broken}), tmp_path / "nan")
     arguments = ("predict", tmp_path / "nan", images, "--out", tmp_path / "out", "--batch-size", 4)
-    assert "NaN or infinity for 10 images" in refused(*arguments)
+    assert "the network gives NaN or infinity, first in the batch with biggan/0_real/a.png" in refused(*arguments)
     assert not (tmp_path / "out").exists()
 
 
-def test_ctrl_c_leaves_nothing(detector, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(tffjax.studies.predict, "metrics_table", interrupt)  # the predictions are on disk by then
-    ended = predict(detector, images, "--out", tmp_path / "out")
+def test_ctrl_c_leaves_a_run_that_goes_on(detector, images, tmp_path, monkeypatch):
+    assert predict(detector, images, "--out", tmp_path / "whole").code == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(tffjax.studies.predict, "metrics_table", interrupt)
+        ended = predict(detector, images, "--out", tmp_path / "out")
     assert ended.code == 2
-    assert ended.last.startswith("tffjax: interrupted: ")
-    assert not any(tmp_path.iterdir())
+    assert ended.last == f"tffjax: error: interrupted; go on with: tffjax predict --resume {tmp_path / 'out'}"
+    assert not list((tmp_path / "out").glob("*.csv"))
+    assert tffjax_command("predict", "--resume", tmp_path / "out").code == 0
+    written = [{k: v for k, v in contents(tmp_path / name).items() if k != "log.jsonl"} for name in ("out", "whole")]
+    assert written[0] == written[1]
 
 
-def test_ctrl_c_keeps_the_results_that_were_to_be_replaced(detector, images, tmp_path, monkeypatch):
-    assert predict(detector, images, "--out", tmp_path / "out").code == 0
-    before = contents(tmp_path / "out")
-    monkeypatch.setattr(tffjax.studies.predict, "metrics_table", interrupt)
-    assert predict(detector, images, "--out", tmp_path / "out", "--overwrite").code == 2
-    assert contents(tmp_path / "out") == before
-
-
-def test_a_full_disk_leaves_nothing(detector, images, tmp_path, monkeypatch):
+def test_a_full_disk_is_said(detector, images, tmp_path, monkeypatch):
     monkeypatch.setattr(tffjax.studies.predict, "write_table", full_disk)
     message = refused("predict", detector, images, "--out", tmp_path / "out", "--batch-size", 4)
-    assert message == "tffjax: error: somewhere: No space left on device"
-    assert not any(tmp_path.iterdir())
+    assert message.startswith("tffjax: error: somewhere: No space left on device; when that is mended, go on with: ")
+    assert not list((tmp_path / "out").glob("*.csv"))
 
 
 # The interface
@@ -500,8 +498,8 @@ def test_help_and_version():
         (["--nonsense"], "No such option"),
         (["explain"], "No such command"),
         (["predict", "a", "b", "--out", "c", "--nonsense"], "No such option"),
-        (["predict", "a", "b"], "Missing option '--out'"),
-        (["predict", "a"], "Missing argument"),
+        (["predict", "a", "b"], "give WEIGHTS, DATA and --out RUN, or --resume RUN"),
+        (["predict", "a"], "give WEIGHTS, DATA and --out RUN, or --resume RUN"),
         (["predict", "a", "b", "--out", "c", "--crop", "0"], "x>=1"),
         (["predict", "a", "b", "--out", "c", "--batch-size", "four"], "not a valid integer"),
         (["convert", "a", "b", "--normalization", "imagnet"], "is not one of"),
@@ -581,14 +579,14 @@ from tffjax.cli.main import main
 
 def terminate(*_):
     gc.callbacks.clear()
-    assert any(name.startswith(".out.") for name in os.listdir({folder!r}))
+    assert os.path.exists({folder!r} + "/out/run.json")
     os.kill(os.getpid(), signal.SIGTERM)
 
 def work(*_):
     {when}
     time.sleep(60)
 
-tffjax.studies.predict._logits = work
+tffjax.studies.predict.prepared = work
 sys.argv[0] = "tffjax"
 main()
 """
@@ -602,8 +600,8 @@ def test_sigterm_ends_a_run_like_ctrl_c(detector, images, tmp_path, when):
     arguments = map(str, ("predict", detector, images, "--out", tmp_path / "out"))
     ended = python("-c", TERMINATED.format(when=when, folder=str(tmp_path)), *arguments)
     assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.split("\n") == ["", "tffjax: interrupted: nothing half-written was left behind", ""]
-    assert not any(tmp_path.iterdir())
+    line = f"tffjax: error: interrupted; go on with: tffjax predict --resume {tmp_path / 'out'}"
+    assert ended.stderr.splitlines()[-1] == line
 
 
 def test_importing_tffjax_is_quick_and_loads_no_framework_but_jax():

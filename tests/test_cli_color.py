@@ -348,7 +348,7 @@ def test_a_run_is_not_gone_on_with_otherwise(images, ranking, tmp_path):
 def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unplotted, tmp_path):
     run = tmp_path / "run"
     ended = done("color", *small(images, ranking), "--out", run, "--dry-run")
-    assert ended.out == "would test 2 channels under grayscale on 12 images\n"
+    assert ended.out == f"would test 2 channels under grayscale on 12 images, into {run}\n"
     assert not run.exists()
     done("color", *small(images, ranking, "--ablation", "blur:1"), "--out", run)
     assert "holds a finished run" in refused("color", *small(images, ranking), "--out", run)

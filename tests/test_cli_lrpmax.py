@@ -15,8 +15,9 @@ from command import done, refused
 from PIL import Image
 from test_rank import assert_same, contents, share_of
 
-import tffjax.data
+import tffjax.data.loading
 import tffjax.pipeline.passes
+import tffjax.studies.lrpmax.batch
 import tffjax.studies.lrpmax.figures
 import tffjax.studies.lrpmax.neurons
 import tffjax.studies.lrpmax.run
@@ -198,9 +199,9 @@ def test_neurons_behind_gates_are_explained_on_crops_with_the_gates_of_the_searc
     def counted(calls, function):
         return lambda *arguments: calls.append(arguments) or function(*arguments)
 
-    monkeypatch.setattr(tffjax.studies.lrpmax.run, "plan", for_many)
-    monkeypatch.setattr(tffjax.studies.lrpmax.run, "maxima", counted(searched, tffjax.studies.lrpmax.run.maxima))
-    monkeypatch.setattr(tffjax.data, "decode", counted(decoded, tffjax.data.decode))
+    monkeypatch.setattr(tffjax.studies.lrpmax.batch, "plan", for_many)
+    monkeypatch.setattr(tffjax.studies.lrpmax.batch, "maxima", counted(searched, tffjax.studies.lrpmax.batch.maxima))
+    monkeypatch.setattr(tffjax.data.loading, "decode", counted(decoded, tffjax.data.loading.decode))
     run = tmp_path / "run"
     done("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
     assert plans[0].crops["project"].gates == ("se.gate",)
@@ -240,7 +241,7 @@ def test_the_second_run_gives_the_same_bytes(whole, images, ranking, tmp_path):
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
-    devices, original = {"images": set(), "crops": set()}, tffjax.studies.lrpmax.run.put
+    devices, original = {"images": set(), "crops": set()}, tffjax.studies.lrpmax.batch.put
 
     def recorded(what):
         def put(batch):
@@ -250,7 +251,7 @@ def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path
 
         return put
 
-    monkeypatch.setattr(tffjax.studies.lrpmax.run, "put", recorded("images"))
+    monkeypatch.setattr(tffjax.studies.lrpmax.batch, "put", recorded("images"))
     monkeypatch.setattr(tffjax.studies.lrpmax.neurons, "put", recorded("crops"))
     done("lrpmax", *small(images, ranking), "--out", tmp_path / "run")
     assert devices == {"images": {2}, "crops": {2}}
@@ -368,7 +369,7 @@ def test_every_part_has_a_fixed_length(images, ranking, whole_tables, unplotted,
     run = tmp_path / "run"
     arguments = ("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
     studies.interrupt(3, *arguments)
-    parts = [pyarrow.parquet.read_table(path) for path in sorted(run.glob("work/parts/*.parquet"))]
+    parts = [pyarrow.parquet.read_table(path) for path in sorted(run.glob("work/pass-1/*.parquet"))]
     assert {len(part) for part in parts[:-1]} == {3}
     done("lrpmax", "--resume", run)
     assert_same(run, whole_tables)

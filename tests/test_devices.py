@@ -135,11 +135,11 @@ def test_a_command_goes_on_with_half_the_batch(tmp_path, monkeypatch):
     data, seen = make_images(tmp_path / "data"), []
     compile_sizes = tffjax.studies.ffrs.run.compile_sizes
 
-    def first_too_large(job, *arguments, **options):
-        seen.append(job.batch_size)
-        if job.batch_size > 2:
+    def first_too_large(reporter, images, *arguments, **options):
+        seen.append(images.batch_size)
+        if images.batch_size > 2:
             raise OUT_OF_MEMORY
-        return compile_sizes(job, *arguments, **options)
+        return compile_sizes(reporter, images, *arguments, **options)
 
     monkeypatch.setattr(tffjax.studies.ffrs.run, "compile_sizes", first_too_large)
     with networks_by_name():

@@ -26,8 +26,8 @@ from tffjax.nn import canonize
 from tffjax.nn.ops import Plain
 from tffjax.nn.receptive_field import receptive_fields
 from tffjax.nn.sites import outputs_at, site_outputs, sites_of
+from tffjax.pipeline.parts import Part
 from tffjax.studies.lrpmax import neurons as lrpmax_neurons
-from tffjax.studies.lrpmax import search as lrpmax_search
 from tffjax.studies.lrpmax.neurons import Map, Neurons, lrp_max, neuron_maps, patch_box
 from tffjax.studies.lrpmax.plan import plan
 from tffjax.studies.lrpmax.relevance import full_relevance
@@ -119,7 +119,7 @@ def batch_of(images):
     return Batch(np.zeros((len(images), 1, 1, 3), np.uint8), (images >= 0).astype(np.float32), images, {})
 
 
-def test_top_images_of_several_processes_are_those_of_one(rng, monkeypatch):
+def test_top_images_of_several_shards_are_those_of_one(rng, tmp_path):
     generators, keys = ["one", "two", None, ""] * 10, ("a", "b", "c")
     found = found_in(rng, np.arange(40), 3) | {
         "values": rng.normal(size=(40, 3)),
@@ -135,11 +135,11 @@ def test_top_images_of_several_processes_are_those_of_one(rng, monkeypatch):
         return top
 
     whole, parts = top_of(counting), [top_of(counting[::2]), top_of(counting[1::2]), TopK(keys, 4, generators)]
-    monkeypatch.setattr(lrpmax_search, "gather_arrays", lambda state, process: [part.state() for part in parts])
-    parts[1].merge(Process(1, 3))
-    assert parts[1].tasks() == whole.tasks()
+    merged = TopK(keys, 4, generators)
+    merged.merge([Part(part.state(), tmp_path) for part in parts])
+    assert merged.tasks() == whole.tasks()
     assert {task.generator for tasks in whole.tasks().values() for task in tasks} == {"one", "two", ""}
-    assert parts[1].gates().keys() == whole.gates().keys() == whole.tasks().keys()
+    assert merged.gates().keys() == whole.gates().keys() == whole.tasks().keys()
     for image, gates in whole.gates().items():
         np.testing.assert_array_equal(gates["gate"], found["gate"][image])
     again = TopK(keys, 4, generators)

@@ -3,7 +3,9 @@
 # Two ways to compute the same real number in double precision through some 50 layers: a rounding of 1.1e-16 per
 # operation, amplified a few hundred times from the first to the last block of ResNet-50 (section 9).
 F64_IDENTITY = 1e-12
-FIXED_POINT = 1e-10  # FF-RS: shares and their squares are rounded to multiples of 2^-36, 1.5e-11, before they are summed
+FIXED_POINT = (
+    1e-10  # FF-RS: shares and their squares are rounded to multiples of 2^-36, 1.5e-11, before they are summed
+)
 
 # One convolution in double precision, against sums in another order: lengths up to a few hundred terms.
 F64_CONVOLUTION = 1e-13

@@ -22,7 +22,7 @@ from tffjax.devices import require_devices
 from tffjax.errors import InputError
 from tffjax.kernels.precision import PRECISIONS
 from tffjax.nn.checkpoint import replace_folder
-from tffjax.pipeline.directory import MARKER
+from tffjax.pipeline.directory import MARKER, check_place
 from tffjax.results.tables import screen_table
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -153,18 +153,12 @@ def check_output(path: Path, overwrite: bool) -> None:
     path = path.resolve()
     if path.is_mount():
         raise InputError(f"{path} is a mount point; give the name of a folder in it")
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; give the name of a folder")
+    check_place(path)
     if path.exists() and any(path.iterdir()):
         if not overwrite:
             raise InputError(f"{path} is not empty; choose another folder or pass --overwrite")
         if not (path / MARKER).exists():
             raise InputError(f"{path} was not written by tffjax, so it is not overwritten; choose another folder")
-    around = next(folder for folder in path.parents if folder.exists())
-    if not around.is_dir():
-        raise InputError(f"{around} is a file, so there can be no folder in it; choose another place")
-    if not os.access(around, os.W_OK | os.X_OK):
-        raise InputError(f"{around} is read-only; choose another place")
 
 
 @contextlib.contextmanager

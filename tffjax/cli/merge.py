@@ -22,9 +22,7 @@ STUDIES = {"color": Color, "dropout": Dropout, "find-k": FindK, "lrpmax": LrpMax
 @click.command("merge")
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Path(path_type=Path), help="The checkpoint, where it lies elsewhere now.")
-@click.option(
-    "--data", type=click.Path(path_type=Path), multiple=True, help="The images, where they lie elsewhere."
-)
+@click.option("--data", type=click.Path(path_type=Path), multiple=True, help="The images, where they lie elsewhere.")
 @quiet_option
 def merge_command(out: Path, weights: Path | None, data: tuple[Path, ...], quiet: bool) -> None:
     """Bring the shards of a study together, below the folder OUT that was their --out.

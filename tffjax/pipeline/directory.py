@@ -13,6 +13,7 @@ The same request gives the same bytes, interrupted or not: nothing that depends 
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -78,6 +79,12 @@ class Run:
         for pattern in (".results.*", f".{RECORD}.tmp*", f"{WORK}/.*.tmp*", *([WORK, SHARDS] if self.done else [])):
             for leftover in self.path.glob(pattern):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def discard(self) -> None:
+        """Delete the run, which cannot be gone on with."""
+        for entry in self.path.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        self.path.rmdir()
 
     def folder(self, number: int) -> Path:
         """Where a pass keeps its files."""
@@ -219,9 +226,8 @@ def as_json(record: Any) -> Any:
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Raise an InputError unless a run may be started at `path`."""
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; give the name of a folder")
+    """Raise an InputError unless a run may be started at `path`; nothing is changed."""
+    check_place(path)
     names = [entry.name for entry in path.iterdir()] if path.exists() else []
     if all(name.startswith((MARKER, LOCK, f".{RECORD}.tmp")) for name in names):
         return  # empty, or a start was cut off here
@@ -229,6 +235,18 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path} is not empty and was not written by tffjax; choose another folder")
     if not overwrite:
         raise InputError(f"{path} holds {_what_is_at(path)}; choose another folder or start anew with --overwrite")
+
+
+def check_place(path: Path) -> None:
+    """Raise an InputError unless there can be a folder of this name."""
+    path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; give the name of a folder")
+    around = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not around.is_dir():
+        raise InputError(f"{around} is a file, so there can be no folder in it; choose another place")
+    if not os.access(around, os.W_OK | os.X_OK):
+        raise InputError(f"{around} is read-only; choose another place")
 
 
 def _what_is_at(path: Path) -> str:

@@ -122,7 +122,9 @@ def go_through(
         with reporter.progress(work.title, sum(len(batch.indices) for batch in mine), "images") as advance:
             advance(sum(len(batch.indices) for batch in mine[:position]))
             saved_at = time.monotonic()
-            for done in (stream or streaming.stream)(step, plan, images.files, images.transform, images.batch_size, work.variants, position):
+            for done in (stream or streaming.stream)(
+                step, plan, images.files, images.transform, images.batch_size, work.variants, position
+            ):
                 skipped |= done.batch.skipped
                 if done.batch.skipped and strict:
                     raise InputError(f"an image is unreadable (--strict): {next(iter(done.batch.skipped.values()))}")

@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import Run
 from tffjax.pipeline.images import images_of
@@ -46,12 +47,17 @@ def run(
             study.say(images, place.record["results"], place.path, reporter)
             return request.out
         with resumable(place, f"tffjax {study.name} --resume {request.out}", request.resume):
-            ended: list[Ended] = []
-            while (work := study.next_pass(images, ended)) is not None:
-                number = len(ended)
-                go_through(place, number, work, images, WHOLE, request.reading.strict, reporter, save_seconds, stream)
-                ended.append(merged([place], place, number, work, images))
-            finish(study, place, images, ended, reporter)
+            try:
+                ended: list[Ended] = []
+                while (work := study.next_pass(images, ended)) is not None:
+                    strict, number = request.reading.strict, len(ended)
+                    go_through(place, number, work, images, WHOLE, strict, reporter, save_seconds, stream)
+                    ended.append(merged([place], place, number, work, images))
+                finish(study, place, images, ended, reporter)
+            except InputError:  # it would end like this again
+                if not request.resume:
+                    place.discard()
+                raise
     return request.out
 
 
