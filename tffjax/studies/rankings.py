@@ -126,6 +126,15 @@ RankingLike = str | os.PathLike[str] | Ranking | Sequence[str | Channel]
 """A ranking, its file, or channels or channel keys, best first."""
 
 
+def as_channels(given: Sequence[str | Channel]) -> tuple[Channel, ...]:
+    """Channels, given themselves or by their keys.
+
+    Raises:
+        InputError: a key cannot be read.
+    """
+    return tuple(parse_key(channel) if isinstance(channel, str) else channel for channel in given)
+
+
 def ranking_of(given: RankingLike | None, model: Model) -> Ranking:
     """The ranking that is meant, for this network.
 
@@ -139,7 +148,7 @@ def ranking_of(given: RankingLike | None, model: Model) -> Ranking:
     elif isinstance(given, str | os.PathLike):
         ranking = read_ranking(Path(given))
     else:
-        channels = tuple(parse_key(channel) if isinstance(channel, str) else channel for channel in given)
+        channels = as_channels(given)
         ranking = Ranking(channels, np.full(len(channels), np.nan))
     check_channels(ranking.channels, model)
     return ranking

@@ -1,5 +1,6 @@
 """Is a feature about color? Maximal activations of channels for several variants of the images in one pass (SPEC 7)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,13 +13,13 @@ from tffjax.compile.prepared import plain_ops, precision_of
 from tffjax.errors import InputError
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
-from tffjax.studies.rankings import Channel, check_channels
+from tffjax.studies.rankings import Channel, as_channels, check_channels
 
 
 def max_activations(
     model: Model,
     images: Float[Array, "*batch h w 3"],
-    channels: tuple[Channel, ...],
+    channels: Sequence[str | Channel],
     precision: str | None = None,
     micro_batch: int | None = None,
 ) -> tuple[Float[Array, "*batch outputs"], Float[Array, "*batch k"]]:
@@ -32,7 +33,7 @@ def max_activations(
     Args:
         model: as trained, batch norms not folded; for many batches `tffjax.prepare(model)`.
         images: normalized images with any axes before (h, w, 3), such as (n, v, h, w, 3) for v variants of n images.
-        channels: at least one, in any order.
+        channels: at least one, or their keys, in any order.
         precision: of convolutions and dots, see `tffjax.kernels.precision`; by default that of a prepared model, else
             float32.
         micro_batch: how many images (counting variants) to take at once, a divisor of their number.
@@ -47,6 +48,7 @@ def max_activations(
         raise InputError("maximal activations are those before batch norm, but this network's is folded: give it as is")
     if not channels:
         raise InputError("no channels are given; give at least one")
+    channels = as_channels(channels)
     flat = images.reshape(-1, *images.shape[-3:])
     sites = {layer.name: layer.shape[-1] for layer in layers_of(model, flat) if layer.is_site}
     check_channels(channels, model, flat.shape[1:3])

@@ -28,7 +28,7 @@ from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
 from tffjax.nn.sites import Site, sites_of
 from tffjax.studies.dropout.settings import Setting
-from tffjax.studies.rankings import Channel, check_channels
+from tffjax.studies.rankings import Channel, as_channels, check_channels
 
 GROUPS = 8
 """At most so many programs for one size of images, if each group's calls have one width."""
@@ -91,6 +91,22 @@ def masked_logits(
     order = np.concatenate([columns for columns, _ in calls])
     found = [np.asarray(values)[:, : len(columns)] for columns, values in calls]
     return np.concatenate(found, axis=1)[:, np.argsort(order)]
+
+
+def dropout_logits(
+    model: Model, images: Float[Any, "n h w c"], sets: Sequence[Sequence[str | Channel]]
+) -> Float[np.ndarray, "n sets outputs"]:
+    """Logits of a batch with each of these sets of channels dropped, set to zero before batch norm (SPEC 6).
+
+    Args:
+        model: as trained, with its batch norms; for many batches `tffjax.prepare(model)`.
+        images: normalized, NHWC.
+        sets: channels or their keys; an empty set drops nothing.
+
+    Raises:
+        InputError: as `masked_logits`.
+    """
+    return masked_logits(model, images, [Setting(f"set {i}", as_channels(some)) for i, some in enumerate(sets)])
 
 
 def plan_chunks(
