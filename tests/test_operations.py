@@ -7,6 +7,7 @@ import cases
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import oracles
 import pytest
@@ -157,7 +158,7 @@ def test_one_number_is_a_window_and_a_factor_of_both_axes(x64, rng):
         np.testing.assert_array_equal(upsample(x, 2, "up"), upsample(x, (2, 2), "up"))
 
 
-def test_what_operations_and_layers_refuse():
+def test_what_operations_and_layers_refuse(monkeypatch):
     ops, x = Plain(), jnp.zeros((1, 4, 4, 2))
     with pytest.raises(
         InputError, match=r"sum: ops.add takes arrays of one shape, not \(1, 4, 4, 2\) and \(1, 4, 4, 1"
@@ -165,6 +166,7 @@ def test_what_operations_and_layers_refuse():
         ops.add(x, x[..., :1], "sum")
     with pytest.raises(InputError, match="layer: padding is numbers or 'same', not 'SAME'"):
         Padded(Conv(3, padding="SAME")).init(jax.random.key(0), x, ops, no_tap)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a user's
     with pytest.raises(InputError, match="layer: padding is numbers, not 'same'"):
         Padded(ConvTranspose(3, padding="same")).init(jax.random.key(0), x, ops, no_tap)
 
