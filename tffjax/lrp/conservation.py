@@ -286,7 +286,7 @@ def _outside_of_boxes(composite: Composite, layers: tuple[Layer, ...], images: A
         if (pixels < low - slack).any() or (pixels > high + slack).any():
             notes.append(
                 f"the images reach from {pixels.min():.3g} to {pixels.max():.3g}, outside of the box of {layer.name}, "
-                f"{low} to {high}: give the composite first=rule(rules.z_box, low=..., high=...)"
+                f"{low.round(4)} to {high.round(4)}: give the composite first=rule(rules.z_box, low=..., high=...)"
             )
     return notes
 

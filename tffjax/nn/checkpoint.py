@@ -140,7 +140,7 @@ def _difference(variables: Any, expected: Any) -> str:
         for tree in (variables, expected)
     )  # fmt: skip
     name = next((name for name in here | there if here.get(name) != there.get(name)), None)
-    return f"{name} is {here.get(name, 'missing')}, not {there.get(name, 'there')}" if name else ""
+    return f"{name} is {here.get(name, 'nothing')}, not {there.get(name, 'nothing')}" if name else ""
 
 
 def _hashes(folder: Path) -> dict[str, str]:
