@@ -49,10 +49,12 @@ def canonize(model: Model, batch_norm: str = "folded") -> Model:
                     f"batch_norm_pairs() gives {pair}, but there is no {what} {name!r}; {near(name, known)}"
                 )
         conv, norm = convs[pair[0]], norms[pair[1]]
-        mean, var = stats.pop((*norm, "mean")), stats.pop((*norm, "var"))
-        factor = params.pop((*norm, "scale")) / jnp.sqrt(var + model.module.epsilon)
+        scale, shift = params[*norm, "scale"], params[*norm, "bias"]
+        factor = scale / jnp.sqrt(stats[*norm, "var"] + model.module.epsilon)
         bias = params.get((*conv, "bias"), 0)
         params[*conv, "kernel"] = params[*conv, "kernel"] * factor
-        params[*conv, "bias"] = (bias - mean) * factor + params.pop((*norm, "bias"))
-    variables = {"params": unflatten_dict(params)} | ({"batch_stats": unflatten_dict(stats)} if stats else {})
+        params[*conv, "bias"] = (bias - stats[*norm, "mean"]) * factor + shift
+    gone = {norms[bn] for _, bn in pairs}
+    left = (unflatten_dict({path: a for path, a in tree.items() if path[:-1] not in gone}) for tree in (params, stats))
+    variables = {name: tree for name, tree in zip(("params", "batch_stats"), left, strict=True) if tree}
     return dataclasses.replace(model, module=model.module.clone(batch_norm=batch_norm), variables=variables)
