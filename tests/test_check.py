@@ -9,7 +9,8 @@ import pytest
 from test_composites import noise, small_model
 
 from tffjax.errors import InputError
-from tffjax.lrp.composites import BETA0, EPSILON, rule
+from tffjax.lrp import rules
+from tffjax.lrp.composites import BETA0, EPSILON, Composite, rule
 from tffjax.lrp.conservation import UNEXPLAINED, check_model
 from tffjax.lrp.rules import epsilon
 from tffjax.nn.graph import layers_of
@@ -69,6 +70,43 @@ def test_dead_units_are_seen_as_a_loss_to_zeros():
     balance = next(b for b in check.balances if b.layer == dead)
     np.testing.assert_allclose(balance.zero, balance.entered, rtol=1e-6)
     assert balance.left == 0
+
+
+@pytest.mark.parametrize("start", [[1.0, -1.0, 0.0], [0.5, 0.5, 0.0], [0.0, -1.0, 0.0]])
+def test_what_arrives_of_any_start_relevance(start, x64):
+    check = check_model(small_model(), noise(16), target=np.array(start), composite="epsilon")
+    lost = abs(sum(b.bias + b.stabilizer + b.zero for b in check.balances))
+    assert check.ok
+    assert check.size == np.abs(start).sum()
+    np.testing.assert_allclose(abs(1 - check.conserved), lost / check.size, atol=1e-10)
+
+
+def test_kinds_without_a_rule_are_named(x64):
+    partial = Composite("partial", conv=rule(epsilon), dense=rule(epsilon))
+    check = check_model(small_model(), noise(16), composite=partial)
+    assert not check.ok
+    assert "no rule for add (sum), whose gradient copies relevance to both summands: add=rule(" in check.trouble
+    guided = check_model(small_model(), noise(16), composite=EPSILON.replace(activation="guided"))
+    assert 'activation="guided" (stem.relu, depthwise.silu, sum.relu, ...) changes relevance' in guided.trouble
+
+
+def test_overrides_that_reach_no_layer_are_named(x64):
+    model, images = small_model(), noise(16)
+    gamma = rule(rules.gamma)
+    mine = EPSILON.at("stm", gamma).at("pool", gamma).at("stem", gamma).at(lambda layer: False, gamma)
+    stm, pool, never = check_model(model, images, composite=mine).notes
+    assert stm == "at('stm', gamma()) reaches no layer: there is stem, sum"
+    assert pool == "at('pool', gamma()) reaches no layer: gamma is for conv, dense, not for pool, max_pool"
+    assert never.endswith("reaches no layer: it means none of them")
+    assert mine.table(layers_of(model, images)).splitlines()[-3:] == [stm, pool, never]
+
+
+def test_images_that_leave_the_box_are_noted(x64):
+    model, images = small_model(), noise(16)
+    box = EPSILON.replace(first=rule(rules.z_box, low=-1.0, high=1.0))
+    (note,) = check_model(model, images, composite=box).notes
+    assert "outside of the box of stem, -1.0 to 1.0: give the composite first=rule(" in note
+    assert check_model(model, jnp.clip(images, -1, 1), composite=box).notes == ()
 
 
 def test_gradients_are_refused():

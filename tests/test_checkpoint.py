@@ -130,6 +130,20 @@ def test_a_model_without_card_is_refused(original, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_the_first_leaf_that_differs_from_the_record_is_named(original, tmp_path):
+    params = dict(original.variables["params"])
+    head = {**params["_fc"], "bias": np.zeros(7, np.float32)}
+    for changed, message in (
+        ({**params, "_fc": head}, r"params/_fc/bias is float32 \(7,\), not float32 \(2,\)"),
+        ({**params, "more": head}, r"params/more/\w+ is float32 \(.*\), not nothing"),
+        ({name: params[name] for name in params if name != "_fc"}, r"params/_fc/\w+ is nothing, not float32"),
+    ):
+        with pytest.raises(InputError, match=f"as trained, batch norms not folded, can be saved: {message}"):
+            checkpoint.save(
+                dataclasses.replace(original, variables={**original.variables, "params": changed}), tmp_path / "a"
+            )
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_an_interrupted_write_leaves_nothing(original, tmp_path, monkeypatch, error):
     def fail(*_):

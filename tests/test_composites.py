@@ -195,6 +195,7 @@ def test_the_rule_of_every_kind():
         (lambda: rule(rules.flat, gamma=0.1), "the rule flat has no constant 'gamma'; it takes epsilon"),
         (lambda: rule(rules.positive, gamma=0.1), "the rule positive has no constant 'gamma'; it takes none"),
         (lambda: rule(rules.alpha_beta, alpha=3.0), "alpha_beta needs alpha - beta = 1"),
+        (lambda: rule(rules.z_box, low=1.0, high=-1.0), "the box of z_box needs low < high, not 1.0 and -1.0"),
         (lambda: first_layers(0), "first_layers(0) is no layer; count from 1"),
         (lambda: rule(rules.z_box, low=-1.0), "the rule z_box needs 'high'; it takes low, high, epsilon"),
         (
@@ -228,6 +229,8 @@ def test_what_is_no_rule_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a user's: the tests check every signature
     with pytest.raises(InputError, match=r"is not a rule; make one with rule\(function, constants...\)"):
         Composite("mine", conv=rules.epsilon)
+    with pytest.raises(InputError, match=r"'gamma' is not a function .*: rule\(rules.gamma, gamma=0.1\)"):
+        rule("gamma")
     with pytest.raises(InputError, match="beta0, changed: an override: 'epsilon' is not a rule"):
         BETA0.at("conv*", "epsilon")
     with pytest.raises(InputError, match=r"beta0, changed: 3 says of no layer whether it is meant; see Composite\.at"):

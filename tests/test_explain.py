@@ -9,6 +9,7 @@ from pathlib import Path
 import cases
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 import tolerances
@@ -367,6 +368,14 @@ def test_sites_are_the_sums_of_the_maps_in_the_order_of_the_network(net, images,
     assert_same(without.input, found.input)
 
 
+def test_one_name_of_a_layer(net, images, monkeypatch, x64):
+    found = relevance(net, images, target=0, sites="stem", maps="sum")
+    assert (list(found.sites), list(found.maps)) == (["stem"], ["sum"])
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a user's
+    with pytest.raises(InputError, match="maps takes names of layers, not True"):
+        relevance(net, images, target=0, maps=True)
+
+
 def test_gradient_x_input_multiplies_at_the_sites_too(net, images, x64):
     found = relevance(net, images, target=0, composite="gradient-x-input", maps=("head",))
     y = jax.jit(site_outputs)(net, images)[1]["head"]
@@ -512,8 +521,10 @@ def test_a_permuted_batch_of_a_network_is_the_permuted_result(x64):
     ("options", "message"),
     [
         ({"composite": "zplus"}, "no composite 'zplus'; choose one of beta0"),
-        ({"maps": ("stem", "layer9")}, "no layer 'layer9'; its sites are stem, depthwise"),
+        ({"maps": ("stem", "layer9")}, "no layer 'layer9'; there are stem, depthwise"),
         ({"sites": ("layer9",)}, "no layer 'layer9'"),
+        ({"sites": "stm"}, "no layer 'stm'; there is stem, sum"),
+        ({"maps": ("stem.rel",)}, "no layer 'stem.rel'; there is stem.relu"),
         ({"target": Neuron("layer9", 0)}, "no layer 'layer9'"),
         ({"target": Neuron("out", 0, (0, 0))}, "out is no map"),
         ({"target": np.zeros(3, int)}, "there are 4 images, but the target is for 3"),

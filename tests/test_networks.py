@@ -23,6 +23,7 @@ from tffjax.errors import InputError
 from tffjax.lrp import rules
 from tffjax.lrp.composites import composite_of
 from tffjax.nn import (
+    BatchNorm,
     Card,
     Conv,
     Convention,
@@ -40,6 +41,7 @@ from tffjax.nn import (
     register,
     sites_of,
 )
+from tffjax.nn.conv_bn import conv_bn
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.dropout.logits import masked_logits
@@ -306,7 +308,7 @@ def fixed_size(card: Card | None = None) -> Model:
 
 def test_a_network_of_one_image_size_without_a_record(rng):
     model, images = fixed_size(), jnp.asarray(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
-    with pytest.raises(InputError, match=r"does not take images of shape \(1, 64, 64, 3\)"):
+    with pytest.raises(InputError, match=r"does not take images of shape \(1, 224, 224, 3\).*; give size=\(h, w\)"):
         all_channels(model)
     channels = all_channels(model, (32, 32))
     assert len(channels) == 4 + 8
@@ -331,6 +333,158 @@ def test_a_network_of_one_image_size_through_the_command_line(tmp_path):
     assert len(read(ranking)) == 4 + 8
     scored = ("--ranking", ranking, "--batch-size", 4, "--random", 1, "--crop", 32, "--resize", 32)
     done("dropout", weights, images, "--out", tmp_path / "dropout", "--k", "3,6", *scored)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_network_of_other_channels(channels, rng):
+    module = SmallVGG()
+    images = jnp.asarray(rng.standard_normal((2, 32, 32, channels)), jnp.float32)
+    model = Model(module, module.init(jax.random.key(0), images))
+    every = all_channels(model)
+    assert len(every) == 2 * (8 + 16)
+    assert all_channels(model, (32, 32, channels)) == every
+    prepared = tffjax.prepare(model, "epsilon-plus")
+    expected = tffjax.relevance(model, images, composite="epsilon-plus").input
+    np.testing.assert_array_equal(tffjax.relevance(prepared, images).input, expected)
+    found = lrp_max(model, images, [every[0], every[-1]], composite="epsilon-plus")
+    assert found.maps.shape == (2, 2, 32, 32)
+    with pytest.raises(InputError, match=r"a size is \(h, w\) or \(h, w, c\), not \(32,\)"):
+        tffjax.prepare(model, size=(32,))
+
+
+def test_a_network_of_one_image_size_is_prepared_at_the_size_of_its_record(rng):
+    with pytest.raises(InputError, match=r"\(1, 224, 224, 3\).*; give size=\(h, w\) or \(h, w, c\)$"):
+        tffjax.prepare(dataclasses.replace(fixed_size(), module=FixedSize(name="another")), "epsilon-plus")
+    register(FIXED_SIZE)
+    prepared = tffjax.prepare(fixed_size(Card("fixed_size", 1, "symmetric", 1e-5)), "epsilon-plus")
+    images = jnp.asarray(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
+    assert tffjax.relevance(prepared, images).input.shape == images.shape
+
+
+def test_a_constructor_that_raises_does_not_disturb_other_networks(monkeypatch):
+    def constructor(card: Card) -> nn.Module:
+        raise ValueError("not this card")
+
+    monkeypatch.setitem(networks._known, "raises", Network("raises", constructor, head="head"))
+    assert composite_of("beta0", fixed_size()).first is None
+    assert not networks.network_of("raises").makes(FixedSize())
+
+
+class Block(nn.Module):
+    """Convolution, batch norm, ReLU; a nested module has the fields of the one around it."""
+
+    features: int
+    batch_norm: str
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x, ops, tap):
+        x = conv_bn(self, "conv", "bn", x, ops, tap, features=self.features, kernel_size=3, padding=1)
+        return ops.relu(x, f"{self.name}.relu")
+
+
+class WithBlocks(nn.Module):
+    batch_norm: str = "statistics"
+    epsilon: float = 1e-3
+    pairs: tuple = (("stem.0", "stem.1"), ("b0.conv", "b0.bn"), ("b1.conv", "b1.bn"))
+
+    @nn.compact
+    def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
+        x = conv_bn(self, "stem.0", "stem.1", x, ops, tap, features=4, kernel_size=3)
+        for number in range(2):
+            x = Block(4, self.batch_norm, self.epsilon, name=f"b{number}")(x, ops, tap)
+        return Dense(2, name="head")(ops.mean_pool(x, "mean"), ops)
+
+    def batch_norm_pairs(self):
+        return self.pairs
+
+
+def with_blocks(**fields) -> Model:
+    return Model(WithBlocks(**fields), cases.random_variables(WithBlocks(), seed=0))
+
+
+def test_batch_norms_in_nested_modules_are_folded(rng, x64):
+    model = with_blocks().astype(jnp.float64)
+    folded, images = canonize(model), jnp.asarray(rng.standard_normal((2, 16, 16, 3)))
+    np.testing.assert_allclose(run(folded, images), run(model, images), rtol=1e-10)
+    assert list(folded.variables) == ["params"]
+    assert sorted(folded.variables["params"]["b0"]) == ["conv"]
+    check = tffjax.check_model(model, images, composite="epsilon-plus")
+    assert check.ok
+    assert check.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        (("b0.cov", "b0.bn"), r"gives \('b0.cov', 'b0.bn'\), but there is no convolution 'b0.cov'; there is b0.conv"),
+        (("b0.conv", "bn"), r"no batch norm 'bn'; there (is|are) "),
+        (("b0.bn", "b0.conv"), "there is no convolution 'b0.bn'"),
+    ],
+)
+def test_a_pair_that_is_none(pair, message):
+    with pytest.raises(InputError, match=message) as caught:
+        canonize(with_blocks(pairs=(pair,)))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("state", [True, "train"])
+def test_an_unknown_state_of_batch_norms(state, rng):
+    model = dataclasses.replace(with_blocks(), module=WithBlocks(batch_norm=state))
+    with pytest.raises(InputError, match=f"needs the fields epsilon and batch_norm: .* not {state!r}; see"):
+        canonize(model)
+    with pytest.raises(InputError, match="needs the fields"):
+        tffjax.relevance(model, jnp.zeros((1, 16, 16, 3)), target=0)
+
+
+def test_batch_norms_that_are_left_out_keep_their_statistics(rng, x64):
+    class Partly(nn.Module):
+        batch_norm: str = "statistics"
+        epsilon: float = 1e-5
+
+        @nn.compact
+        def __call__(self, x, ops=Plain(), tap=no_tap):
+            x = conv_bn(self, "conv", "bn", x, ops, tap, features=4, kernel_size=3)
+            x = BatchNorm(name="alone")(ops.relu(x, "relu"), ops)
+            return Dense(2, name="head")(ops.mean_pool(x, "mean"), ops)
+
+        def batch_norm_pairs(self):
+            yield "conv", "bn"
+
+    model = Model(Partly(), cases.random_variables(Partly(), seed=0)).astype(jnp.float64)
+    folded, images = canonize(model), jnp.asarray(rng.standard_normal((2, 16, 16, 3)))
+    assert list(folded.variables["batch_stats"]) == ["alone"]
+    np.testing.assert_allclose(run(folded, images), run(model, images), rtol=1e-10)
+    check = tffjax.check_model(model, images, composite="epsilon-plus")
+    assert check.ok  # the module says which ones to fold
+    assert "1 batch norms, first alone, are not folded" in check.notes[0]
+
+
+def test_modules_that_are_no_networks():
+    class Ordinary(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(2)(x)
+
+    class WithList(nn.Module):
+        widths: list
+
+        def __call__(self, x, ops, tap):
+            return x
+
+    class Silent(nn.Module):
+        @nn.compact
+        def __call__(self, x, ops, tap):
+            return nn.Dense(2)(x.mean(axis=(1, 2)))
+
+    with pytest.raises(InputError, match=r"Ordinary is not written over \(images, ops, tap\).*docs/own-network.md"):
+        Model(Ordinary(), {})
+    with pytest.raises(InputError, match="the fields of WithList must be hashable: tuples, not lists"):
+        Model(WithList([1, 2]), {})
+    images = jnp.zeros((1, 8, 8, 3))
+    silent = Model(Silent(), Silent().init(jax.random.key(0), images, Plain(), no_tap))
+    with pytest.raises(InputError, match=r"Silent calls no operations: .*docs/own-network.md"):
+        tffjax.relevance(silent, images, target=0)
 
 
 def test_a_users_network_cannot_be_converted():

@@ -7,6 +7,7 @@ import cases
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import oracles
 import pytest
@@ -147,6 +148,34 @@ def test_whether_padding_counts_must_be_said():
 
 
 # The trace
+
+
+def test_one_number_is_a_window_and_a_factor_of_both_axes(x64, rng):
+    ops, (x,) = Plain(), draw(rng, (1, 4, 4, 2))
+    np.testing.assert_array_equal(ops.average_pool(x, 2, "a"), ops.average_pool(x, (2, 2), "a"))
+    np.testing.assert_array_equal(ops.max_pool(x, 2, Geometry(), "m"), ops.max_pool(x, (2, 2), Geometry(), "m"))
+    for upsample in (ops.upsample_nearest, ops.upsample_bilinear):
+        np.testing.assert_array_equal(upsample(x, 2, "up"), upsample(x, (2, 2), "up"))
+
+
+def test_what_operations_and_layers_refuse(monkeypatch):
+    ops, x = Plain(), jnp.zeros((1, 4, 4, 2))
+    with pytest.raises(
+        InputError, match=r"sum: ops.add takes arrays of one shape, not \(1, 4, 4, 2\) and \(1, 4, 4, 1"
+    ):
+        ops.add(x, x[..., :1], "sum")
+    with pytest.raises(InputError, match="layer: padding is numbers or 'same', not 'SAME'"):
+        Padded(Conv(3, padding="SAME")).init(jax.random.key(0), x, ops, no_tap)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as at a user's
+    with pytest.raises(InputError, match="layer: padding is numbers, not 'same'"):
+        Padded(ConvTranspose(3, padding="same")).init(jax.random.key(0), x, ops, no_tap)
+
+
+class Padded(nn.Module):
+    layer: nn.Module
+
+    def __call__(self, x, ops, tap):
+        return self.layer(x, ops, tap)
 
 
 def test_the_trace_of_all_kinds():

@@ -111,6 +111,23 @@ def test_an_auxiliary_head_after_the_main_one(x64):
         relevance(model, images, target=3)
 
 
+@pytest.mark.parametrize("target", ["logit", "top", 0, np.array([1.0, 1.0])])
+def test_one_output_without_an_axis(target, x64):
+    model, images = model_of(module(lambda x, ops, tap: plain(x, ops, tap)[:, 1]))
+    whole = Model(module(plain), model.variables)
+    assert outputs_of(model, images) == ()
+    same(relevance(model, images, target=target).input, relevance(whole, images, target=1).input)
+    with pytest.raises(InputError, match="no output 1; there are 1"):
+        relevance(model, images, target=1)
+
+
+@pytest.mark.parametrize("target", [np.array([1, -1, 0]), np.array([1, -1])])
+def test_whole_numbers_are_no_start_relevance(target, x64):
+    model, images = model_of(module(plain))
+    with pytest.raises(InputError, match="whole numbers are output indices, a start relevance is floats"):
+        relevance(model, images, target=target)
+
+
 def test_two_heads_are_refused(x64):
     model, images = model_of(module(lambda x, ops, tap: (plain(x, ops, tap), x)))
     with pytest.raises(InputError, match="returns a tuple of 2 arrays"):
@@ -148,7 +165,7 @@ def test_the_first_convolution_of_a_network_that_changes_its_input(how, x64):
 @pytest.mark.parametrize(
     ("shape", "dtype", "words"),
     [
-        ((2, 3, 8, 8), "float32", r"channels last; these look like \(n, c, h, w\)"),
+        ((2, 3, 8, 8), "float32", r"channels are last; these look like \(n, c, h, w\)"),
         ((8, 8, 3), "float32", r"images are \(n, h, w, c\)"),
         ((2, 8, 8, 3), "uint8", "the images are uint8; normalize pixels first"),
         ((2, 8, 8, 4), "float32", r"does not take images of shape \(2, 8, 8, 4\)"),
@@ -158,6 +175,24 @@ def test_images_that_do_not_fit(shape, dtype, words):
     model = small_model(jnp.float32)
     with pytest.raises(InputError, match=words):
         layers_of(model, jax.ShapeDtypeStruct(shape, dtype))
+
+
+@pytest.mark.parametrize("channels", [2, 8])
+def test_signals_of_several_channels(channels, x64):
+    def network(x, ops, tap):
+        x = ops.relu(Conv(4, (1, 5), padding=(0, 2), name="conv")(x, ops, tap), "relu")
+        return Dense(2, name="head")(ops.mean_pool(x, "mean"), ops)
+
+    signals = jnp.asarray(np.random.default_rng(0).standard_normal((3, 1, 20, channels)))
+    model = Model(module(network), module(network).init(jax.random.key(0), signals))
+    assert relevance(model, signals, target=0, composite=EPSILON).input.shape == signals.shape
+
+
+def test_an_empty_batch(x64):
+    model, images = model_of(module(plain))
+    for call in (relevance, check_model):
+        with pytest.raises(InputError, match="there are no images"):
+            call(model, images[:0], target=0)
 
 
 # What no operation does
@@ -186,6 +221,21 @@ def test_what_no_operation_does_is_found_and_named(how, x64):
     assert "ops.add" in check.trouble
 
 
+HEADS = {
+    "dense": lambda x, ops: nn.Dense(3, param_dtype=x.dtype)(x),
+    "softmax": lambda x, ops: jax.nn.softmax(Dense(3, name="head")(x, ops)),
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_a_head_that_is_no_operation_is_named(head, x64):
+    model, images = model_of(module(lambda x, ops, tap: head(ops.mean_pool(body(x, ops, tap), "mean"), ops)))
+    check = check_model(model, images, target=0, composite=EPSILON)
+    assert not check.ok
+    assert "no operation made what the network returns" in check.trouble
+    assert "tffjax.nn.Dense" in check.trouble
+
+
 def test_what_passes_relevance_as_it_is_is_only_noted(x64):
     model, images = model_of(outside(lambda a, b: jnp.concatenate([a, b], axis=3)[..., ::-1]))
     check = check_model(model, images, target=0, composite=EPSILON)
@@ -211,8 +261,10 @@ def test_batch_norms_that_nobody_folds_are_named(x64):
         return Dense(2, name="head")(ops.mean_pool(ops.relu(x, "relu"), "mean"), ops)
 
     model, images = model_of(module(network))
-    (note,) = check_model(model, images, target=0, composite=EPSILON).notes
-    assert "1 batch norms, first bn, are not folded" in note
+    check = check_model(model, images, target=0, composite=EPSILON)
+    assert not check.ok
+    assert "1 batch norms, first bn, are not folded" in check.trouble
+    assert check.notes == (check.trouble,)
 
 
 # Gradients, and the surface

@@ -24,7 +24,7 @@ from tffjax.lrp.rules import Linear
 from tffjax.nn.card import Normalization
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model, record_of
-from tffjax.nn.names import layer_of
+from tffjax.nn.names import layer_of, near
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -35,7 +35,11 @@ class Rule:
     parameters: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse constants that the function does not take, that are missing, cannot be hashed or make no sense."""
+        """Refuse what is no function, constants that it does not take, that are missing, not hashable or senseless."""
+        if not callable(self.function):
+            raise InputError(
+                f"{self.function!r} is not a function of a layer and relevance: rule(rules.gamma, gamma=0.1)"
+            )
         known = inspect.signature(self.function).parameters.values()
         constants = {p.name: p for p in known if p.kind is p.KEYWORD_ONLY}
         given = dict(self.parameters)
@@ -213,39 +217,60 @@ class Composite:
             return "identity" if self.activation == "identity" else "gradient"
         if layer.kind in _MOVES:
             return _MOVES[layer.kind]
-        kind = _LIKE.get(layer.kind, layer.kind)
-        matching = [rule for where, rule in self.overrides if kind in rule.kinds and _means(where, layer)]
+        matching = [rule for where, rule in self.overrides if _reaches(where, rule, layer)]
         if matching:
             return matching[-1]
-        return self.first if layer.first and self.first is not None else getattr(self, kind)
+        return self.first if layer.first and self.first is not None else getattr(self, field_of(layer))
+
+    def unreached(self, layers: tuple[Layer, ...]) -> tuple[str, ...]:
+        """The overrides that are for none of these layers, each in a line that says why."""
+        return tuple(
+            f"at({where!r}, {rule!r}) reaches no layer: {_why_not(where, rule, layers)}"
+            for where, rule in self.overrides
+            if not any(_reaches(where, rule, layer) for layer in layers)
+        )
 
     def table(self, layers: tuple[Layer, ...]) -> str:
-        """`site | layer kind | rule | parameters`, a line for each layer."""
+        """`site | layer kind | rule | parameters`, a line for each layer and for each override that reaches none."""
         rows = [("site", "layer kind", "rule", "parameters")]
         for layer in layers:
             found = self.rule_of(layer)
             name, parameters = (found.name, found.parameters) if isinstance(found, Rule) else (found or "gradient", ())
             rows.append((layer.name, layer.kind, name, ", ".join(f"{k}={_short(v)}" for k, v in parameters)))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        return "\n".join(
-            " | ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows
-        )
+        lines = [" | ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+        return "\n".join([*lines, *self.unreached(layers)])
 
 
 _KINDS = {"conv": "conv", "first": "conv", "dense": "dense", "average_pool": "average_pool", "add": "add"}
-_LIKE = {"conv_transpose": "conv", "upsample_bilinear": "average_pool"}
 _MOVES = {
     "max_pool": "winner takes all",
     **dict.fromkeys(("upsample_nearest", "concatenate", "flatten"), "to its source"),
 }
 _NORMS = ("pixel_norm", "layer_norm", "group_norm")
+_LIKE = {"conv_transpose": "conv", "upsample_bilinear": "average_pool", **dict.fromkeys(_NORMS, "activation")}
 _WORDS = {"activation": ("identity", "gradient", "guided", "deconvnet"), "gate": ("identity", "gradient")}
+
+
+def field_of(layer: Layer) -> str:
+    """The field of a composite that says what a layer does."""
+    return _LIKE.get(layer.kind, layer.kind)
+
+
+def _reaches(where: Where, rule: Rule, layer: Layer) -> bool:
+    return field_of(layer) in rule.kinds and _means(where, layer)
 
 
 def _means(where: Where, layer: Layer) -> bool:
     if not isinstance(where, str):
         return where(layer)
     return any(fnmatch.fnmatchcase(name, where) for name in (layer.name, layer_of(layer.name)))
+
+
+def _why_not(where: Where, rule: Rule, layers: tuple[Layer, ...]) -> str:
+    if meant := [f"{layer.name}, {layer.kind}" for layer in layers if _means(where, layer)]:
+        return f"{rule.name} is for {', '.join(rule.kinds)}, not for {meant[0]}"
+    return near(where, [layer.name for layer in layers]) if isinstance(where, str) else "it means none of them"
 
 
 def _check_rule(found: Any, where: str) -> None:

@@ -4,20 +4,21 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from tffjax.compile.passes import Pass
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import zeros_varying_like
-from tffjax.lrp.composites import Composite, Rule
+from tffjax.lrp.composites import Composite, Rule, field_of
 from tffjax.lrp.explain import check_types
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for, resolve
-from tffjax.lrp.rules import per_image
+from tffjax.lrp.rules import per_image, z_box
 from tffjax.lrp.targets import Target, resolve_target, start_relevance
 from tffjax.nn.canonization import canonize
-from tffjax.nn.graph import UNKNOWN, Layer, layers_of, trace
+from tffjax.nn.graph import IMAGE, UNKNOWN, Layer, layers_of, returns_operation, trace
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Operation
 from tffjax.nn.sites import probe_total
@@ -79,25 +80,30 @@ class Check:
     Attributes:
         balances: a `Balance` for each.
         start, end: relevance at the output and at the image, means over images.
-        outside: how much relevance code outside of operations made or swallowed: the largest difference of an image.
-        notes: what is no operation, or no operation that LRP knows how to pass, in words.
+        size: the sum of |start relevance|, mean over images.
+        outside: how much relevance came or went where no rule accounts for it: the largest difference of an image.
+        unfolded: batch norms that nobody folds, in words; empty if there are none, or the module says which to fold.
+        notes: what is no operation, passes the gradient, or is not as asked for, in words.
     """
 
     balances: tuple[Balance, ...]
     start: float
     end: float
+    size: float = 1.0
     outside: float = 0.0
+    unfolded: str = ""
     notes: tuple[str, ...] = ()
 
     @property
     def conserved(self) -> float:
-        """Share of the start relevance that arrives at the image."""
-        return self.end / self.start
+        """Share of the start relevance that arrives at the image: 1 less what got lost, measured against `size`."""
+        arrived = self.end if self.start >= 0 else -self.end
+        return (self.size - abs(self.start) + arrived) / self.size
 
     @property
     def ok(self) -> bool:
-        """Relevance was redistributed, all finite, and all losses explained by bias, stabilizers, zero denominators."""
-        return bool(self.balances) and all(balance.ok for balance in self.balances) and self.outside <= UNEXPLAINED
+        """Relevance was redistributed, all finite, all losses explained by bias, stabilizers, zeros; no loose norms."""
+        return not self.trouble
 
     @property
     def trouble(self) -> str:
@@ -106,8 +112,9 @@ class Check:
         if failed is not None:
             return f"{failed.layer}: {failed.advice}"
         if self.outside > UNEXPLAINED:
-            return f"{self.outside:.3g} of the relevance comes or goes outside of operations; {'; '.join(self.notes)}"
-        return "" if self.balances else "no layer redistributes relevance"
+            reasons = "; ".join(self.notes) or "look for layers whose relevance=maps are not what you expect"
+            return f"{self.outside:.3g} of the relevance comes or goes where no rule accounts for it; {reasons}"
+        return self.unfolded or ("" if self.balances else "no layer redistributes relevance")
 
 
 def check_model(
@@ -142,8 +149,17 @@ def check_model(
     ]
     kept = tuple(b for b in balances if b is not None)
     canonized = trace(jax.eval_shape(canonize, model), images)
-    start, end = float(found.start.mean()), float(found.received.mean())
-    return Check(kept, start, end, _outside(found), _notes(canonized, found))
+    unfolded = _unfolded(canonized)
+    notes = (
+        *_notes(canonized, found, returns_operation(model, images)),
+        *_without_rule(composite, layers, found),
+        *unfolded,
+        *composite.unreached(layers),
+        *_outside_of_boxes(composite, layers, images),
+    )
+    start, size, end = (float(sums.mean()) for sums in (found.start, found.size, found.received))
+    left_behind = "" if hasattr(model.module, "batch_norm_pairs") else "; ".join(unfolded)
+    return Check(kept, start, end, size, _outside(found), left_behind, notes)
 
 
 class _Account(NamedTuple):
@@ -152,6 +168,7 @@ class _Account(NamedTuple):
     ledgers: dict[str, Any]  # by layer
     totals: dict[str, Any]  # at the outputs of all layers
     start: Any
+    size: Any  # of |start|
     received: Any  # at the image
 
 
@@ -178,7 +195,7 @@ def _account_batch(
     logits, pullback = jax.vjp(explained, images, zeros, totals)
     start = start_relevance(logits, target, word)
     received, ledgers, totals = pullback(start)
-    return _Account(ledgers, totals, per_image(start), per_image(received))
+    return _Account(ledgers, totals, per_image(start), per_image(jnp.abs(start)), per_image(received))
 
 
 _account = Pass(_account_batch, static_argnames=("word", "composite", "layers", "precision"))
@@ -197,10 +214,15 @@ def _outside(found: _Account) -> float:
     return float((np.abs(entered - left) / size).max())
 
 
-def _notes(layers: tuple[Layer, ...], found: _Account) -> tuple[str, ...]:
-    """What no operation made, and batch norms that are not folded; only where relevance passes."""
+def _reached(found: _Account) -> set[str]:
+    """Layers that relevance passes."""
+    return {name for name, total in found.totals.items() if total.any()}
+
+
+def _notes(layers: tuple[Layer, ...], found: _Account, returns_operation: bool) -> tuple[str, ...]:
+    """What no operation made; only where relevance passes."""
     read = {number for layer in layers for number in layer.inputs}
-    reached = {name for name, total in found.totals.items() if total.any()}
+    reached = _reached(found)
     unread = [layer.name for number, layer in enumerate(layers[:-1], 1) if number not in read and layer.name in reached]
     notes = [
         f"{layer.name} reads what the network makes of the image: normalize images before, or relevance is scaled there"
@@ -214,13 +236,59 @@ def _notes(layers: tuple[Layer, ...], found: _Account) -> tuple[str, ...]:
         for layer in layers
         if UNKNOWN in layer.inputs and not layer.first and layer.name in reached
     ]
-    norms = [layer.name for layer in layers if layer.kind == "batch_norm"]
-    if norms:
+    if not returns_operation:
         notes.append(
-            f"{len(norms)} batch norms, first {norms[0]}, are not folded and pass relevance unchanged: give the module "
-            "batch_norm_pairs() (see tffjax.canonize)"
+            f"no operation made what the network returns (the last one is {layers[-1].name}), and what relevance meets "
+            "there is the gradient: write a dense head as tffjax.nn.Dense, and return logits rather than probabilities"
         )
     return tuple(notes)
+
+
+_GRADIENTS = {"add": "copies relevance to both summands", "average_pool": "shares relevance evenly"}
+
+
+def _without_rule(composite: Composite, layers: tuple[Layer, ...], found: _Account) -> list[str]:
+    """Layers that pass the gradient because the composite says nothing of their kind, or says so."""
+    reached, names = _reached(found), {}
+    for layer in layers:
+        if layer.name in reached and composite.rule_of(layer) in (None, "gradient", "guided", "deconvnet"):
+            names.setdefault(field_of(layer), []).append(layer.name)
+    notes = []
+    for field, some in names.items():
+        where = f"({', '.join(some[:3])}{', ...' if len(some) > 3 else ''})"
+        if word := getattr(composite, field):
+            notes.append(f'{field}="{word}" {where} changes relevance: "identity" hands it through')
+        else:
+            does = _GRADIENTS.get(field, "multiplies relevance by weights")
+            notes.append(f"there is no rule for {field} {where}, whose gradient {does}: {field}=rule(rules.epsilon)")
+    return notes
+
+
+def _unfolded(layers: tuple[Layer, ...]) -> list[str]:
+    norms = [layer.name for layer in layers if layer.kind == "batch_norm"]
+    if not norms:
+        return []
+    return [
+        f"{len(norms)} batch norms, first {norms[0]}, are not folded and pass relevance unchanged: give the module "
+        "batch_norm_pairs() (see docs/own-network.md)"
+    ]
+
+
+def _outside_of_boxes(composite: Composite, layers: tuple[Layer, ...], images: Any) -> list[str]:
+    """Layers that read the images under the zB rule, if pixels lie outside of its box."""
+    notes = []
+    for layer in layers:
+        rule = composite.rule_of(layer)
+        if IMAGE not in layer.inputs or not isinstance(rule, Rule) or rule.function is not z_box:
+            continue
+        low, high = (np.asarray(dict(rule.parameters)[bound]) for bound in ("low", "high"))
+        pixels, slack = np.asarray(images), 1e-6 * np.max(high - low)
+        if (pixels < low - slack).any() or (pixels > high + slack).any():
+            notes.append(
+                f"the images reach from {pixels.min():.3g} to {pixels.max():.3g}, outside of the box of {layer.name}, "
+                f"{low.round(4)} to {high.round(4)}: give the composite first=rule(rules.z_box, low=..., high=...)"
+            )
+    return notes
 
 
 def _balance(layer: Layer, rule: str, ledger: np.ndarray) -> Balance | None:

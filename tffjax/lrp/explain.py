@@ -1,5 +1,6 @@
 """`relevance`: explain outputs or neurons of a network, for a batch of images in one compiled pass."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -49,8 +50,8 @@ def relevance(
     target: Target = "logit",
     composite: str | Composite | None = None,
     sign: int = 1,
-    sites: bool | tuple[str, ...] = False,
-    maps: tuple[str, ...] = (),
+    sites: bool | str | Sequence[str] = False,
+    maps: str | Sequence[str] = (),
     precision: str | None = None,
     micro_batch: int | None = None,
 ) -> Relevance:
@@ -68,7 +69,7 @@ def relevance(
             all images or for each, such as 1 at one output and -1 at another.
         composite: a name (see `composite_of`) or a `Composite`; by default that of a prepared model, else beta0.
         sign: 1 explains the output, -1 its negative.
-        sites: also return the sums of every site, or of these layers.
+        sites: also return the sums of every site (True), or of these layers (names, or one name).
         maps: also return the relevance maps of these layers.
         precision: of convolutions and dots, see `tffjax.kernels.precision`; by default that of a prepared model, else
             float32.
@@ -82,7 +83,8 @@ def relevance(
     check_types(model, images)
     composite, precision = resolve(model, composite, precision)
     layers = layers_of(model, images)
-    summed = tuple(layer.name for layer in layers if layer.is_site) if sites is True else tuple(sites or ())
+    summed = tuple(layer.name for layer in layers if layer.is_site) if sites is True else _names("sites", sites or ())
+    maps = _names("maps", maps)
     for name in (*summed, *maps):
         layer_named(name, layers)
     target, word = resolve_target(target, model, images)
@@ -98,7 +100,7 @@ def relevance(
         composite=composite,
         layers=layers,
         summed=summed,
-        maps=tuple(maps),
+        maps=maps,
         precision=precision,
         micro_batch=micro_batch,
     )
@@ -106,6 +108,14 @@ def relevance(
     return found._replace(
         sites={name: found.sites[name] for name in summed}, maps={name: found.maps[name] for name in maps}
     )
+
+
+def _names(what: str, asked: Any) -> tuple[str, ...]:
+    """One name or several as a tuple, which can be an argument of a compiled program."""
+    names = (asked,) if isinstance(asked, str) else tuple(asked) if isinstance(asked, Sequence) else (None,)
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{what} takes names of layers, not {asked!r}")
+    return names
 
 
 def _explain_batch(
@@ -170,7 +180,9 @@ def _one_pass(
 
 
 def check_types(model: Model, images: Float[Any, "n h w c"]) -> None:
-    """Raise an InputError unless weights and images are both float32 or both float64."""
+    """Raise an InputError unless there are images, and they and the weights are both float32 or both float64."""
+    if not len(images):
+        raise InputError("there are no images: the batch is empty")
     dtypes = {str(jnp.result_type(leaf)) for leaf in jax.tree.leaves(model.variables)}
     if dtypes - {"float32", "float64"} or len(dtypes) != 1:
         raise InputError(

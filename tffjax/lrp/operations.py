@@ -79,7 +79,7 @@ class LrpOps(ops.Plain):
     def _add(self, name: str, a: jax.Array, b: jax.Array) -> jax.Array:
         found = self.composite.rule_of(self.layer(name))
         if found is None:
-            return a + b
+            return super()._add(name, a, b)
         if found.function is rules.epsilon:
             found = Rule(rules.sum_epsilon, found.parameters)
         return _sum(found, a, b, self.ledgers.get(name))

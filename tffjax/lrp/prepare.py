@@ -13,7 +13,7 @@ from tffjax.lrp.composites import Composite, composite_of
 from tffjax.lrp.linear import Conv, ConvTranspose, Dense
 from tffjax.lrp.rules import Linear
 from tffjax.nn.canonization import canonize
-from tffjax.nn.graph import layers_of, parameters_of
+from tffjax.nn.graph import image_of, layers_of, parameters_of
 from tffjax.nn.model import Model
 
 
@@ -23,7 +23,7 @@ def prepare(
     *,
     precision: str = "float32",
     kernels: Kernels | None = None,
-    size: tuple[int, int] = (224, 224),
+    size: tuple[int, ...] | None = None,
 ) -> Prepared:
     """Compute once what depends on the weights alone: folded batch norms, w+, w-, boxes, transformed kernels.
 
@@ -37,16 +37,19 @@ def prepare(
             prepares forward passes of the network as it is.
         precision: of the passes, see `tffjax.kernels.precision`.
         kernels: how convolutions and pools are computed; by default the choice for JAX's backend.
-        size: height and width of the images; only for networks that take no other.
+        size: (h, w) or (h, w, c) of the images, for networks that take no other and have no record that says it
+            (see `tffjax.nn.graph.image_of`).
 
     Raises:
-        InputError: the model is prepared already, there is no such composite or precision.
+        InputError: the model is prepared already, there is no such composite or precision, or the network does not take
+            images of this size.
     """
     if isinstance(model, Prepared):
         raise InputError("the model is prepared already; give it as it was before")
     check_precision(precision)
     composite = composite_of(composite, model) if isinstance(composite, str) else composite
-    return _prepare(model, composite=composite, precision=precision, kernels=kernels, size=(*size, 3))
+    size = image_of(model, size).shape[1:]
+    return _prepare(model, composite=composite, precision=precision, kernels=kernels, size=size)
 
 
 _MAPS = {"conv": Conv, "conv_transpose": ConvTranspose}

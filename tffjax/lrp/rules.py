@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tffjax.errors import InputError
 from tffjax.kernels.precision import widened
@@ -281,7 +282,12 @@ def _box(layer: Linear, *, low: Any, high: Any, **constants: Any) -> tuple[jax.A
     return w, _bound(low, w) * positive(w) + _bound(high, w) * negative(w)
 
 
-@for_kinds("conv", "dense", prepare=_box)
+def _check_box(*, low: Any, high: Any, **constants: Any) -> None:
+    if not np.all(np.less(low, high)):
+        raise InputError(f"the box of z_box needs low < high, not {low} and {high}")
+
+
+@for_kinds("conv", "dense", prepare=_box, check=_check_box)
 def z_box(
     layer: Linear,
     relevance: jax.Array,

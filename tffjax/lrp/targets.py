@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from tffjax.errors import InputError
 from tffjax.nn.graph import Layer, layers_of, outputs_of
 from tffjax.nn.model import Model
+from tffjax.nn.names import near
 
 WORDS = ("logit", "top")
 
@@ -62,8 +63,13 @@ def resolve_target(target: Target, model: Model, images: Float[Any, "n h w c"]) 
         return jnp.broadcast_to(target, (count, *outputs)), ""
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise InputError(f"a target is an output index, a word, a Neuron or a start relevance, not {target.dtype}")
-    _check_range("output", target, _count_of(outputs))
-    return _for_each(target, count), ""
+    try:
+        _check_range("output", target, _count_of(outputs))
+        return _for_each(target, count), ""
+    except InputError as error:
+        if not target.ndim:
+            raise
+        raise InputError(f"{error}; whole numbers are output indices, a start relevance is floats") from None
 
 
 def start_relevance(y: Float[Array, "n *s"], target: Any, word: str) -> Float[Array, "n *s"]:
@@ -77,6 +83,8 @@ def start_relevance(y: Float[Array, "n *s"], target: Any, word: str) -> Float[Ar
         return nothing.at[rows, row, column, target.channel].set(1)
     if target is not None and jnp.issubdtype(target.dtype, jnp.floating):
         return nothing + target.astype(y.dtype)
+    if y.ndim == 1:
+        return nothing + 1
     return nothing + jax.nn.one_hot(y.argmax(axis=1) if word else target, y.shape[1], dtype=y.dtype)
 
 
@@ -97,7 +105,9 @@ def _checked_word(word: str, outputs: tuple[int, ...]) -> str:
 
 
 def _count_of(outputs: tuple[int, ...]) -> int:
-    """How many outputs an index can choose from."""
+    """How many outputs an index can choose from; a number for each image is one."""
+    if not outputs:
+        return 1
     if len(outputs) != 1:
         raise InputError(f"the network returns {outputs} numbers an image: give a start relevance of that shape")
     return outputs[0]
@@ -120,8 +130,8 @@ def layer_named(name: str, layers: tuple[Layer, ...]) -> Layer:
     """
     found = next((layer for layer in layers if layer.name == name), None)
     if found is None:
-        sites = [layer.name for layer in layers if layer.is_site]
-        raise InputError(f"the network has no layer {name!r}; its sites are {', '.join(sites[:3])}, ...")
+        known = [layer.name for layer in layers if layer.is_site] + [layer.name for layer in layers]
+        raise InputError(f"the network has no layer {name!r}; {near(name, dict.fromkeys(known))}")
     return found
 
 

@@ -44,9 +44,10 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
     if path.exists() and not (path / "card.json").is_file():
         raise InputError(f"{path} is not a checkpoint, so it is not overwritten; choose another name")
     variables = jax.tree.map(np.asarray, model.variables)
-    if _form(variables) != _form(_expected(model.card)):
+    if difference := _difference(variables, _expected(model.card)):
         raise InputError(
-            f"only the float32 weights of a {model.card.architecture} as trained, batch norms not folded, can be saved"
+            f"only the float32 weights of a {model.card.architecture} as trained, batch norms not folded, can be "
+            f"saved: {difference}"
         )
     card = dataclasses.replace(model.card, weights_sha256=digest(variables))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,6 +130,17 @@ def _expected(card: Card) -> Any:
 
 def _form(variables: Any) -> Any:
     return jax.tree.map(lambda a: (tuple(a.shape), str(a.dtype)), variables)
+
+
+def _difference(variables: Any, expected: Any) -> str:
+    """The first leaf that has another shape or type than expected, or is one too many or few; empty if none is."""
+    here, there = (
+        {jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype} {leaf.shape}"
+         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (variables, expected)
+    )  # fmt: skip
+    name = next((name for name in here | there if here.get(name) != there.get(name)), None)
+    return f"{name} is {here.get(name, 'nothing')}, not {there.get(name, 'nothing')}" if name else ""
 
 
 def _hashes(folder: Path) -> dict[str, str]:

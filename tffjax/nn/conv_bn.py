@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tffjax.errors import InputError
 from tffjax.nn.layers import BatchNorm, Conv
 from tffjax.nn.ops import Plain, Tap
 
@@ -22,11 +23,30 @@ def conv_bn(
     """Convolution, announced to `tap`, then batch norm as `module.batch_norm` says (with `module.epsilon`).
 
     Call it from a compact `__call__`; `shape` goes to `Conv`.
+
+    Raises:
+        InputError: as `state_of`.
     """
-    x = Conv(**shape, use_bias=module.batch_norm != "statistics", name=conv_name)(x, ops, tap)
-    if module.batch_norm == "statistics":
+    state = state_of(module)
+    x = Conv(**shape, use_bias=state != "statistics", name=conv_name)(x, ops, tap)
+    if state == "statistics":
         return BatchNorm(module.epsilon, name=bn_name)(x, ops)
-    if module.batch_norm == "reset":
+    if state == "reset":
         one, zero = jnp.ones(x.shape[-1], x.dtype), jnp.zeros(x.shape[-1], x.dtype)
         return ops.batch_norm(x, one, zero, zero, one, module.epsilon, bn_name)
     return x
+
+
+def state_of(module: nn.Module) -> str:
+    """The state of batch normalization of a module, its field `batch_norm`.
+
+    Raises:
+        InputError: it is none of the three, or the module lacks it or `epsilon`.
+    """
+    state = getattr(module, "batch_norm", None)
+    if state not in ("statistics", "folded", "reset") or not hasattr(module, "epsilon"):
+        raise InputError(
+            f'{type(module).__name__} has batch norms, so it needs the fields epsilon and batch_norm: "statistics" as '
+            f'trained, later "folded" or "reset", but not {state!r}; see docs/own-network.md'
+        )
+    return state

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from tffjax.errors import InputError
 from tffjax.kernels.convolution import Geometry, Pair
 from tffjax.nn import functions, ops
-from tffjax.nn.model import Model, run
+from tffjax.nn.layers import Conv, ConvTranspose
+from tffjax.nn.model import Model, record_of, run
 
 IMAGE, UNKNOWN = 0, -1
 """What a layer may read besides other layers: the network's input, and something that no operation has made."""
@@ -80,7 +81,7 @@ def trace(model: Model, images: Any) -> tuple[Layer, ...]:
         InputError: the network does not take such images.
         ValueError: two layers have one name: the network itself calls one `name@2`.
     """
-    return _traced(model, images)[0]
+    return _traced(model, images).layers
 
 
 def outputs_of(model: Model, images: Any) -> tuple[int, ...]:
@@ -89,7 +90,7 @@ def outputs_of(model: Model, images: Any) -> tuple[int, ...]:
     Raises:
         InputError: it returns something else than one array (n, ...), or does not take such images.
     """
-    returned = _traced(model, images)[1]
+    returned = _traced(model, images).returned
     if not isinstance(returned, jax.ShapeDtypeStruct):
         raise InputError(
             f"the network returns a {type(returned).__name__} of {len(jax.tree.leaves(returned))} arrays; "
@@ -102,26 +103,95 @@ def outputs_of(model: Model, images: Any) -> tuple[int, ...]:
     return returned.shape[1:]
 
 
-def _traced(model: Model, images: Any) -> tuple[tuple[Layer, ...], Any]:
+def returns_operation(model: Model, images: Any) -> bool:
+    """Whether what the network returns is the output of an operation, as it is; arguments as of `layers_of`."""
+    return _traced(model, images).by_operation
+
+
+def image_of(model: Model, size: tuple[int, ...] | None = None) -> jax.ShapeDtypeStruct:
+    """An image (1, h, w, c) for the network, as a shape.
+
+    Args:
+        model: the network.
+        size: (h, w) or (h, w, c). By default h and w are those of the network's record, or 224 without one; c is what
+            the kernel of the first convolution reads.
+
+    Raises:
+        InputError: it is no size, or there is none and the network does not take the default one.
+    """
+    if size is not None and len(size) not in (2, 3):
+        raise InputError(f"a size is (h, w) or (h, w, c), not {size}")
+    record = record_of(model)
+    height, width, *channels = size or (record.image_size if record else (224, 224))
+    shape = (1, height, width, *(channels or (_channels_read(model),)))
+    image = jax.ShapeDtypeStruct(shape, jnp.result_type(*jax.tree.leaves(model.variables)))
+    if size is None:
+        try:
+            _traced(model, image)
+        except InputError as error:
+            raise InputError(f"{error}; give size=(h, w) or (h, w, c)") from error
+    return image
+
+
+def _channels_read(model: Model) -> int:
+    """How many channels the first convolution reads by its kernel; 3 where that cannot be known."""
+
+    def look(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if isinstance(context.module, Conv | ConvTranspose):
+            raise _FirstKernel(context.module.get_variable("params", "kernel").shape[2] * context.module.groups)
+        return call(*args, **kwargs)
+
+    def compute(variables: Any, image: jax.Array) -> Any:
+        with nn.intercept_methods(look):
+            return run(model.module, variables, image, ops.Plain(), ops.no_tap)
+
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
+    try:
+        jax.eval_shape(compute, model.variables, image)
+    except _FirstKernel as found:
+        return found.channels
+    except Exception:  # whatever a network says of another size or number of channels: that is for the trace to report
+        return 3
+    return 3
+
+
+class _FirstKernel(Exception):
+    """Ends a run at the first convolution."""
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+
+class _Trace(NamedTuple):
+    layers: tuple[Layer, ...]
+    returned: Any  # on one image, as shapes
+    by_operation: bool  # it is the output of an operation, as it is
+
+
+def _traced(model: Model, images: Any) -> _Trace:
     variables = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), model.variables)
     leaves, structure = jax.tree.flatten(variables)
     image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
     _check_images(images)
     try:
-        return _trace(model.module, tuple(leaves), structure, image)
+        found = _trace(model.module, tuple(leaves), structure, image)
     except flax.errors.ScopeParamShapeError as error:
-        reason = str(error).split(" (https")[0]
+        if images.shape[1] == _channels_read(model) != images.shape[3]:
+            reason = "channels are last; these look like (n, c, h, w): images.transpose(0, 2, 3, 1)"
+        else:
+            reason = str(error).split(" (https")[0]
         raise InputError(f"the network does not take images of shape {images.shape}, (n, h, w, c): {reason}") from error
+    if not found.layers:
+        raise InputError(
+            f"{type(model.module).__name__} calls no operations: write it with ops and the layers of tffjax.nn, see "
+            "docs/own-network.md"
+        )
+    return found
 
 
 def _check_images(images: Any) -> None:
     if len(images.shape) != 4:
         raise InputError(f"images are (n, h, w, c); these are {images.shape}")
-    if images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
-        raise InputError(
-            f"images are (n, h, w, c), with the channels last; these look like (n, c, h, w), {images.shape}: "
-            "images.transpose(0, 2, 3, 1)"
-        )
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(f"the images are {images.dtype}; normalize pixels first (tffjax.data.preprocessing.normalize)")
 
@@ -144,14 +214,13 @@ def parameters_of(model: Model, image: jax.ShapeDtypeStruct) -> dict[str, tuple[
 
 
 @functools.lru_cache(maxsize=64)
-def _trace(
-    module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: Any
-) -> tuple[tuple[Layer, ...], jax.ShapeDtypeStruct | Any]:
+def _trace(module: nn.Module, leaves: tuple[Any, ...], structure: Any, image: Any) -> _Trace:
     found: list[Layer] = []
     arrays: list[Any] = []  # the image, then the output of each layer
     made_of_image: list[Any] = []  # by the network, before any operation: normalized or padded
     nonnegative: set[int] = set()
     sites: set[str] = set()
+    by_operation = False
 
     def note(operation: ops.Operation, y: jax.Array) -> jax.Array:
         numbers = tuple(next((i for i, a in enumerate(arrays) if a is x), UNKNOWN) for x in operation.inputs)
@@ -171,8 +240,11 @@ def _trace(
         return y
 
     def compute(variables: Any, images: jax.Array) -> Any:
+        nonlocal by_operation
         arrays.append(images)
-        return run(module, variables, images, ops.Plain(behind=note), tap)
+        returned = run(module, variables, images, ops.Plain(behind=note), tap)
+        by_operation = any(returned is array for array in arrays[1:])
+        return returned
 
     returned = jax.eval_shape(compute, jax.tree.unflatten(structure, leaves), image)
     names = [layer.name for layer in found]
@@ -188,7 +260,7 @@ def _trace(
         )
         for layer in found
     )
-    return layers, returned
+    return _Trace(layers, returned, by_operation)
 
 
 def _layer(operation: ops.Operation, y: jax.Array, inputs: tuple[int, ...]) -> Layer:

@@ -4,14 +4,13 @@ A layer's name in the network is its linen name (dots allowed: `layer1.0.conv1`)
 nested.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 from jax.nn import initializers
 
+from tffjax.errors import InputError
 from tffjax.kernels.convolution import Geometry, Pair, same_padding
-from tffjax.nn.ops import Plain, Tap
+from tffjax.nn.ops import Plain, Tap, pair
 
 Padding = int | tuple[int | Pair, int | Pair]
 """Of both axes, or (vertical, horizontal), each a number of pixels or (before, after)."""
@@ -23,13 +22,12 @@ def _path(module: nn.Module) -> str:
     return ".".join(module.scope.path)
 
 
-def _pair(number: Any) -> tuple[Any, Any]:
-    return (number, number) if isinstance(number, int) else number
-
-
-def _padding(padding: Padding) -> tuple[Pair, Pair]:
-    vertical, horizontal = _pair(padding)
-    return _pair(vertical), _pair(horizontal)
+def _padding(module: nn.Module) -> tuple[Pair, Pair]:
+    if isinstance(module.padding, str):
+        words = " or 'same'" if isinstance(module, Conv) else ""
+        raise InputError(f"{_path(module)}: padding is numbers{words}, not {module.padding!r}")
+    vertical, horizontal = pair(module.padding)
+    return pair(vertical), pair(horizontal)
 
 
 class Conv(nn.Module):
@@ -51,13 +49,13 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
         """Map (n, h, w, in) to (n, oh, ow, features)."""
-        kernel_size, stride, dilation = _pair(self.kernel_size), _pair(self.stride), _pair(self.dilation)
+        kernel_size, stride, dilation = pair(self.kernel_size), pair(self.stride), pair(self.dilation)
         kernel, bias = _kernel_and_bias(self, x.shape[-1])
         if self.padding == "same":
             extent = tuple((k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True))
             padding = same_padding(x.shape[1:3], extent, stride)
         else:
-            padding = _padding(self.padding)
+            padding = _padding(self)
         y = ops.conv(x, kernel, bias, Geometry(stride, padding, dilation, self.groups), _path(self))
         return tap(_path(self), y) if self.is_site else y
 
@@ -78,7 +76,7 @@ class ConvTranspose(nn.Module):
     def __call__(self, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
         """Map (n, h, w, in) to (n, oh, ow, features)."""
         kernel, bias = _kernel_and_bias(self, x.shape[-1])
-        geometry = Geometry(_pair(self.stride), _padding(self.padding), _pair(self.dilation), self.groups)
+        geometry = Geometry(pair(self.stride), _padding(self), pair(self.dilation), self.groups)
         y = ops.conv_transpose(x, kernel, bias, geometry, _path(self))
         return tap(_path(self), y) if self.is_site else y
 
@@ -135,7 +133,7 @@ class GroupNorm(nn.Module):
 
 
 def _kernel_and_bias(module: Conv | ConvTranspose, channels: int) -> tuple[jax.Array, jax.Array | None]:
-    shape = (*_pair(module.kernel_size), channels // module.groups, module.features)
+    shape = (*pair(module.kernel_size), channels // module.groups, module.features)
     kernel = module.param("kernel", _he_normal, shape)
     return kernel, module.param("bias", initializers.zeros, shape[-1:]) if module.use_bias else None
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import math
 from typing import Any
 
@@ -26,11 +27,24 @@ class Model:
         module: a linen module whose `__call__` takes `(images, ops, tap)`. Hashable, static under `jit`.
         variables: its Flax variables, `{"params": ..., "batch_stats": ...}`.
         card: where they came from and what they mean; None for your own networks.
+
+    Raises:
+        InputError: the module does not take these, or cannot be hashed.
     """
 
     module: nn.Module = dataclasses.field(metadata={"static": True})
     variables: dict[str, Any]
     card: Card | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def __post_init__(self) -> None:
+        """Refuse other modules."""
+        _check_call(type(self.module))
+        try:
+            hash(self.module)
+        except TypeError:
+            raise InputError(
+                f"the fields of {type(self.module).__name__} must be hashable: tuples, not lists"
+            ) from None
 
     def __call__(
         self, images: Float[Array, "n h w c"], ops: Plain | None = None, tap: Tap = no_tap
@@ -50,6 +64,16 @@ class Model:
     def astype(self, dtype: Any) -> "Model":
         """The same model with weights of another floating type (float64 needs `jax_enable_x64`)."""
         return dataclasses.replace(self, variables=jax.tree.map(lambda a: jnp.asarray(a, dtype), self.variables))
+
+
+@functools.cache
+def _check_call(kind: type) -> None:
+    try:
+        inspect.signature(kind.__call__).bind("self", "images", "ops", "tap")
+    except TypeError:
+        raise InputError(
+            f"{kind.__name__} is not written over (images, ops, tap), as LRP needs it: see docs/own-network.md"
+        ) from None
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -5,8 +5,10 @@ geometry, and hands on relevance of its own. So the first use of a name in a run
 on, for operations and for what is announced to the tap.
 """
 
+import difflib
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 _NUMBER = re.compile(r"@\d+$")
 
@@ -31,3 +33,11 @@ class Uses:
 def layer_of(name: str) -> str:
     """The name that the network gives, without the number of the use."""
     return _NUMBER.sub("", name)
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """For messages about a name that there is not: the known names like it, else the first few."""
+    known = list(known)
+    if close := difflib.get_close_matches(name, known):
+        return f"there is {', '.join(close)}"
+    return f"there are {', '.join(known[:3])}{', ...' if len(known) > 3 else ''}" if known else "there are none"

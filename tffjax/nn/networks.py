@@ -72,7 +72,10 @@ class Network:
 
     def makes(self, module: nn.Module) -> bool:
         """Whether a module is this network, whatever its outputs, convention and state of batch norms."""
-        own = self.constructor(Card(self.name, 1, *self.conventions[0]))
+        try:
+            own = self.constructor(Card(self.name, 1, *self.conventions[0]))
+        except Exception:  # a user's, which may want another card: it says so when a card names the network
+            return False
         if type(own) is not type(module):
             return False
         fields = {field.name for field in dataclasses.fields(module)}

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from tffjax.errors import InputError
 from tffjax.kernels import upsampling, winograd
 from tffjax.kernels.choice import Kernels
 from tffjax.kernels.convolution import Geometry, Pair
@@ -40,6 +41,11 @@ def no_tap(site: str, y: jax.Array) -> jax.Array:
 def biased(y: jax.Array, bias: jax.Array | None) -> jax.Array:
     """y + bias, in the type of y."""
     return y if bias is None else (widened(y) + bias).astype(y.dtype)
+
+
+def pair(number: Any) -> tuple[Any, Any]:
+    """A size of both axes as (vertical, horizontal)."""
+    return (number, number) if isinstance(number, int) else number
 
 
 class Operation(NamedTuple):
@@ -163,7 +169,7 @@ class Plain:
     def average_pool(
         self,
         x: Float[Array, "n h w c"],
-        window: Pair,
+        window: int | Pair,
         name: str,
         geometry: Geometry | None = None,
         count_padding: bool | None = None,
@@ -176,24 +182,25 @@ class Plain:
         Raises:
             ValueError: there is padding, and nothing is said about it.
         """
+        window = pair(window)
         geometry = geometry or Geometry(stride=window)
         if count_padding is None and geometry.padding != ((0, 0), (0, 0)):
             raise ValueError(f"{name}: say whether padding counts in the average: count_padding=True or False")
         return self._do("average_pool", name, x, window=window, geometry=geometry, count_padding=bool(count_padding))
 
     def max_pool(
-        self, x: Float[Array, "n h w c"], window: Pair, geometry: Geometry, name: str
+        self, x: Float[Array, "n h w c"], window: int | Pair, geometry: Geometry, name: str
     ) -> Float[Array, "n oh ow c"]:
         """Maximum over windows; padding never wins."""
-        return self._do("max_pool", name, x, window=window, geometry=geometry)
+        return self._do("max_pool", name, x, window=pair(window), geometry=geometry)
 
-    def upsample_nearest(self, x: Float[Array, "n h w c"], factor: Pair, name: str) -> Float[Array, "n oh ow c"]:
+    def upsample_nearest(self, x: Float[Array, "n h w c"], factor: int | Pair, name: str) -> Float[Array, "n oh ow c"]:
         """Every row and column repeated: y[i] = x[i // factor]."""
-        return self._do("upsample_nearest", name, x, factor=factor)
+        return self._do("upsample_nearest", name, x, factor=pair(factor))
 
-    def upsample_bilinear(self, x: Float[Array, "n h w c"], factor: Pair, name: str) -> Float[Array, "n oh ow c"]:
+    def upsample_bilinear(self, x: Float[Array, "n h w c"], factor: int | Pair, name: str) -> Float[Array, "n oh ow c"]:
         """Linear between the centers of pixels, constant outside: PyTorch's with `align_corners=False`."""
-        return self._do("upsample_bilinear", name, x, factor=factor)
+        return self._do("upsample_bilinear", name, x, factor=pair(factor))
 
     def flatten(self, x: Float[Array, "n *s"], name: str) -> Float[Array, "n o"]:
         """All axes but the first as one: the channel runs fastest (in PyTorch slowest). float32, as `mean_pool`."""
@@ -204,7 +211,11 @@ class Plain:
         return self._do("concatenate", name, *arrays)
 
     def add(self, a: Float[Array, "*s"], b: Float[Array, "*t"], name: str) -> Float[Array, "*u"]:
-        """Residual sum of arrays of one shape."""
+        """Residual sum.
+
+        Raises:
+            InputError: the arrays are not of one shape.
+        """
         return self._do("add", name, a, b)
 
     def activation(self, x: Float[Array, "*s"], function: Activation, name: str) -> Float[Array, "*t"]:
@@ -293,6 +304,8 @@ class Plain:
         return jnp.concatenate(arrays, axis=-1)
 
     def _add(self, name: str, a: jax.Array, b: jax.Array) -> jax.Array:
+        if a.shape != b.shape:
+            raise InputError(f"{name}: ops.add takes arrays of one shape, not {a.shape} and {b.shape}")
         return a + b
 
     def _activation(self, name: str, x: jax.Array, function: Activation) -> jax.Array:

@@ -13,11 +13,8 @@ network at one size of images: the padding of TensorFlow's "same" rule depends o
 import math
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from tffjax.kernels.convolution import Pair
-from tffjax.nn.graph import IMAGE, UNKNOWN, Layer, trace
+from tffjax.nn.graph import IMAGE, UNKNOWN, Layer, image_of, trace
 from tffjax.nn.model import Model
 
 
@@ -95,7 +92,7 @@ def receptive_fields(
     average pools whose padding does not count. With `hold_gates` off, that is so behind a squeeze-excite gate too. A
     window may stick out of its layer.
     """
-    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
+    image = image_of(model, (height, width))
     layers = trace(model, image)
     shapes = [image.shape[1:], *(layer.shape for layer in layers)]
     return {layer.name: _field(layers, shapes, i + 1, hold_gates) for i, layer in enumerate(layers) if layer.is_site}

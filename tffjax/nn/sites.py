@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from tffjax.kernels.precision import widened
-from tffjax.nn.graph import layers_of
-from tffjax.nn.model import Model, record_of
+from tffjax.nn.graph import image_of, layers_of
+from tffjax.nn.model import Model
 from tffjax.nn.ops import Plain
 
 
@@ -41,21 +41,18 @@ class Record:
         return y
 
 
-def sites_of(model: Model, size: tuple[int, int] | None = None) -> tuple[Site, ...]:
+def sites_of(model: Model, size: tuple[int, ...] | None = None) -> tuple[Site, ...]:
     """The sites of a network in the order in which they are computed. Computes nothing.
 
     Args:
         model: the network.
-        size: height and width of images. Names and numbers of channels do not depend on it; for them it can be left
-            out, and is that of the network's record, or 64x64 for a network without one.
+        size: (h, w) or (h, w, c) of images. Names and numbers of channels do not depend on it; for them it can be left
+            out (see `tffjax.nn.graph.image_of`).
 
     Raises:
         InputError: the network does not take images of this size.
     """
-    record = record_of(model)
-    height, width = size or (record.image_size if record else (64, 64))
-    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
-    shapes = ((layer.name, layer.shape) for layer in layers_of(model, image) if layer.is_site)
+    shapes = ((layer.name, layer.shape) for layer in layers_of(model, image_of(model, size)) if layer.is_site)
     return tuple(Site(name, channels, h, w) for name, (h, w, channels) in shapes)
 
 

@@ -53,7 +53,7 @@ def parse_key(key: str) -> Channel:
     return Channel(match["site"], int(match["index"]), int(match["channels"]))
 
 
-def all_channels(model: Model, size: tuple[int, int] | None = None) -> tuple[Channel, ...]:
+def all_channels(model: Model, size: tuple[int, ...] | None = None) -> tuple[Channel, ...]:
     """Every channel of every site of a network, in the order of the sites and then of the channels.
 
     `size` is one of images that the network takes, as for `tffjax.nn.sites_of`.
@@ -62,7 +62,7 @@ def all_channels(model: Model, size: tuple[int, int] | None = None) -> tuple[Cha
     return tuple(Channel(site.name, index, site.channels) for site in sites for index in range(site.channels))
 
 
-def check_channels(channels: Sequence[Channel], model: Model, size: tuple[int, int] | None = None) -> None:
+def check_channels(channels: Sequence[Channel], model: Model, size: tuple[int, ...] | None = None) -> None:
     """Raise an InputError unless the network has all these channels, and none is named twice."""
     known = set(all_channels(model, size))
     unknown = [channel for channel in channels if channel not in known]

@@ -56,7 +56,7 @@ class Map(NamedTuple):
 
 def lrp_max(
     model: Model,
-    images: Float[Any, "n h w 3"],
+    images: Float[Any, "n h w c"],
     channels: Sequence[Channel | str],
     composite: str | Composite | None = None,
 ) -> LrpMax:
@@ -131,7 +131,7 @@ def extent(marked: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, " 4"]:
 def neuron_maps(
     model: Model,
     ways: Ways,
-    images: Float[Any, "n h w 3"],
+    images: Float[Any, "n h w c"],
     neurons: Neurons,
     gates: Mapping[str, Float[Any, "n 1 1 _"]],
 ) -> list[Map]:

@@ -10,15 +10,12 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
-
 from tffjax.compile.placement import for_each_device
 from tffjax.kernels.choice import on_cpu
 from tffjax.kernels.convolution import Pair
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.prepare import resolve
-from tffjax.nn.graph import Layer, layers_of
+from tffjax.nn.graph import Layer, image_of, layers_of
 from tffjax.nn.model import Model
 from tffjax.nn.receptive_field import ReceptiveField, receptive_fields
 
@@ -90,6 +87,5 @@ def plan(
         for field in [fields[site]]
         if field and _CROP * count * field.work + _COMPILING[cpu] / images * len(field.crops) < count * whole
     }
-    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.result_type(*jax.tree.leaves(model.variables)))
-    full, layers = tuple(site for site in neurons if site not in crops), layers_of(model, image)
+    full, layers = tuple(site for site in neurons if site not in crops), layers_of(model, image_of(model, size))
     return Ways(size, crops, full, 32 if cpu else 8, cpu, 2**14 if cpu else 2**20, composite, layers)

@@ -27,7 +27,7 @@ from tffjax.nn.sites import outputs_at
 
 def crop_relevance(
     model: Model,
-    crops: Float[Array, "k h w 3"],
+    crops: Float[Array, "k h w c"],
     channels: Int[Array, " k"],
     positions: Int[Array, "k 2"],
     gates: dict[str, Float[Array, "k 1 1 _"]],
@@ -61,7 +61,7 @@ def crop_relevance(
 
 def full_relevance(
     model: Model,
-    images: Float[Array, "n h w 3"],
+    images: Float[Array, "n h w c"],
     numbers: Int[Array, "n lanes"],
     channels: Int[Array, "n lanes"],
     positions: Int[Array, "n lanes 2"],

@@ -36,7 +36,7 @@ class Maxima(NamedTuple):
     gates: dict[str, Float[Any, "n 1 1 _"]]
 
 
-def maxima(model: Model, images: Float[Any, "n h w 3"], channels: Sequence[Channel]) -> Maxima:
+def maxima(model: Model, images: Float[Any, "n h w c"], channels: Sequence[Channel]) -> Maxima:
     """Value and position of the maximum of some channels (SPEC 5), in their order, in one forward pass.
 
     The model is canonized first. No map leaves the pass, which ends at the last of the sites. Compiled once for each
