@@ -14,7 +14,7 @@ import pytest
 import studies
 from command import done, refused, tffjax_command
 from PIL import Image
-from test_rank import StopAfter, contents
+from test_rank import contents
 
 import tffjax.cli.demo
 import tffjax.cli.heatmap
@@ -363,9 +363,9 @@ def test_a_finished_demo_is_not_run_again(replaced, whole):
 @pytest.mark.slow
 def test_an_interrupted_demo_goes_on(replaced, whole, tmp_path):
     out, go_on = tmp_path / "out", f"interrupted; go on with: tffjax demo --out {tmp_path / 'out'}"
-    with mock.patch.object(tffjax.studies.predict, "_logits", side_effect=KeyboardInterrupt):
+    with mock.patch.object(tffjax.studies.predict, "prepared", side_effect=KeyboardInterrupt):
         assert go_on in refused("demo", "--out", out)
-    with mock.patch.object(tffjax.pipeline.streaming, "stream", StopAfter(0, KeyboardInterrupt())):
+    with mock.patch.object(tffjax.studies.ffrs.run, "prepared", side_effect=KeyboardInterrupt):
         assert go_on in refused("demo", "--out", out)
     assert "results" not in runs.read_record(out / "rank")
     with mock.patch.object(tffjax.cli.demo, "read_sources", side_effect=KeyboardInterrupt), calls() as called:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from fake_study import FakeStudy
 
 from tffjax.errors import InputError
 from tffjax.pipeline import streaming
+from tffjax.pipeline.forecast import probe
+from tffjax.pipeline.images import images_of
 from tffjax.pipeline.reporter import Lines, Silent
 from tffjax.pipeline.request import Reading, Request, Shard, parse_shard
 from tffjax.pipeline.run import run
@@ -85,8 +88,33 @@ def test_a_run(data, tmp_path, whole):
 def test_a_dry_run_writes_nothing(data, tmp_path):
     recorder = Recorder()
     run(FakeStudy(), request(data, tmp_path / "run", dry_run=True), recorder)
-    assert recorder.lines == [f"would measure 30 images, into {tmp_path / 'run'}"]
-    assert not (tmp_path / "run").exists()
+    assert recorder.lines[0] == f"would measure 30 images, into {tmp_path / 'run'}"
+    assert re.fullmatch(
+        r"[\d.]+ images/s, 0 s for 30 images, 0\.0 MB to be kept; and 0 s to compile", recorder.lines[1]
+    )
+    assert "the first pass" in recorder.lines[2]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_forecast_is_what_the_run_takes(data, tmp_path):
+    """Where a batch takes 30 ms, counted without what happens before the first."""
+
+    def slow(batch):
+        time.sleep(0.03)
+        return original(batch)
+
+    original = FakeStudy._brightness
+    with mock.patch.object(FakeStudy, "_brightness", staticmethod(slow)):
+        found = probe(FakeStudy(), images_of(request(data, tmp_path / "run"), Silent()), Silent())
+    assert 0.75 < found.seconds / (8 * 0.03) < 1.25
+    assert found.finishing is None
+
+
+def test_a_long_pass_says_what_it_takes(data, tmp_path):
+    recorder = Recorder()
+    run(FakeStudy(), request(data, tmp_path / "run", reading=Reading(batch_size=1)), recorder)
+    said = [line for line in recorder.lines if "images/s" in line]
+    assert [line.split(":")[0] for line in said] == ["summing", "comparing"]
 
 
 class Stop:

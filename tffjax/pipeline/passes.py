@@ -16,6 +16,7 @@ from tffjax.data import BatchPlan
 from tffjax.errors import InputError
 from tffjax.pipeline import streaming
 from tffjax.pipeline.directory import Run, State
+from tffjax.pipeline.forecast import TIMED, WARM, Forecast, bytes_of, rate_of
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Part
 from tffjax.pipeline.reporter import Reporter
@@ -29,6 +30,8 @@ Stream = Callable[..., Iterator[streaming.Done]]
 SAVE_SECONDS = 20.0
 WHOLE = Shard(0, 1)
 SHOWN = 20
+LONG = 20
+"""A pass of more batches says what it will take once its first ones are done."""
 
 
 def record_of(study: Study, request: Request, images: Images) -> dict[str, Any]:
@@ -91,6 +94,11 @@ def batches_of(work: Pass, images: Images, shard: Shard) -> tuple[BatchPlan, ...
     return batches[first:last]
 
 
+def images_in(batches: Sequence[BatchPlan]) -> int:
+    """How many images some batches hold."""
+    return sum(len(batch.indices) for batch in batches)
+
+
 def go_through(
     run: Run,
     number: int,
@@ -119,9 +127,9 @@ def go_through(
     plan = dataclasses.replace(images.plan, batches=mine)
     if position < len(mine):
         step = work.start(reporter)
-        with reporter.progress(work.title, sum(len(batch.indices) for batch in mine), "images") as advance:
-            advance(sum(len(batch.indices) for batch in mine[:position]))
-            saved_at = time.monotonic()
+        with reporter.progress(work.title, images_in(mine), "images") as advance:
+            advance(images_in(mine[:position]))
+            saved_at, times, left = time.monotonic(), list[float](), mine[position:]
             for done in (stream or streaming.stream)(
                 step, plan, images.files, images.transform, images.batch_size, work.variants, position
             ):
@@ -130,6 +138,10 @@ def go_through(
                     raise InputError(f"an image is unreadable (--strict): {next(iter(done.batch.skipped.values()))}")
                 advance(int((done.batch.indices >= 0).sum()), sums.add(done.batch, done.outputs))
                 position = done.position
+                times.append(time.perf_counter())
+                if len(times) == WARM + TIMED and len(left) > LONG:
+                    size = bytes_of(sums, run.folder(number), images_in(mine[:position]), images_in(mine))
+                    reporter.say(f"{work.title}: {Forecast(images_in(left), rate_of(left, times), size, 0.0)}")
                 if time.monotonic() - saved_at > (SAVE_SECONDS if save_seconds is None else save_seconds):
                     run.save(number, State(position, False, skipped, sums.state()))
                     saved_at = time.monotonic()

@@ -7,6 +7,7 @@ from typing import Any
 from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import Run
+from tffjax.pipeline.forecast import probe
 from tffjax.pipeline.images import images_of
 from tffjax.pipeline.passes import WHOLE, Stream, finish, go_through, merged, record_of, resumable
 from tffjax.pipeline.reporter import Lines, Reporter
@@ -37,6 +38,10 @@ def run(
     record = record_of(study, request, images)
     if request.dry_run:
         reporter.say(f"would {line}, into {request.out}")
+        if forecast := probe(study, images, reporter):
+            reporter.say(f"{forecast}; and {forecast.compiling:.0f} s to compile")
+            if forecast.finishing is None:
+                reporter.say("that is the first pass; what the next ones take depends on what it finds")
         return request.out
     if request.shard:
         return run_shard(study, request, images, record, reporter, save_seconds, stream)

@@ -29,7 +29,8 @@ def model_of(model: Model | PathLike) -> tuple[Model, Path | None]:
     if model.card is None:
         raise InputError("studies over many images need a model with a card; see docs/own-network.md")
     if not model.card.weights_sha256:
-        raise InputError("the model's card has no hash of its weights; tffjax.save it, and give the folder")
+        card = dataclasses.replace(model.card, weights_sha256=checkpoint.digest(model.variables))
+        model = dataclasses.replace(model, card=card)
     return model, None
 
 
