@@ -27,8 +27,8 @@ from gpu.contenders import zennit_run
 from tffjax.conversion import twin, twin_lrp
 
 import tffjax
+from tffjax.compile.logits import logits_of
 from tffjax.kernels.choice import XLA
-from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance
 from tffjax.nn import EfficientNetB0, Model, Plain, ResNet50
 

@@ -26,10 +26,10 @@ from PIL import Image
 from tffjax.conversion import twin, twin_lrp
 
 import tffjax
+from tffjax.compile.logits import logits_of
 from tffjax.compile.passes import Pass, micro_batch_of
 from tffjax.data import Batch, find_images, plan
 from tffjax.data.preprocessing import Transform
-from tffjax.logits import logits_of
 from tffjax.lrp.explain import relevance
 from tffjax.nn import Model, network_of
 from tffjax.nn.card import Card, Normalization

@@ -39,11 +39,11 @@ import skimage
 from demo_card import credits, model_card
 from jaxtyping import Float, UInt8
 
+from tffjax.compile.logits import logits_of
 from tffjax.data import LABEL_FOLDERS, ImageFile, batches, find_images, plan
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import Transform, decode, normalize
 from tffjax.files import replace_file
-from tffjax.logits import logits_of
 from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized
 from tffjax.results.metrics import score

@@ -36,7 +36,7 @@ from tffjax.cli.main import cli, main
 from tffjax.data.preprocessing import decode, normalize
 from tffjax.nn import checkpoint
 from tffjax.nn.card import Card, Normalization
-from tffjax.studies.heatmaps import Heatmap
+from tffjax.studies.heatmaps.maps import Heatmap
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64  # of the images: small, because every size is compiled

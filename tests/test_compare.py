@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tffjax.cli.compare import compare
-from tffjax.compare import correlation_table, movers_table, overlap_curve, overlap_table, pair_up
 from tffjax.errors import InputError
 from tffjax.results.figures import save_figure
+from tffjax.studies.compare import correlation_table, movers_table, overlap_curve, overlap_table, pair_up
 from tffjax.studies.ffrs.figures import Place, comparison, omega_by_kind, omega_curve, place_of, stability, top_by_site
 from tffjax.studies.rankings import Channel, Ranking, all_channels, read_ranking, write_ranking
 

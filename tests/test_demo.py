@@ -1,6 +1,7 @@
 """`tffjax demo`: the findings follow from the numbers, and the command end to end, interrupted anywhere."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -27,8 +28,14 @@ import tffjax.studies.ffrs.run
 import tffjax.studies.lrpmax.figures
 import tffjax.studies.predict
 from tffjax import embedded
-from tffjax.cli.demo import COMMANDS, QUESTIONS, found_k, steps
-from tffjax.demo.findings import (
+from tffjax.cli.demo import demonstration
+from tffjax.embedded import EMBEDDED, Embedded
+from tffjax.errors import InputError
+from tffjax.pipeline import directory as runs
+from tffjax.pipeline.reporter import Silent
+from tffjax.whole import run as whole_run
+from tffjax.whole import steps as whole_steps
+from tffjax.whole.findings import (
     UNSAID,
     Effect,
     Figures,
@@ -41,9 +48,7 @@ from tffjax.demo.findings import (
     transfer_finding,
     verdict,
 )
-from tffjax.embedded import EMBEDDED, Embedded
-from tffjax.errors import InputError
-from tffjax.pipeline import directory as runs
+from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 # What the findings say, on tables made by hand
 
@@ -200,7 +205,7 @@ def test_the_page_of_the_findings():
     assert "How they were made." in page
 
 
-# The command, on a small network in place of the embedded one
+# The commands, on a small network in place of the embedded one
 
 
 @pytest.fixture(scope="module")
@@ -213,32 +218,27 @@ def small(tmp_path_factory) -> Embedded:
     return Embedded(folder / "decisive", folder / "images", "seen")
 
 
-@contextlib.contextmanager
-def in_place(small: Embedded):
-    drawing = (
-        tffjax.studies.ffrs.run,
-        tffjax.studies.dropout.run,
-        tffjax.studies.dropout.find_k,
-        tffjax.studies.lrpmax.figures,
-        tffjax.studies.color.run,
-    )
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(studies.networks_by_name())
-        stack.enter_context(mock.patch.object(embedded, "EMBEDDED", small))
-        stack.enter_context(mock.patch.object(tffjax.cli.demo, "CONFIDENCE", 0.0))  # it is sure of nothing
-        stack.enter_context(mock.patch.object(tffjax.cli.demo, "COLOR_CHANNELS", 6))
-        stack.enter_context(mock.patch.object(tffjax.cli.demo, "MULTIPLES", (1,)))
-        for module in drawing:  # drawing takes most of the time of a small run
-            stack.enter_context(mock.patch.object(module, "save_figure"))
-        for module in (tffjax.studies.dropout.run, tffjax.studies.dropout.find_k):
-            stack.enter_context(mock.patch.object(module, "dropout_curves", mock.MagicMock()))
-        stack.enter_context(mock.patch.object(tffjax.cli.heatmap, "save_figure", blank))
-        yield
-
-
 def blank(figure, path: Path) -> None:
     """Stands in for `save_figure` where a report shows the picture."""
     Image.new("RGB", (8, 8)).save(path.with_name(f"{path.name}.png"))
+
+
+@contextlib.contextmanager
+def in_place(small: Embedded):
+    def modest(given: Embedded) -> Whole:  # it is sure of nothing, and has few channels
+        return dataclasses.replace(demonstration(given), confidence=0.0, color_channels=6)
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(studies.networks_by_name())
+        stack.enter_context(mock.patch.object(embedded, "EMBEDDED", small))
+        stack.enter_context(mock.patch.object(tffjax.cli.demo, "demonstration", modest))
+        stack.enter_context(mock.patch.object(whole_steps, "MULTIPLES", (1,)))
+        for module in ("ffrs.run", "dropout.run", "dropout.find_k", "lrpmax.figures", "color.run"):
+            stack.enter_context(mock.patch(f"tffjax.studies.{module}.save_figure"))  # drawing takes most of the time
+        for module in ("dropout.run", "dropout.find_k"):
+            stack.enter_context(mock.patch(f"tffjax.studies.{module}.dropout_curves", mock.MagicMock()))
+        stack.enter_context(mock.patch("tffjax.studies.heatmaps.run.save_figure", blank))
+        yield
 
 
 @pytest.fixture
@@ -256,25 +256,16 @@ def whole(small, tmp_path_factory) -> tuple[Path, list[str]]:
         return out, done("demo", "--out", out).out.splitlines()
 
 
-@contextlib.contextmanager
-def calls():
-    """Collects the commands that the demo runs."""
-    with mock.patch.object(tffjax.cli.demo, "_call", wraps=tffjax.cli.demo._call) as counter:
-        found = []
-        counter.side_effect = lambda command, *arguments: found.append(command) or mock.DEFAULT
-        yield found
-
-
-def test_every_command_has_its_step_and_its_question(small):
-    made = steps(small, Path("out"), 5)
-    assert [step.command for step in made] == list(COMMANDS) == list(QUESTIONS)
-    lines = {step.command: " ".join(step.line()) for step in made}
+def test_every_step_has_its_command_and_its_question(small):
+    made = steps(demonstration(small), Path("out"), 5)
+    assert [step.command for step in made] == list(QUESTIONS)
+    lines = {step.command: step.line for step in made}
     assert lines["dropout"].startswith(
-        f"dropout {small.detector} {small.images} --ranking out/rank/ranking_fake.csv --k 5,10,20 "
+        f"$ tffjax dropout {small.detector} {small.images} --ranking out/rank/ranking_fake.csv --k 5,10,20 "
     )
     assert lines["color"].endswith("--k 27 --out out/color")
     for command in ("rank", "find-k"):  # on the seen generator only
-        assert lines[command].startswith(f"{command} {small.detector} {small.images / 'seen'} ")
+        assert lines[command].startswith(f"$ tffjax {command} {small.detector} {small.images / 'seen'} ")
     assert "0_real" in lines["heatmap"]
     assert lines["heatmap"].count("1_fake") == 2
 
@@ -282,7 +273,7 @@ def test_every_command_has_its_step_and_its_question(small):
 def test_a_dry_run_writes_nothing(replaced, tmp_path):
     ended = done("demo", "--out", tmp_path / "out", "--dry-run")
     lines = ended.out.splitlines()
-    assert [line.split()[:3] for line in lines] == [["$", "tffjax", command] for command in COMMANDS]
+    assert [line.split()[:3] for line in lines] == [["$", "tffjax", command] for command in QUESTIONS]
     assert sum("--k K " in line for line in lines) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -293,9 +284,9 @@ def test_bad_places_are_refused(replaced, tmp_path):
     assert "is not empty" in refused("demo", "--out", tmp_path)
     assert "was not written by tffjax" in refused("demo", "--out", tmp_path, "--overwrite")
     assert (tmp_path / "file").read_text() == "precious"
-    (tmp_path / "demo.json").write_text('{"tffjax": "0.0.0"}')
-    assert "holds the demo of another version" in refused("demo", "--out", tmp_path)
-    assert "holds the demo of another version" in refused("demo", "--out", tmp_path, "--dry-run")
+    (tmp_path / "study.json").write_text('{"tffjax": "0.0.0"}')
+    assert "holds another study" in refused("demo", "--out", tmp_path)
+    assert "holds another study" in refused("demo", "--out", tmp_path, "--dry-run")
 
 
 def test_an_installation_without_the_detector_says_so(small, tmp_path, monkeypatch):
@@ -313,14 +304,37 @@ def test_what_find_k_does_not_find_is_the_papers(tmp_path):
         assert found_k(tmp_path) == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--only", "rank,dance"), "there is no step dance; the steps are predict, rank, find-k"),
+        (("--seen", "nobody"), "there is no folder nobody in "),
+        (("--only", "color"), "color needs the results of rank; do not leave it out"),
+    ],
+)
+def test_a_study_that_cannot_be(replaced, small, tmp_path, options, message):
+    assert message in refused("study", small.detector, small.images, "--out", tmp_path / "out", *options)
+
+
+def test_chosen_steps_of_ones_own_detector(replaced, small, tmp_path):
+    out = tmp_path / "out"
+    asked = ("study", small.detector, small.images, "--seen", "seen", "--confidence", 0, "--resize", 32, "--crop", 32)
+    said = done(*asked, "--only", "predict,rank", "--out", out).out
+    assert {path.name for path in out.iterdir()} == {"study.json", ".tffjax", "predict", "rank"}
+    assert "step 2 of 8" in said
+    record = runs.read_record(out / "rank")
+    assert (record["identity"]["arguments"]["resize"], record["results"]["images"]["fake"]["kept"]) == (32, 4)
+    assert "rank is done already" in done(*asked, "--only", "rank", "--out", out).out
+    assert "holds another study" in refused(*asked[:3], "--out", out)
+
+
 @pytest.mark.slow
 def test_a_demo_leaves_runs_a_report_and_findings(replaced, whole):
     out, said = whole
-    files = {"demo.json", ".tffjax", "report.html", "findings.md"}
-    assert {path.name for path in out.iterdir()} == files | (COMMANDS.keys() - {"report"})
-    k = found_k(out)
+    files = {"study.json", ".tffjax", "report.html", "findings.md"}
+    assert {path.name for path in out.iterdir()} == files | (QUESTIONS.keys() - {"report"})
     typed = [line for line in said if line.startswith("$ ")]
-    assert typed == ["$ tffjax " + " ".join(step.line(anew=True)) for step in steps(replaced, out, k)]
+    assert typed == [step.line for step in steps(tffjax.cli.demo.demonstration(replaced), out, found_k(out))]
     assert [line.split(" (")[0] for line in said if line.startswith("step ")] == [f"step {i} of 8" for i in range(1, 9)]
     page = (out / "report.html").read_text()
     assert all(
@@ -350,12 +364,10 @@ def test_the_findings_are_those_of_the_tables(small, whole):
 def test_a_finished_demo_is_not_run_again(replaced, whole):
     out, said = whole
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
-    with calls() as called:
-        again = done("demo", "--out", out).out.splitlines()
-    assert called == []
+    again = done("demo", "--out", out).out.splitlines()
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert [line.split(", in")[0] for line in again[:8]] == [
-        f"step {number} of 8: {command} is done already" for number, command in enumerate(COMMANDS, start=1)
+        f"step {number} of 8: {command} is done already" for number, command in enumerate(QUESTIONS, start=1)
     ]
     assert again[8:-1] == said[-len(again[8:]) : -1]  # the findings
 
@@ -368,14 +380,11 @@ def test_an_interrupted_demo_goes_on(replaced, whole, tmp_path):
     with mock.patch.object(tffjax.studies.ffrs.run, "prepared", side_effect=KeyboardInterrupt):
         assert go_on in refused("demo", "--out", out)
     assert "results" not in runs.read_record(out / "rank")
-    with mock.patch.object(tffjax.cli.demo, "read_sources", side_effect=KeyboardInterrupt), calls() as called:
+    with mock.patch.object(whole_run, "read_sources", side_effect=KeyboardInterrupt):
         ended = tffjax_command("demo", "--out", out)
     assert (ended.code, ended.last) == (2, f"tffjax: error: {go_on}")
-    assert f"$ tffjax rank --resume {out / 'rank'}" in ended.out
-    assert called == list(COMMANDS)[1:-1]
-    with calls() as called:
-        done("demo", "--out", out)
-    assert called == ["report"]
+    assert "step 1 of 8: predict is done already" in ended.out
+    done("demo", "--out", out)
     assert contents(out).keys() == contents(whole[0]).keys()
     assert (out / "findings.md").read_bytes() == (whole[0] / "findings.md").read_bytes()
 
@@ -385,19 +394,20 @@ def test_what_is_deleted_is_made_again_and_the_report_with_it(replaced, whole, t
     out = tmp_path / "out"
     shutil.copytree(whole[0], out)
     shutil.rmtree(out / "heatmap")
-    with calls() as called:
-        assert done("demo", "--out", out, "--quiet").out == ""
-    assert called == ["heatmap", "report"]
-    with mock.patch.object(tffjax.cli.demo, "_call", side_effect=KeyboardInterrupt):
+    report = (out / "report.html").stat().st_mtime_ns
+    assert done("demo", "--out", out, "--quiet").out == ""
+    assert (out / "heatmap").exists()
+    assert (out / "report.html").stat().st_mtime_ns > report
+    with mock.patch.object(whole_run, "steps", side_effect=KeyboardInterrupt):
         assert "interrupted" in refused("demo", "--out", out, "--overwrite")
-    assert contents(out).keys() == {"demo.json", ".tffjax"}
+    assert contents(out).keys() == {"study.json", ".tffjax"}
 
 
 @pytest.mark.slow
 def test_what_a_killed_overwrite_left_is_not_gone_on_with(replaced, whole, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(whole[0], out)
-    with mock.patch.object(tffjax.cli.demo.shutil, "rmtree", side_effect=KeyboardInterrupt):
+    with mock.patch.object(whole_run.shutil, "rmtree", side_effect=KeyboardInterrupt):
         assert f"go on with: tffjax demo --out {out} --overwrite" in refused("demo", "--out", out, "--overwrite")
     assert "--overwrite" in refused("demo", "--out", out)
 
@@ -410,8 +420,8 @@ def test_what_a_killed_overwrite_left_is_not_gone_on_with(replaced, whole, tmp_p
 def test_top_channels_of_the_embedded_detector_matter_far_more_than_random_ones(tmp_path):
     commands = ["rank", "find-k", "dropout"]
     for name in commands:
-        step = next(step for step in steps(EMBEDDED, tmp_path, found_k(tmp_path)) if step.command == name)
-        done(*step.line(), "--quiet")
+        made = steps(demonstration(EMBEDDED), tmp_path, found_k(tmp_path))
+        next(step for step in made if step.command == name).run(Silent())
     k = runs.read_record(tmp_path / "find-k")["results"]["k"]
     assert k is not None
     found = effects(pyarrow.csv.read_csv(tmp_path / "dropout" / "draws.csv"), k)

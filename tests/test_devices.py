@@ -8,9 +8,16 @@ from command import tffjax_command
 from studies import make_images, networks_by_name
 
 import tffjax.studies.ffrs.run
-from tffjax import devices
 from tffjax.cli import memory
-from tffjax.devices import User, batch_that_fits, is_out_of_memory, other_users, require_devices, why_out_of_memory
+from tffjax.compile import devices
+from tffjax.compile.devices import (
+    User,
+    batch_that_fits,
+    is_out_of_memory,
+    other_users,
+    require_devices,
+    why_out_of_memory,
+)
 from tffjax.errors import InputError
 
 OUT_OF_MEMORY = jax.errors.JaxRuntimeError(

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 import tolerances
 
+from tffjax.compile.logits import forward
 from tffjax.compile.passes import compiler_options
 from tffjax.compile.placement import put, put_model
 from tffjax.data import ImageFile
 from tffjax.errors import InputError
-from tffjax.logits import forward
 from tffjax.nn import Dense, Model, canonize
 from tffjax.nn.card import Card
 from tffjax.nn.conv_bn import conv_bn

@@ -12,7 +12,7 @@ from tffjax.errors import InputError
 from tffjax.nn import Conv, Dense, Model
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.results.figures import contact_sheet, overlay, save_figure
-from tffjax.studies.heatmaps import grad_cam, guided_grad_cam, lrp_map
+from tffjax.studies.heatmaps.maps import grad_cam, guided_grad_cam, lrp_map
 
 
 class TwoLayers(nn.Module):

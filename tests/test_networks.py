@@ -48,7 +48,7 @@ from tffjax.studies.dropout.logits import masked_logits
 from tffjax.studies.dropout.settings import Setting
 from tffjax.studies.ffrs.figures import places_of
 from tffjax.studies.ffrs.statistic import relevance_shares
-from tffjax.studies.heatmaps import grad_cam
+from tffjax.studies.heatmaps.maps import grad_cam
 from tffjax.studies.lrpmax.neurons import lrp_max
 from tffjax.studies.rankings import Channel, all_channels
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from test_composites import SmallNet
 
 from tffjax.cli.console import Talk, compile_pass
+from tffjax.compile.logits import forward, logits_of
 from tffjax.compile.placement import put
 from tffjax.data.preprocessing import normalize
-from tffjax.logits import forward, logits_of
 from tffjax.nn import Model
 from tffjax.nn.card import NORMALIZATIONS, Normalization
 from tffjax.nn.normalization import normalized

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import tolerances
 
+from tffjax.compile.logits import forward
 from tffjax.compile.passes import micro_batch_size
 from tffjax.compile.placement import batch_sharding, put, put_model
-from tffjax.logits import forward
 
 
 def test_a_batch_is_divided_among_the_devices():

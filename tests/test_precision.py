@@ -12,12 +12,12 @@ from command import done, refused
 from studies import make_images, networks_by_name
 from test_composites import SmallNet
 
+from tffjax.compile.logits import forward
 from tffjax.compile.products import products
 from tffjax.errors import InputError
 from tffjax.kernels import choice
 from tffjax.kernels.convolution import Geometry, conv, fast
 from tffjax.kernels.precision import PRECISIONS, check_precision, lax_precision
-from tffjax.logits import forward
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.linear import Conv

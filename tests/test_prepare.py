@@ -10,10 +10,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from test_composites import SmallNet
 
 import tffjax
+from tffjax.compile.logits import forward
 from tffjax.compile.placement import put, put_model
 from tffjax.errors import InputError
 from tffjax.kernels import choice
-from tffjax.logits import forward
 from tffjax.lrp import rules
 from tffjax.lrp.composites import COMPOSITES, rule
 from tffjax.nn import Model

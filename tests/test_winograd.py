@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tolerances
 
+from tffjax.compile.logits import forward
 from tffjax.kernels.choice import CPU, XLA
 from tffjax.kernels.convolution import Geometry, native
 from tffjax.kernels.transpose import conv_transpose
 from tffjax.kernels.winograd import convolve, suits, transform
-from tffjax.logits import forward
 from tffjax.lrp.linear import Conv
 from tffjax.nn.ops import Plain
 

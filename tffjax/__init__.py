@@ -29,7 +29,10 @@ _PUBLIC = {
     "run_color": "tffjax.studies.color.run",
     "run_dropout": "tffjax.studies.dropout.run",
     "run_lrp_max": "tffjax.studies.lrpmax.run",
+    "heatmaps": "tffjax.studies.heatmaps.run",
     "save": "tffjax.nn.checkpoint",
+    "study": "tffjax.whole.run",
+    "write_report": "tffjax.report.write",
 }
 
 __all__, __getattr__, __dir__ = door(__name__, _PUBLIC)

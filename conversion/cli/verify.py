@@ -10,10 +10,11 @@ from rich.table import Table
 from tffjax.conversion.cli import require_torch
 
 from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
-from tffjax.cli.images import read_groups, size_options, synthetic_images
+from tffjax.cli.images import size_options
 from tffjax.data.preprocessing import Transform, normalize
 from tffjax.errors import CheckFailed
 from tffjax.files import replace_file
+from tffjax.pipeline.groups import read_groups, synthetic_images
 
 if TYPE_CHECKING:
     from tffjax.conversion.verify import Difference, Verification

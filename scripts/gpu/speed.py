@@ -18,13 +18,13 @@ import tffjax
 from gpu import networks
 from gpu.checks import model_of, model_to_time, precisions_here, shares
 from gpu.work import Rows, Setup
+from tffjax.compile.logits import forward
 from tffjax.compile.passes import compiler_options
 from tffjax.compile.prepared import Prepared
 from tffjax.compile.products import products
 from tffjax.kernels.choice import Kernels
 from tffjax.kernels.convolution import Geometry, conv
 from tffjax.kernels.precision import PRECISIONS
-from tffjax.logits import forward
 from tffjax.nn import Model
 from tffjax.nn.graph import trace
 

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
-from tffjax.cli.images import read_groups, size_options, synthetic_images
+from tffjax.cli.images import size_options
 from tffjax.data.preprocessing import Transform, normalize
 from tffjax.errors import CheckFailed
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrp.conservation import Check, check_model
 from tffjax.nn import checkpoint
+from tffjax.pipeline.groups import read_groups, synthetic_images
 from tffjax.pipeline.programs import FIRST_TIME
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 import pyarrow as pa
 
-from tffjax.cli.console import Talk, output_folder, overwrite_option, quiet_option, refuse_unused
-from tffjax.compare import correlation_table, movers_table, overlap_table, pair_up
+from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused
+from tffjax.pipeline.output import output_folder
 from tffjax.results.figures import save_figure
 from tffjax.results.tables import screen_table, write_table
+from tffjax.studies.compare import correlation_table, movers_table, overlap_table, pair_up
 from tffjax.studies.ffrs.figures import comparison
 from tffjax.studies.rankings import read_ranking
 

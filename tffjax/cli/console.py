@@ -2,11 +2,8 @@
 
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
 import click
@@ -18,11 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tffjax.devices import require_devices
+from tffjax.compile.devices import require_devices
 from tffjax.errors import InputError
 from tffjax.kernels.precision import PRECISIONS
-from tffjax.nn.checkpoint import replace_folder
-from tffjax.pipeline.directory import MARKER, check_place
 from tffjax.results.tables import screen_table
 
 quiet_option = click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -43,7 +38,7 @@ def start_jax() -> None:
     `JAX_COMPILATION_CACHE_DIR` names another folder, and an empty one switches the cache off.
 
     Raises:
-        InputError: as `tffjax.devices.require_devices`.
+        InputError: as `tffjax.compile.devices.require_devices`.
     """
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", platformdirs.user_cache_dir("tffjax"))
     jax.config.update("jax_compilation_cache_dir", folder or None)
@@ -141,41 +136,3 @@ class _Rate(TextColumn):
     def render(self, task: Any) -> Any:
         self.text_format = f"{task.speed:.1f} {self._unit}/s" if task.speed else ""
         return super().render(task)
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-    """See whether a command can write its results to a folder of this name; nothing is changed.
-
-    Raises:
-        InputError: `path` exists and is not an empty folder, and `overwrite` is off or it was not made by tffjax; or
-            the folder around it is a file or read-only.
-    """
-    path = path.resolve()
-    if path.is_mount():
-        raise InputError(f"{path} is a mount point; give the name of a folder in it")
-    check_place(path)
-    if path.exists() and any(path.iterdir()):
-        if not overwrite:
-            raise InputError(f"{path} is not empty; choose another folder or pass --overwrite")
-        if not (path / MARKER).exists():
-            raise InputError(f"{path} was not written by tffjax, so it is not overwritten; choose another folder")
-
-
-@contextlib.contextmanager
-def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder that takes the name `path` when the block ends well and vanishes when it does not.
-
-    Raises:
-        InputError: as `check_output`.
-    """
-    check_output(path, overwrite)
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        temporary.chmod(0o755)
-        (temporary / MARKER).touch()
-        yield temporary
-        replace_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -31,6 +31,7 @@ _COMMANDS = {
     "predict": "tffjax.cli.predict:predict",
     "rank": "tffjax.cli.rank:rank",
     "report": "tffjax.cli.report:report",
+    "study": "tffjax.cli.study:study",
     "train": "tffjax.cli.train:train",
 }
 
@@ -62,6 +63,7 @@ def cli() -> None:
       tffjax demo
       tffjax convert detector.pth detector
       tffjax verify detector
+      tffjax study detector images/ --out study
       tffjax predict detector images/ --out results
       tffjax rank detector images/ --out rank
       tffjax dropout detector images/ --ranking rank/ranking_fake.csv --out dropout
@@ -86,7 +88,7 @@ def main() -> None:
     except OSError as error:
         code = _say("error", f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), 2)
     except Exception as error:
-        from tffjax.devices import is_out_of_memory  # here, for it imports JAX, which --help does without
+        from tffjax.compile.devices import is_out_of_memory  # here, for it imports JAX, which --help does without
 
         if is_out_of_memory(error):
             code = _say("error", "the device is out of memory; give smaller or fewer images at a time", 2)

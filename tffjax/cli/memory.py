@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from tffjax.cli.console import Talk
-from tffjax.devices import batch_that_fits, is_out_of_memory, why_out_of_memory
+from tffjax.compile.devices import batch_that_fits, is_out_of_memory, why_out_of_memory
 from tffjax.errors import InputError
 from tffjax.pipeline.images import default_batch_size
 

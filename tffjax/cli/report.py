@@ -6,8 +6,7 @@ import click
 
 from tffjax.cli.console import Talk, quiet_option
 from tffjax.errors import InputError
-from tffjax.files import replace_file
-from tffjax.report import read_sources, report_page
+from tffjax.report.write import write_report
 
 
 @click.command()
@@ -34,20 +33,8 @@ def report(runs: tuple[Path, ...], out: Path, notes: Path | None, overwrite: boo
       tffjax report rank dropout k patches color --out report.html
       tffjax report rank dropout --notes findings.md --out report.html
     """
-    talk = Talk(quiet)
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; give the name of a file, such as {out / 'report.html'}")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already; choose another name or pass --overwrite")
     try:
         text = notes.read_text(encoding="utf-8") if notes else ""
     except UnicodeDecodeError:
         raise InputError(f"{notes} is no text in UTF-8; --notes takes a text file") from None
-    sources = read_sources(runs)
-    with talk.busy("making the report"):
-        page = report_page(sources, text)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    count = f"{len(sources)} runs" if len(sources) > 1 else "1 run"
-    talk.say(f"{count} in {out}, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    write_report(runs, out, notes=text, overwrite=overwrite, reporter=Talk(quiet))

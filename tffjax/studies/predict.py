@@ -10,18 +10,18 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from tffjax.compile.logits import forward
 from tffjax.compile.placement import put
 from tffjax.data import Batch
 from tffjax.errors import InputError
-from tffjax.logits import forward
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
 from tffjax.pipeline.programs import compile_sizes, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
+from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
-from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
 from tffjax.studies.call import PathLike, call, model_of
 from tffjax.studies.predictions import metrics_table, prediction_table

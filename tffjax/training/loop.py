@@ -18,13 +18,13 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from tffjax.compile.logits import logits_of
 from tffjax.compile.placement import put, put_model
 from tffjax.compile.products import products
 from tffjax.data import Batch, ImageFile, plan
 from tffjax.data.preprocessing import Transform
 from tffjax.errors import InputError
 from tffjax.files import replace_file
-from tffjax.logits import logits_of
 from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized

@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from tffjax.compile.logits import logits_of
 from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_size
 from tffjax.compile.prepared import plain_ops
 from tffjax.errors import InputError
 from tffjax.kernels.choice import on_cpu
-from tffjax.logits import logits_of
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
 from tffjax.nn.sites import Site, sites_of
@@ -64,8 +64,8 @@ def masked_logits(
 ) -> Float[np.ndarray, "n settings outputs"]:
     """Logits of a batch under every setting.
 
-    A setting that masks nothing goes through `tffjax.logits.forward`: it equals `tffjax predict` bit for bit. The
-    others depend in their last bits on what else is computed with them.
+    A setting that masks nothing goes through `tffjax.compile.logits.forward`: it equals `tffjax predict` bit for bit.
+    The others depend in their last bits on what else is computed with them.
 
     Args:
         model: as trained, with its batch norms; for many batches `tffjax.prepare(model)`.

@@ -16,9 +16,9 @@ from tffjax.nn.sites import sites_of
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
+from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
-from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
 from tffjax.studies.call import PathLike, call, model_of
 from tffjax.studies.dropout.figures import dropout_curves, effect_map

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from tffjax.compare import overlap_curve
 from tffjax.results.style import BLACK, COLORS, GRAY, WIDTH, column_figure, label_axes
+from tffjax.studies.compare import overlap_curve
 from tffjax.studies.ffrs.bootstrap import ranks
 from tffjax.studies.rankings import Channel
 

@@ -23,9 +23,9 @@ from tffjax.pipeline.parts import PartWriter
 from tffjax.pipeline.programs import compile_sizes, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
+from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
-from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
 from tffjax.studies.call import PathLike, call, model_of
 from tffjax.studies.ffrs import figures, tables

@@ -1,4 +1,4 @@
-"""The three findings of the demonstration, in words that follow from the numbers.
+"""Findings of the whole study, in words that follow from the numbers.
 
 A setting has **damage** on a generator: the share of its way from the baseline to chance that AP, or the accuracy on
 fakes at the baseline's calibrated threshold, falls; of the two the larger share. Chance is the share of fakes for AP
@@ -126,24 +126,31 @@ def transfer_finding(unseen: Sequence[Effect], k: int) -> Finding:
     return Finding(question, overall, "\n".join(lines) or "There are no images of unseen generators.")
 
 
-def color_finding(tests: pa.Table, seen: str) -> Finding:
+def everywhere_finding(found: Sequence[Effect], k: int) -> Finding:
+    """Does top-k break detection, while random-k does not, on all generators? As `transfer_finding` counts it."""
+    question = f"Does switching off {_top(k)} break detection, while {_random(k)} {'does' if k == 1 else 'do'} not?"
+    return transfer_finding(found, k)._replace(question=question)
+
+
+def color_finding(tests: pa.Table, seen: str | None) -> Finding:
     """How many channels are color-conditional, from the tests.csv of `tffjax color` with the one ablation grayscale.
 
     Counted are those whose p, adjusted by Benjamini-Hochberg, is at most `ALPHA` on the fakes of the generator of the
-    training; `most` are at least half of the channels. The paper takes the raw p, whose count is said beside it.
+    training, or of the first one where that is not known; `most` are at least half of the channels. The paper takes the
+    raw p, whose count is said beside it.
 
     Raises:
         InputError: nothing was tested on that generator.
     """
     rows = tests.to_pylist()
-    counts = {}
-    for generator in [seen, *(name for name in dict.fromkeys(row["generator"] for row in rows) if name != seen)]:
+    counts, first = {}, seen if seen is not None else next((row["generator"] for row in rows), "")
+    for generator in [first, *(name for name in dict.fromkeys(row["generator"] for row in rows) if name != first)]:
         own = [row for row in rows if row["generator"] == generator]
         if not own:
-            raise InputError(f"no channel was tested on fakes of {seen}; run tffjax color again")
+            raise InputError(f"no channel was tested on fakes of {first}; run tffjax color again")
         adjusted, raw = (sum(row[column] <= ALPHA for row in own) for column in ("p_adjusted", "p"))
         counts[generator] = (adjusted, raw, len(own), own[0]["num"])
-    number, _, tested, _ = counts[seen]
+    number, _, tested, _ = counts[first]
     word = "none" if not number else "most" if number >= tested / 2 else "some"
     lines = [
         f"On {name}{', seen in training' if name == seen else ''} ({images} fakes and their grayscale versions): "
@@ -154,19 +161,21 @@ def color_finding(tests: pa.Table, seen: str) -> Finding:
     return Finding(question, f"{word}, {number} of {tested}", "\n".join(lines))
 
 
-def findings(draws: pa.Table, tests: pa.Table, k: int, seen: str) -> tuple[Finding, Finding, Finding]:
-    """The three findings.
+def findings(draws: pa.Table, tests: pa.Table, k: int, seen: str | None) -> tuple[Finding, ...]:
+    """The findings: whether the top channels matter, whether that transfers to unseen generators, and color.
 
     Args:
         draws: draws.csv of `tffjax dropout --k K` over all generators.
         tests: tests.csv of `tffjax color` over the same images.
         k: how many channels were switched off.
-        seen: the generator of the training.
+        seen: the generator of the training; None if it is not known: then nothing is said of transfer.
 
     Raises:
         InputError: a table lacks something that is needed.
     """
     found = effects(draws, k)
+    if seen is None:
+        return everywhere_finding(tuple(found.values()), k), color_finding(tests, None)
     if seen not in found:
         raise InputError(f"no images of {seen} were scored; run tffjax dropout again")
     unseen = [effect for generator, effect in found.items() if generator != seen]
@@ -180,7 +189,7 @@ def markdown(found: Sequence[Finding], about: str) -> str:
         + "\n".join(f"- {line}" for line in finding.text.splitlines())
         for number, finding in enumerate(found, start=1)
     ]
-    return "\n\n".join(["# What the demonstration found", *sections, "## How to read this", about, RULES]) + "\n"
+    return "\n\n".join(["# Findings", *sections, "## How to read this", about, RULES]) + "\n"
 
 
 def _lost(effect: Effect, figures: Figures) -> dict[str, float]:

@@ -1,0 +1,106 @@
+"""`tffjax study`: the whole study of a detector."""
+
+from pathlib import Path
+
+import click
+
+from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
+from tffjax.cli.images import size_options
+from tffjax.errors import InputError
+from tffjax.whole.run import begin, check_free, chosen_steps, run_whole, say_findings, whole_of, write_findings
+from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
+
+
+class Steps(click.ParamType):
+    """Names of steps with commas between them."""
+
+    name = "STEP,..."
+
+    def convert(
+        self, value: str | tuple[str, ...], parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names."""
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="DATA...")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
+@click.option("--seen", metavar="GENERATOR", help="The generator that the detector was trained on.")
+@size_options
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    help="rank keeps fake images with p >= this and real ones with p <= 1 - this; 0 keeps all.",
+)
+@click.option("--max-k", type=click.IntRange(min=2), help="find-k searches up to here. [default: half of the channels]")
+@click.option("--only", type=Steps(), default=(), help="Do these steps only.")
+@click.option("--skip", type=Steps(), default=(), help="Leave these steps out.")
+@click.option("--dry-run", is_flag=True, help="Print the commands, then stop.")
+@overwrite_option
+@quiet_option
+def study(
+    weights: Path,
+    data: tuple[Path, ...],
+    out: Path,
+    seen: str | None,
+    resize: int | None,
+    crop: int | None,
+    confidence: float,
+    max_k: int | None,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    dry_run: bool,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """The whole study of a detector of yours: which channels find fakes, does detection need them, what do they see?
+
+    WEIGHTS is a folder written by `tffjax convert`, DATA are folders of labeled images. The steps are predict, rank,
+    find-k, dropout, lrpmax, color, heatmap and report; each command is printed before it runs, so that you can repeat
+    it with other options. With --seen, channels are ranked, and k is found, on that generator alone, and the findings
+    say whether it transfers to the others.
+
+    Writes a folder for each step, report.html with all of them, and findings.md, the findings in words with their
+    numbers. Interrupted at any moment, the study goes on when it is called again.
+
+    \b
+    Example:
+      tffjax study detector images/ --seen progan --out study
+      tffjax study detector images/ --resize 256 --crop 224 --skip color,heatmap --out study
+    """
+    start_jax()
+    whole = whole_of(weights, data, seen, (resize, crop), confidence, max_k)
+    do_whole(Talk(quiet), whole, out, chosen_steps(only, skip), dry_run, overwrite, "tffjax study with the same words")
+
+
+def do_whole(
+    talk: Talk, whole: Whole, out: Path, chosen: tuple[str, ...], dry_run: bool, overwrite: bool, again: str
+) -> None:
+    """A whole study, or its commands; `again` says how an interrupted one is gone on with.
+
+    Raises:
+        InputError: as `tffjax.whole.run`; interrupted.
+    """
+    check_free(whole, out, overwrite)
+    if dry_run:
+        for step in steps(whole, out, None if overwrite else found_k(out)):
+            if step.command in chosen:
+                done = step.done and not overwrite
+                talk.say(f"{step.command} is done already, in {step.out}" if done else step.line)
+        return
+    try:
+        begin(whole, out, overwrite)
+        run_whole(whole, out, talk, chosen)
+    except (click.Abort, KeyboardInterrupt):
+        raise InputError(f"interrupted; go on with: {again}") from None
+    except InputError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # a step says how it alone is gone on with
+            raise InputError(f"interrupted; go on with: {again}") from None
+        raise
+    if all(step.done for step in steps(whole, out, found_k(out))[: len(QUESTIONS)]):
+        say_findings(write_findings(whole, out), talk)
+        talk.say(f"\nreport: {out / 'report.html'} (open it in a browser); findings: {out / 'findings.md'}")

@@ -1,0 +1,57 @@
+"""Small sets of images in memory, grouped by size."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from tffjax.data import Plan, batches, find_images, plan
+from tffjax.data.preprocessing import Transform, resize
+from tffjax.errors import InputError
+from tffjax.pipeline.reporter import Reporter
+
+
+class Group(NamedTuple):
+    """Images of one size: their names and pixels."""
+
+    names: list[str]
+    pixels: UInt8[np.ndarray, "n h w 3"]
+
+
+def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform: Transform) -> list[Group]:
+    """The first `limit` images at and below the paths, grouped by size.
+
+    Raises:
+        InputError: as `tffjax.data`, or none of the images can be read.
+    """
+    files = find_images(paths)
+    if len(files) > limit:
+        reporter.warn(f"takes the first {limit} of {len(files)} images; more with --limit")
+        files = files[:limit]
+    work = plan(files, transform, limit, max_shapes=limit)
+    groups = list(_groups(reporter, work, files, transform, limit))
+    if not groups:
+        raise InputError(f"{paths[0]}: none of the images could be read")
+    return groups
+
+
+def _groups(reporter: Reporter, work: Plan, files: Sequence[Any], transform: Transform, limit: int) -> Iterator[Group]:
+    for reason in work.skipped.values():
+        reporter.warn(f"skipped: {reason}")
+    for batch in batches(work, files, transform, limit):
+        for reason in batch.skipped.values():
+            reporter.warn(f"skipped: {reason}")
+        kept = batch.weights > 0
+        if kept.any():
+            yield Group([str(files[index].path) for index in batch.indices[kept]], batch.images[kept])
+
+
+def synthetic_images(size: int = 224, count: int = 2) -> Group:
+    """Images of smooth colored noise under sharp noise, the same every time."""
+    rng = np.random.default_rng(0)
+    smooth = [resize(rng.integers(0, 256, (8, 8, 3), np.uint8), size) for _ in range(count)]
+    sharp = rng.integers(-40, 41, (count, size, size, 3))
+    pixels = np.clip(np.stack(smooth) + sharp, 0, 255).astype(np.uint8)
+    return Group([f"synthetic {i + 1}" for i in range(count)], pixels)

@@ -1,0 +1,1 @@
+"""Heatmaps of single decisions."""

@@ -1,0 +1,1 @@
+"""The whole study of a detector."""

@@ -1,0 +1,222 @@
+"""The whole study of a detector: every study after the other, a report of all, and findings in words."""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tffjax import __version__
+from tffjax.data import find_images
+from tffjax.errors import InputError
+from tffjax.files import replace_file
+from tffjax.nn import checkpoint
+from tffjax.pipeline import directory
+from tffjax.pipeline.output import check_output
+from tffjax.pipeline.reporter import Lines, Reporter
+from tffjax.pipeline.run_result import RunResult
+from tffjax.report import read_sources
+from tffjax.studies.call import PathLike, paths_of
+from tffjax.whole.findings import RULES, Finding, findings, markdown
+from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
+
+RECORD = "study.json"
+
+
+def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str] = tuple(QUESTIONS)) -> None:
+    """Do the chosen steps that are not done yet.
+
+    Raises:
+        InputError: as the steps; a step needs another one that is neither done nor chosen.
+    """
+    began = time.monotonic()
+    for number, command in enumerate(QUESTIONS, start=1):
+        step = steps(whole, out, found_k(out))[number - 1]
+        if command not in chosen:
+            continue
+        _check_needs(command, out)
+        if command == "report" and all((out / name / directory.RECORD).is_file() for name in ("dropout", "color")):
+            write_findings(whole, out)
+        if step.done:
+            reporter.say(f"step {number} of {len(QUESTIONS)}: {command} is done already, in {step.out}")
+            continue
+        (out / "report.html").unlink(missing_ok=True)  # it is of other results
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        reporter.say(f"\nstep {number} of {len(QUESTIONS)} ({minutes}:{seconds:02}): {QUESTIONS[command]}")
+        reporter.say(step.line)
+        step.run(reporter)
+
+
+def _check_needs(command: str, out: Path) -> None:
+    """Raise an InputError if a step lacks the results of another one."""
+    needs = {"find-k": ["rank"], "dropout": ["rank", "find-k"], "lrpmax": ["rank"], "color": ["rank"]}
+    for needed in needs.get(command, []):
+        record = out / needed / directory.RECORD
+        if not record.is_file() or "results" not in directory.read_record(out / needed):
+            raise InputError(f"{command} needs the results of {needed}; do not leave it out")
+
+
+def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
+    """The findings of the finished runs, which also go to findings.md.
+
+    Raises:
+        InputError: a run is missing, unfinished or damaged.
+    """
+    searched, switched, colored = read_sources([out / name for name in ("find-k", "dropout", "color")])
+    k = switched.arguments["ks"][0]
+    found = findings(switched.table("draws.csv"), colored.table("tests.csv"), k, whole.seen)
+    where = whole.seen or "these images"
+    how = (
+        f"k = {k} is the smallest for which {searched.results['criterion']}. It was found on images of {where} that "
+        "are scored here, so that the top channels do damage there follows from this choice; the questions are whether "
+        "random ones do too, and whether it transfers."
+        if searched.results["k"]
+        else f"No k that was tried does enough damage on {where}, so k = {k} is the paper's."
+    )
+    few = "Where there are few images of each kind, one found more or less moves an accuracy by some percentage points."
+    about = f"{how} Channels were ranked on {where}. {few}"
+    with replace_file(out / "findings.md") as temporary:
+        temporary.write_text(markdown(found, about), encoding="utf-8")
+    return found
+
+
+def say_findings(found: Sequence[Finding], reporter: Reporter) -> None:
+    """Tell the findings."""
+    for number, finding in enumerate(found, start=1):
+        reporter.say(f"\n{number}. {finding.question} {finding.verdict.capitalize()}.")
+        for line in finding.text.splitlines():
+            reporter.say(f"   {line}")
+    reporter.say(f"\n{RULES}")
+
+
+def begin(whole: Whole, out: Path, overwrite: bool) -> None:
+    """Make the folder, or find that of the same study; `overwrite` empties it.
+
+    Raises:
+        InputError: `out` is not free, or holds another study.
+    """
+    text = _record(whole)
+    check_free(whole, out, overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        (out / RECORD).unlink(missing_ok=True)  # first: what is left of a half-emptied folder is not gone on with
+    for old in out.iterdir() if overwrite else ():
+        if old.name != directory.MARKER:
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+    with replace_file(out / RECORD) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    (out / directory.MARKER).touch()  # last: until then --overwrite does not touch the folder
+
+
+def check_free(whole: Whole, out: Path, overwrite: bool) -> None:
+    """Raise an InputError unless this study may be started, or gone on with, at `out`; nothing is changed."""
+    path = out / RECORD
+    if overwrite or not path.is_file():
+        check_output(out, overwrite)
+    elif path.read_text(encoding="utf-8") != _record(whole):
+        raise InputError(
+            f"{out} holds another study, or that of another version of tffjax; choose another folder or start anew "
+            "with --overwrite"
+        )
+
+
+def _record(whole: Whole) -> str:
+    """The study as text, by which it is known again: weights by their hash, paths as they were given."""
+    record = {"tffjax": __version__, "detector": checkpoint.read_card(whole.detector).weights_sha256}
+    fields = {name: value for name, value in dataclasses.asdict(whole).items() if name != "detector"}
+    return json.dumps(record | fields, indent=1, default=str) + "\n"
+
+
+def examples(images: Sequence[Path], seen: str | None, count: int = 8) -> tuple[Path, ...]:
+    """Images whose decisions to draw: a real one, and the first fake of each generator, the seen one first.
+
+    Raises:
+        InputError: as `tffjax.data.find_images`.
+    """
+    files = find_images(images)
+    names = sorted({file.generator for file in files}, key=lambda name: (name != seen, name))
+    of_label = {label: {name: [file.path for file in files if (file.label, file.generator) == (label, name)]
+                        for name in names} for label in (0, 1)}  # fmt: skip
+    real = [paths[0] for paths in of_label[0].values() if paths][:1]
+    fakes = [paths[0] for paths in of_label[1].values() if paths]
+    return tuple([*real, *fakes][:count]) or tuple(file.path for file in files[:count])
+
+
+def study(
+    model: PathLike,
+    data: PathLike | Sequence[PathLike],
+    out: PathLike,
+    *,
+    seen: str | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    confidence: float = 0.9,
+    max_k: int | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> dict[str, RunResult]:
+    """The whole study of a detector: predict, rank, find-k, dropout, lrpmax, color, heatmap, report and findings.
+
+    Every step is a run directory below `out`; called again, the study goes on where it was.
+
+    Args:
+        model: the folder of a checkpoint of a detector with one output.
+        data: folders of labeled images, `<generator>/{0_real,1_fake}/...`.
+        out: folder for the results, with report.html and findings.md.
+        seen: the generator that the detector was trained on, if that is known: channels are ranked, and k is found, on
+            its images, and the findings say whether that transfers to the others.
+        resize, crop: of all images; None leaves them at their size, but for `rank`, which takes 224.
+        confidence: of `tffjax.rank`.
+        max_k: the largest k that find-k tries; None is half of the channels.
+        only, skip: names of steps to do, and not to do.
+        overwrite: start anew.
+        reporter: where words go; None prints plain lines on standard error.
+
+    Returns:
+        The runs by the names of their steps.
+
+    Raises:
+        InputError: as the steps.
+    """
+    reporter = reporter or Lines()
+    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, max_k)
+    begin(whole, Path(out), overwrite)
+    run_whole(whole, Path(out), reporter, chosen_steps(only, skip))
+    folders = {name: Path(out) / name for name in QUESTIONS}
+    return {name: RunResult(path) for name, path in folders.items() if (path / directory.RECORD).is_file()}
+
+
+def whole_of(
+    detector: Path,
+    images: tuple[Path, ...],
+    seen: str | None,
+    size: tuple[int | None, int | None],
+    confidence: float,
+    max_k: int | None,
+) -> Whole:
+    """The study of a user's own detector; see `study`.
+
+    Raises:
+        InputError: as `tffjax.load` and `tffjax.data.find_images`; there are no images of the seen generator.
+    """
+    ranked_on = images
+    if seen is not None:
+        ranked_on = tuple(folder / seen for folder in images if (folder / seen).is_dir())
+        if not ranked_on:
+            raise InputError(f"there is no folder {seen} in {', '.join(map(str, images))}; --seen names a generator's")
+    return Whole(detector, images, ranked_on, seen, size, confidence=confidence, max_k=max_k,
+                 heatmaps=examples(images, seen))  # fmt: skip
+
+
+def chosen_steps(only: Sequence[str], skip: Sequence[str]) -> tuple[str, ...]:
+    """Names of steps in their order.
+
+    Raises:
+        InputError: there is no such step.
+    """
+    if unknown := [name for name in (*only, *skip) if name not in QUESTIONS]:
+        raise InputError(f"there is no step {unknown[0]}; the steps are {', '.join(QUESTIONS)}")
+    return tuple(name for name in QUESTIONS if (not only or name in only) and name not in skip)
