@@ -11,7 +11,8 @@ import pyarrow as pa
 from tffjax.data import Batch
 from tffjax.errors import InputError
 from tffjax.pipeline.images import Images
-from tffjax.pipeline.parts import Part, Rows
+from tffjax.pipeline.part import Part
+from tffjax.pipeline.parts import Rows
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.tables import write_table

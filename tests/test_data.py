@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tffjax.data
+import tffjax.data.loading
 from tffjax.data import ImageFile, Plan, batches, find_images, label_warning, other_extensions, plan
 from tffjax.data.preprocessing import Transform, decode
 from tffjax.errors import InputError
@@ -258,7 +258,7 @@ def test_plan_skips_what_cannot_be_resized(tmp_path):
 
 
 def test_plan_of_many_files_keeps_their_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(tffjax.data, "_HEADERS_PER_TASK", 3)
+    monkeypatch.setattr(tffjax.data.loading, "_HEADERS_PER_TASK", 3)
     sizes = [(1 + i % 3, 2) for i in range(20)]
     planned = plan(images(tmp_path, *sizes), KEEP, 100)
     assert [batch.indices for batch in planned.batches] == [tuple(range(start, 20, 3)) for start in range(3)]
@@ -351,7 +351,7 @@ def test_nothing_to_decode():
 
 
 def test_an_unexpected_error_is_not_swallowed(tmp_path, monkeypatch):
-    monkeypatch.setattr(tffjax.data, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(tffjax.data.loading, "decode", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(images(tmp_path, (2, 2)))
 
@@ -380,7 +380,7 @@ def test_twice_the_same(tmp_path):
 
 def test_look_ahead_is_bounded_and_threads_end(tmp_path, monkeypatch):
     decoded = []
-    monkeypatch.setattr(tffjax.data, "decode", lambda path: decoded.append(path) or decode(path))
+    monkeypatch.setattr(tffjax.data.loading, "decode", lambda path: decoded.append(path) or decode(path))
     files = images(tmp_path, *[(2, 2)] * 60)
     before = threading.active_count()
     iterator = batches(plan(files, KEEP, 4), files, KEEP, 4, threads=2)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import tolerances
 
+import tffjax
 from tffjax.compile.logits import forward
 from tffjax.compile.passes import compiler_options
 from tffjax.compile.placement import put, put_model
@@ -538,7 +539,7 @@ def test_published_numbers_stand_beside_ours(probabilities):
 
 
 def test_the_published_table_is_the_shared_one(shared):
-    ours = Path(dropout.__file__).parent / "published" / "table-e1-dropout.csv"
+    ours = Path(tffjax.__file__).parent / "published" / "table-e1-dropout.csv"
     assert ours.read_bytes() == (shared / "published" / "table-e1-dropout.csv").read_bytes()
 
 

@@ -26,7 +26,7 @@ from tffjax.nn import canonize
 from tffjax.nn.ops import Plain
 from tffjax.nn.receptive_field import receptive_fields
 from tffjax.nn.sites import outputs_at, site_outputs, sites_of
-from tffjax.pipeline.parts import Part
+from tffjax.pipeline.part import Part
 from tffjax.studies.lrpmax import neurons as lrpmax_neurons
 from tffjax.studies.lrpmax.neurons import Map, Neurons, lrp_max, neuron_maps, patch_box
 from tffjax.studies.lrpmax.plan import plan

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_composites import SmallNet
 
-from tffjax.cli.console import Talk, compile_pass
 from tffjax.compile.logits import forward, logits_of
 from tffjax.compile.placement import put
 from tffjax.data.preprocessing import normalize
 from tffjax.nn import Model
 from tffjax.nn.card import NORMALIZATIONS, Normalization
 from tffjax.nn.normalization import normalized
+from tffjax.pipeline.programs import compile_pass
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.ffrs.statistic import relevance_shares
 from tffjax.studies.rankings import Channel
@@ -96,7 +96,7 @@ PROGRAMS = {
 def test_a_row_without_an_image_changes_nothing(model, study):
     function, variants, row_types = PROGRAMS[study]
     shape = (4, *[1 + variants] * bool(variants), 32, 32, 3)
-    program = compile_pass(Talk(quiet=True), study, function, model, shape, *row_types)
+    program = compile_pass(function, model, shape, *row_types)
     pixels, rows = noise(*shape), [put(np.ones(4, dtype)) for dtype in row_types]
     found = []
     for level in (0, 255):
@@ -112,6 +112,6 @@ def test_a_row_without_an_image_changes_nothing(model, study):
 def test_a_program_begins_with_the_normalization_of_the_card(model, name):
     model = dataclasses.replace(model, card=dataclasses.replace(model.card, normalization=NORMALIZATIONS[name]))
     pixels = noise(4, 32, 32, 3)
-    program = compile_pass(Talk(quiet=True), name, forward, model, pixels.shape)
+    program = compile_pass(forward, model, pixels.shape)
     images = put(normalize(pixels, NORMALIZATIONS[name]))
     assert_same_bits(program(model, put(pixels)), logits_of(model, images))

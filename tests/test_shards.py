@@ -10,7 +10,7 @@ from command import done, refused
 from test_rank import KEYS
 
 import tffjax
-import tffjax.pipeline.passes
+from tffjax.nn import checkpoint
 from tffjax.pipeline.reporter import Silent
 from tffjax.pipeline.shards import merge
 from tffjax.studies.call import model_of
@@ -99,7 +99,7 @@ def test_what_cannot_be_merged_is_said(arguments, images, tmp_path):
 
 def test_from_python(arguments, images, tmp_path):
     """The functions of the library, with a model from memory, which a merger cannot know."""
-    model = tffjax.load(Path("decisive"))
+    model = checkpoint.load(Path("decisive"))
     asked = {"confidence": 0.0, "bootstrap": 5, "batch_size": 3, "resize": None, "crop": None, "reporter": Silent()}
     whole = tffjax.rank(model, images, tmp_path / "whole", **asked)
     for index in range(2):

@@ -4,7 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +15,9 @@ from jaxtyping import Int
 from tffjax.data import Batch
 from tffjax.errors import InputError
 from tffjax.files import replace_file
+from tffjax.pipeline.part import Part
 
 ROWS_PER_PART = 1024
-
-
-class Part(NamedTuple):
-    """What one shard has found in a pass: its sums as arrays, and the folder with its files."""
-
-    sums: dict[str, np.ndarray]
-    folder: Path
 
 
 class PartWriter:

@@ -18,7 +18,7 @@ from tffjax.pipeline import streaming
 from tffjax.pipeline.directory import Run, State
 from tffjax.pipeline.forecast import TIMED, WARM, Forecast, bytes_of, rate_of
 from tffjax.pipeline.images import Images
-from tffjax.pipeline.parts import Part
+from tffjax.pipeline.part import Part
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Request, Shard
 from tffjax.pipeline.study import Ended, Pass, Study

@@ -9,7 +9,7 @@ import numpy as np
 
 from tffjax.data import Batch, Variant
 from tffjax.pipeline.images import Images
-from tffjax.pipeline.parts import Part
+from tffjax.pipeline.part import Part
 from tffjax.pipeline.reporter import Reporter
 
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 from tffjax.data import LABELS, Batch, ImageFile
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
-from tffjax.pipeline.parts import Part, PartWriter
+from tffjax.pipeline.part import Part
+from tffjax.pipeline.parts import PartWriter
 from tffjax.studies.ffrs.bootstrap import image_keys
 from tffjax.studies.ffrs.statistic import Design, Shares, Totals, is_confident
 from tffjax.studies.predictions import fake_probability

@@ -18,7 +18,7 @@ from tffjax.nn.graph import is_held
 from tffjax.nn.model import Model
 from tffjax.nn.ops import Operation
 from tffjax.nn.sites import outputs_at
-from tffjax.pipeline.parts import Part
+from tffjax.pipeline.part import Part
 from tffjax.studies.rankings import Channel
 
 
