@@ -32,6 +32,7 @@ _COMMANDS = {
     "rank": "tffjax.cli.rank:rank",
     "report": "tffjax.cli.report:report",
     "study": "tffjax.cli.study:study",
+    "submit": "tffjax.cli.submit:submit_command",
     "train": "tffjax.cli.train:train",
 }
 
