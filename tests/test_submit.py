@@ -10,9 +10,9 @@ import pytest
 from command import done, refused
 from studies import make_images
 
-from tffjax.cli.cluster import Round, Task, parameter
 from tffjax.errors import InputError
 from tffjax.nn import checkpoint
+from tffjax.pipeline.cluster import Round, Task, parameter
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ _PUBLIC = {
     "heatmaps": "tffjax.studies.heatmaps.run",
     "save": "tffjax.nn.checkpoint",
     "study": "tffjax.whole.run",
+    "train": "tffjax.training.run",
     "write_report": "tffjax.report.write",
 }
 

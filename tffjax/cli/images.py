@@ -1,13 +1,9 @@
 """Options of commands that read images."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
-
-from tffjax.cli.console import Talk
-from tffjax.data import other_extensions
 
 _SIZE_OPTIONS = (
     click.option("--resize", type=click.IntRange(min=1), help="Resize the shorter side to this many pixels."),
@@ -40,9 +36,3 @@ def _apply(options: Sequence[Callable[..., Any]], command: Callable[..., Any]) -
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def warn_left_out(talk: Talk, paths: Sequence[Path]) -> None:
-    """Say which files were not taken for images."""
-    for suffix, count in other_extensions(paths).items():
-        talk.warn(f"left out {count} files ending in {suffix or 'nothing'}")

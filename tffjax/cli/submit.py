@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from tffjax.cli.cluster import parameter, submit
 from tffjax.cli.console import Talk, quiet_option
 from tffjax.errors import InputError
+from tffjax.pipeline.cluster import parameter, submit
 
 STUDIES = ("color", "dropout", "find-k", "lrpmax", "predict", "rank")
 
