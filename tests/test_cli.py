@@ -29,7 +29,7 @@ import torch
 from PIL import Image
 from tffjax.conversion import checkpoint as torch_checkpoint
 
-import tffjax.cli.heatmap
+import tffjax.studies.heatmaps.run
 import tffjax.studies.predict
 from tffjax.cli.console import Talk
 from tffjax.cli.main import cli, main
@@ -729,7 +729,7 @@ def test_heatmap_says_that_it_compiles_once_a_size(detector, tmp_path, monkeypat
     def explain(model, images, **_) -> Heatmap:
         return Heatmap(np.zeros((1, 1)), images.sum(axis=3))
 
-    monkeypatch.setattr(tffjax.cli.heatmap, "lrp_map", explain)
+    monkeypatch.setattr(tffjax.studies.heatmaps.run, "lrp_map", explain)
     monkeypatch.setattr(Talk, "busy", lambda _, what: said.append(what) or contextlib.nullcontext())
     ended = tffjax_command("heatmap", detector, tmp_path / "data", "--method", "lrp", "--out", tmp_path / "maps")
     assert ended.code == 0, ended.err

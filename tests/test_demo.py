@@ -18,7 +18,6 @@ from PIL import Image
 from test_rank import contents
 
 import tffjax.cli.demo
-import tffjax.cli.heatmap
 import tffjax.pipeline.passes
 import tffjax.pipeline.streaming
 import tffjax.studies.color.run
