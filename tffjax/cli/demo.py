@@ -47,8 +47,7 @@ def demo(out: Path, dry_run: bool, overwrite: bool, quiet: bool) -> None:
     if not given.detector.is_dir() or not given.images.is_dir():
         raise InputError("this installation of tffjax lacks its detector and images; install it anew")
     start_jax()
-    begun = (out / "study.json").is_file()  # if not, it was interrupted while the folder was emptied
-    again = shlex.join(["tffjax", "demo", "--out", str(out), *([] if begun or not overwrite else ["--overwrite"])])
+    again = shlex.join(["tffjax", "demo", "--out", str(out)])
     do_whole(Talk(quiet), demonstration(given), out, tuple(QUESTIONS), dry_run, overwrite, again)
 
 

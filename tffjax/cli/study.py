@@ -7,7 +7,7 @@ import click
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import size_options
 from tffjax.errors import InputError
-from tffjax.whole.run import begin, check_free, chosen_steps, run_whole, say_findings, whole_of, write_findings
+from tffjax.whole.run import RECORD, begin, check_free, chosen_steps, run_whole, say_findings, whole_of, write_findings
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 
@@ -95,12 +95,12 @@ def do_whole(
     try:
         begin(whole, out, overwrite)
         run_whole(whole, out, talk, chosen)
-    except (click.Abort, KeyboardInterrupt):
-        raise InputError(f"interrupted; go on with: {again}") from None
-    except InputError as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # a step says how it alone is gone on with
-            raise InputError(f"interrupted; go on with: {again}") from None
-        raise
+    except (click.Abort, KeyboardInterrupt, InputError) as error:
+        # A step that was interrupted says how it alone is gone on with.
+        if isinstance(error, InputError) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        anew = "" if (out / RECORD).is_file() else " --overwrite"  # it was interrupted while the folder was emptied
+        raise InputError(f"interrupted; go on with: {again}{anew}") from None
     if all(step.done for step in steps(whole, out, found_k(out))[: len(QUESTIONS)]):
         say_findings(write_findings(whole, out), talk)
         talk.say(f"\nreport: {out / 'report.html'} (open it in a browser); findings: {out / 'findings.md'}")
