@@ -67,12 +67,14 @@ class Explanation:
             pixels, index = batch.images[image], int(batch.indices[image])
             box, (codes, scale) = patch_box(crop, place, pixels.shape[:2]), encode_map(crop)
             (top, bottom, left, right), (first, last, start, end) = box.tolist(), extent(codes != 0).tolist()
-            shown = task.rank <= SHOWN and task.value > 0
-            row = {**task._asdict(), "index": index, "path": names[index], "map_scale": scale}
+            active = task.value > 0  # else it has no relevance, and its box is the whole image
+            shown = active and task.rank <= SHOWN
+            row = {**task._asdict(), "index": index, "path": names[index]}
             row |= {"top": top, "bottom": bottom, "left": left, "right": right}
             row |= {"map_top": int(place[0]) + first, "map_left": int(place[1]) + start}
             row |= {"map_height": last - first, "map_width": end - start}
-            row |= {"map": codes[first:last, start:end].ravel(), "patch": as_png(pixels[top:bottom, left:right])}
+            row |= {"map": codes[first:last, start:end].ravel(), "map_scale": scale}
+            row["patch"] = as_png(pixels[top:bottom, left:right]) if active else None
             rows.append(row | {"place": as_png(cell_of(pixels, PLACE, box)) if shown else None})
         return pa.Table.from_pylist(rows, SCHEMA)
 

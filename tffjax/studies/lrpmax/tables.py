@@ -29,7 +29,8 @@ MAP = pa.schema(
 """The relevance map, summed over colors, as the smallest crop outside of which codes are zero; see `decode_map`."""
 
 SCHEMA = pa.schema([*INDEX, *MAP, ("patch", pa.binary()), ("place", pa.binary())])
-"""`INDEX`, `MAP`, the patch as a PNG file, and for the collages the image with the patch's box, of the best only."""
+"""`INDEX`, `MAP`, the patch as a PNG file, and for the collages the image with the patch's box, of the best only; a
+neuron that is not active has neither."""
 
 _LARGEST = 127
 
@@ -83,8 +84,9 @@ def write_results(rows: pa.Table, keys: Sequence[str], by: str, folder: Path) ->
             for row in some.drop_columns(MAP.names).to_pylist():
                 number = keys.index(row["key"]) + 1
                 path = folder / "patches" / patch_file(number, row["key"], row["generator"], row["rank"])
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(row["patch"])
+                if row["patch"]:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(row["patch"])
                 if row["place"]:
                     best.append(row)
     write_collages(best, keys, by, folder)
