@@ -327,6 +327,13 @@ def test_chosen_steps_of_ones_own_detector(replaced, small, tmp_path):
     assert "holds another study" in refused(*asked[:3], "--out", out)
 
 
+def test_a_given_k_leaves_the_search_out(replaced, small, tmp_path):
+    out, asked = tmp_path / "out", ("study", small.detector, small.images, "--confidence", 0, "--k", 2)
+    done(*asked, "--only", "rank,find-k,dropout", "--resize", 32, "--crop", 32, "--out", out)
+    assert {path.name for path in out.iterdir()} == {"study.json", ".tffjax", "rank", "dropout"}
+    assert runs.read_record(out / "dropout")["identity"]["arguments"]["ks"] == [2]
+
+
 @pytest.mark.slow
 def test_a_demo_leaves_runs_a_report_and_findings(replaced, whole):
     out, said = whole

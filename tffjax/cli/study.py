@@ -8,7 +8,7 @@ from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import size_options
 from tffjax.errors import InputError
 from tffjax.whole.run import RECORD, begin, check_free, chosen_steps, run_whole, say_findings, whole_of, write_findings
-from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
+from tffjax.whole.steps import Whole, found_k, steps
 
 
 class Steps(click.ParamType):
@@ -36,6 +36,7 @@ class Steps(click.ParamType):
     show_default=True,
     help="rank keeps fake images with p >= this and real ones with p <= 1 - this; 0 keeps all.",
 )
+@click.option("--k", type=click.IntRange(min=1), help="How many channels dropout switches off; leaves find-k out.")
 @click.option("--max-k", type=click.IntRange(min=2), help="find-k searches up to here. [default: half of the channels]")
 @click.option("--only", type=Steps(), default=(), help="Do these steps only.")
 @click.option("--skip", type=Steps(), default=(), help="Leave these steps out.")
@@ -50,6 +51,7 @@ def study(
     resize: int | None,
     crop: int | None,
     confidence: float,
+    k: int | None,
     max_k: int | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
@@ -73,7 +75,7 @@ def study(
       tffjax study detector images/ --resize 256 --crop 224 --skip color,heatmap --out study
     """
     start_jax()
-    whole = whole_of(weights, data, seen, (resize, crop), confidence, max_k)
+    whole = whole_of(weights, data, seen, (resize, crop), confidence, k, max_k)
     do_whole(Talk(quiet), whole, out, chosen_steps(only, skip), dry_run, overwrite, "tffjax study with the same words")
 
 
@@ -101,6 +103,7 @@ def do_whole(
             raise
         anew = "" if (out / RECORD).is_file() else " --overwrite"  # it was interrupted while the folder was emptied
         raise InputError(f"interrupted; go on with: {again}{anew}") from None
-    if all(step.done for step in steps(whole, out, found_k(out))[: len(QUESTIONS)]):
+    needed = [step for step in steps(whole, out, found_k(out)) if not (whole.k and step.command == "find-k")]
+    if all(step.done for step in needed):
         say_findings(write_findings(whole, out), talk)
         talk.say(f"\nreport: {out / 'report.html'} (open it in a browser); findings: {out / 'findings.md'}")

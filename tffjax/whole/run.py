@@ -33,9 +33,9 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
     began = time.monotonic()
     for number, command in enumerate(QUESTIONS, start=1):
         step = steps(whole, out, found_k(out))[number - 1]
-        if command not in chosen:
+        if command not in chosen or (command == "find-k" and whole.k):
             continue
-        _check_needs(command, out)
+        _check_needs(command, whole, out)
         if command == "report" and all((out / name / directory.RECORD).is_file() for name in ("dropout", "color")):
             write_findings(whole, out)
         if step.done:
@@ -45,12 +45,18 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
         reporter.say(f"\nstep {number} of {len(QUESTIONS)} ({minutes}:{seconds:02}): {QUESTIONS[command]}")
         reporter.say(step.line)
-        step.run(reporter)
+        try:
+            step.run(reporter)
+        except InputError as error:
+            if command != "find-k" or isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            raise InputError(f"find-k: {error}; say how many channels dropout is to switch off with --k") from None
 
 
-def _check_needs(command: str, out: Path) -> None:
+def _check_needs(command: str, whole: Whole, out: Path) -> None:
     """Raise an InputError if a step lacks the results of another one."""
-    needs = {"find-k": ["rank"], "dropout": ["rank", "find-k"], "lrpmax": ["rank"], "color": ["rank"]}
+    searched = [] if whole.k else ["find-k"]
+    needs = {"find-k": ["rank"], "dropout": ["rank", *searched], "lrpmax": ["rank"], "color": ["rank"]}
     for needed in needs.get(command, []):
         record = out / needed / directory.RECORD
         if not record.is_file() or "results" not in directory.read_record(out / needed):
@@ -63,17 +69,22 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
     Raises:
         InputError: a run is missing, unfinished or damaged.
     """
-    searched, switched, colored = read_sources([out / name for name in ("find-k", "dropout", "color")])
+    switched, colored, *searched = read_sources(
+        [out / name for name in ("dropout", "color", *([] if whole.k else ["find-k"]))]
+    )
     k = switched.arguments["ks"][0]
     found = findings(switched.table("draws.csv"), colored.table("tests.csv"), k, whole.seen)
     where = whole.seen or "these images"
-    how = (
-        f"k = {k} is the smallest for which {searched.results['criterion']}. It was found on images of {where} that "
-        "are scored here, so that the top channels do damage there follows from this choice; the questions are whether "
-        "random ones do too, and whether it transfers."
-        if searched.results["k"]
-        else f"No k that was tried does enough damage on {where}, so k = {k} is the paper's."
-    )
+    if not searched:
+        how = f"k = {k} was given."
+    elif searched[0].results["k"]:
+        how = (
+            f"k = {k} is the smallest for which {searched[0].results['criterion']}. It was found on images of {where} "
+            "that are scored here, so that the top channels do damage there follows from this choice; the questions "
+            "are whether random ones do too, and whether it transfers."
+        )
+    else:
+        how = f"No k that was tried does enough damage on {where}, so k = {k} is the paper's."
     few = "Where there are few images of each kind, one found more or less moves an accuracy by some percentage points."
     about = f"{how} Channels were ranked on {where}. {few}"
     with replace_file(out / "findings.md") as temporary:
@@ -152,6 +163,7 @@ def study(
     resize: int | None = None,
     crop: int | None = None,
     confidence: float = 0.9,
+    k: int | None = None,
     max_k: int | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
@@ -170,6 +182,7 @@ def study(
             its images, and the findings say whether that transfers to the others.
         resize, crop: of all images; None leaves them at their size, but for `rank`, which takes 224.
         confidence: of `tffjax.rank`.
+        k: how many channels dropout switches off; None is what find-k finds.
         max_k: the largest k that find-k tries; None is half of the channels.
         only, skip: names of steps to do, and not to do.
         overwrite: start anew.
@@ -182,7 +195,7 @@ def study(
         InputError: as the steps.
     """
     reporter = reporter or Lines()
-    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, max_k)
+    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, k, max_k)
     begin(whole, Path(out), overwrite)
     run_whole(whole, Path(out), reporter, chosen_steps(only, skip))
     folders = {name: Path(out) / name for name in QUESTIONS}
@@ -195,6 +208,7 @@ def whole_of(
     seen: str | None,
     size: tuple[int | None, int | None],
     confidence: float,
+    k: int | None,
     max_k: int | None,
 ) -> Whole:
     """The study of a user's own detector; see `study`.
@@ -207,7 +221,7 @@ def whole_of(
         ranked_on = tuple(folder / seen for folder in images if (folder / seen).is_dir())
         if not ranked_on:
             raise InputError(f"there is no folder {seen} in {', '.join(map(str, images))}; --seen names a generator's")
-    return Whole(detector, images, ranked_on, seen, size, confidence=confidence, max_k=max_k,
+    return Whole(detector, images, ranked_on, seen, size, confidence=confidence, k=k, max_k=max_k,
                  heatmaps=examples(images, seen))  # fmt: skip
 
 

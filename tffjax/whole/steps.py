@@ -46,6 +46,7 @@ class Whole:
         size: resize and crop of all images; None leaves them, but for `rank`, which takes 224 then unless `own_size`.
         own_size: rank leaves the images at their size, too.
         confidence, bootstrap: of `rank`.
+        k: how many channels dropout switches off; None is what find-k finds.
         max_k: the largest k that find-k tries; None is half of the channels.
         random: draws of random channels.
         shown: channels and images of each generator that LRP-max shows.
@@ -61,6 +62,7 @@ class Whole:
     own_size: bool = False
     confidence: float = 0.9
     bootstrap: int = 200
+    k: int | None = None
     max_k: int | None = None
     random: int = 5
     shown: tuple[int, int] = (12, 8)
@@ -118,6 +120,7 @@ def found_k(out: Path) -> int | None:
 
 def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
     """The steps in their order; while find-k is not done, their words have `K` for the k that it will find."""
+    k = whole.k or k
     detector, images, ranked_on = str(whole.detector), tuple(map(str, whole.images)), tuple(map(str, whole.ranked_on))
     resize, crop = whole.size
     sized = tuple(word for name, value in (("--resize", resize), ("--crop", crop)) if value
@@ -156,7 +159,8 @@ def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
                                        reporter=reporter)),
     ]  # fmt: skip
     # predict's results are in those of dropout, which a report shows
-    runs = [step.out for step in made if step.command != "predict"]
+    left_out = {"predict", "find-k"} if whole.k else {"predict"}
+    runs = [step.out for step in made if step.command not in left_out]
     words = (*map(str, runs), "--notes", str(out / "findings.md"), "--overwrite")
     page = out / "report.html"
 
