@@ -74,12 +74,12 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
     )
     k = switched.arguments["ks"][0]
     found = findings(switched.table("draws.csv"), colored.table("tests.csv"), k, whole.seen)
-    where = whole.seen or "these images"
+    where = f"images of {whole.seen}" if whole.seen else "the images"
     if not searched:
         how = f"k = {k} was given."
     elif searched[0].results["k"]:
         how = (
-            f"k = {k} is the smallest for which {searched[0].results['criterion']}. It was found on images of {where} "
+            f"k = {k} is the smallest for which {searched[0].results['criterion']}. It was found on {where} "
             "that are scored here, so that the top channels do damage there follows from this choice; the questions "
             "are whether random ones do too, and whether it transfers."
         )
