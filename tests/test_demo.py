@@ -413,7 +413,7 @@ def test_what_is_deleted_is_made_again_and_the_report_with_it(replaced, whole, t
 def test_what_a_killed_overwrite_left_is_not_gone_on_with(replaced, whole, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(whole[0], out)
-    with mock.patch.object(whole_run.shutil, "rmtree", side_effect=KeyboardInterrupt):
+    with mock.patch.object(shutil, "rmtree", side_effect=KeyboardInterrupt):
         assert f"go on with: tffjax demo --out {out} --overwrite" in refused("demo", "--out", out, "--overwrite")
     assert "--overwrite" in refused("demo", "--out", out)
 

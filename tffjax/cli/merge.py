@@ -1,5 +1,6 @@
 """`tffjax merge`: the shards of a study brought together."""
 
+import importlib
 from pathlib import Path
 
 import click
@@ -8,15 +9,8 @@ from tffjax.cli.console import Talk, quiet_option, start_jax
 from tffjax.errors import InputError
 from tffjax.nn import checkpoint
 from tffjax.pipeline.shards import merge, shards_of
+from tffjax.studies import STUDIES
 from tffjax.studies.call import options_of
-from tffjax.studies.color.run import Color
-from tffjax.studies.dropout.find_k import FindK
-from tffjax.studies.dropout.run import Dropout
-from tffjax.studies.ffrs.run import Rank
-from tffjax.studies.lrpmax.run import LrpMax
-from tffjax.studies.predict import Predict
-
-STUDIES = {"color": Color, "dropout": Dropout, "find-k": FindK, "lrpmax": LrpMax, "predict": Predict, "rank": Rank}
 
 
 @click.command("merge")
@@ -40,7 +34,8 @@ def merge_command(out: Path, weights: Path | None, data: tuple[Path, ...], quiet
     _, record = shards_of(out)
     if record["command"] not in STUDIES:
         raise InputError(f"{out}: the shards are of {record['command']}, which this tffjax does not know")
-    study = STUDIES[record["command"]]
+    module, _, name = STUDIES[record["command"]].partition(":")
+    study = getattr(importlib.import_module(module), name)
     weights = weights or (Path(record["paths"]["weights"]) if record["paths"]["weights"] else None)
     if weights is None:
         raise InputError(f"{out}: the shards' model came from memory; say --weights CHECKPOINT")

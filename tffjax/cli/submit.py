@@ -7,8 +7,7 @@ import click
 from tffjax.cli.console import Talk, quiet_option
 from tffjax.errors import InputError
 from tffjax.pipeline.cluster import parameter, submit
-
-STUDIES = ("color", "dropout", "find-k", "lrpmax", "predict", "rank")
+from tffjax.studies import STUDIES
 
 
 @click.command("submit", context_settings={"ignore_unknown_options": True})

@@ -51,7 +51,7 @@ class Round:
     def __call__(self) -> None:
         """Merge; submit the next pass."""
         Task(("merge", str(self.out)))()
-        if not is_done(self.out):
+        if not directory.is_done(self.out):
             submit(self.words, self.out, self.shards, self.logs, dict(self.parameters), None)
 
 
@@ -97,17 +97,12 @@ def submit(
             break
         _wait(jobs, submitit)
         _wait([executor.submit(Task(("merge", str(out))))], submitit)
-        if is_done(out):
+        if directory.is_done(out):
             return []
     array = jobs[0].job_id.split("_")[0]
     executor.update_parameters(slurm_additional_parameters={"dependency": f"afterok:{array}"})
     merger = executor.submit(Round(words, out, shards, logs, tuple(parameters.items())))
     return [*(job.job_id for job in jobs), merger.job_id]
-
-
-def is_done(out: Path) -> bool:
-    """Whether a run directory holds its results."""
-    return (out / directory.RECORD).is_file() and "results" in directory.read_record(out)
 
 
 def parameter(text: str) -> tuple[str, Any]:

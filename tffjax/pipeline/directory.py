@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.files import flush, replace_file
+from tffjax.files import delete, flush, replace_file
 
 RECORD = "run.json"
 MARKER = ".tffjax"
@@ -65,7 +65,7 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether the results are there."""
-        return "results" in self.record
+        return is_done(self.path)
 
     @property
     def work(self) -> Path:
@@ -78,12 +78,12 @@ class Run:
         """Delete what a killed process left behind that is of no use."""
         for pattern in (".results.*", f".{RECORD}.tmp*", f"{WORK}/.*.tmp*", *([WORK, SHARDS] if self.done else [])):
             for leftover in self.path.glob(pattern):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+                delete(leftover)
 
     def discard(self) -> None:
         """Delete the run, which cannot be gone on with."""
         for entry in self.path.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            delete(entry)
         self.path.rmdir()
 
     def folder(self, number: int) -> Path:
@@ -167,7 +167,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
         (path / RECORD).unlink(missing_ok=True)  # first: whatever interrupts this, no run is left without its files
         for old in path.iterdir():
             if not old.name.startswith((MARKER, LOCK)):
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
+                delete(old)
         _write_json(path / RECORD, record)
         yield Run(path)
 
@@ -218,6 +218,15 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or not {"command", "identity", "paths"} <= record.keys():
         raise InputError(f"{path / RECORD}: not the record of a run; start another run")
     return record
+
+
+def is_done(path: Path) -> bool:
+    """Whether a run directory holds its results; False where there is none.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    return (path / RECORD).is_file() and "results" in read_record(path)
 
 
 def as_json(record: Any) -> Any:

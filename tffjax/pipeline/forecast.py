@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tffjax.data import BatchPlan
-from tffjax.pipeline.images import Images
+from tffjax.pipeline.images import Images, images_in
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.streaming import Done, stream
 from tffjax.pipeline.study import Ended, Pass, Study, Sums
@@ -47,8 +47,7 @@ class Forecast:
 
 def rate_of(batches: Sequence[BatchPlan], times: Sequence[float]) -> float:
     """Images a second, from the moments at which the first batches were done."""
-    timed = batches[WARM : WARM + TIMED]
-    return sum(len(batch.indices) for batch in timed) / max(times[WARM + TIMED - 1] - times[WARM - 1], 1e-9)
+    return images_in(batches[WARM : WARM + TIMED]) / max(times[WARM + TIMED - 1] - times[WARM - 1], 1e-9)
 
 
 def bytes_of(sums: Sums, folder: Path, done: int, total: int) -> float:
@@ -71,10 +70,8 @@ def probe(study: Study, images: Images, reporter: Reporter) -> Forecast | None:
         for done in _first(work, images, batches, reporter):
             sums.add(done.batch, done.outputs)
             times.append(time.perf_counter() - start)
-        count = sum(len(batch.indices) for batch in batches)
-        rate = rate_of(batches, times)
-        begun = sum(len(batch.indices) for batch in batches[: WARM + TIMED])
-        size = bytes_of(sums, folder, begun, count)
+        count, rate = images_in(batches), rate_of(batches, times)
+        size = bytes_of(sums, folder, images_in(batches[: WARM + TIMED]), count)
         compiling = max(times[WARM - 1] - len(batches[0].indices) / rate, 0.0)
         ended, finishing = [Ended(sums, {})], None
         if study.next_pass(images, ended) is None:

@@ -1,7 +1,7 @@
 """The images of a study, and the batches of all its shards."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -84,6 +84,11 @@ class Images:
             "category": [file.category for file in files],
             "label": [None if file.label is None else LABELS[file.label] for file in files],
         }
+
+
+def images_in(batches: Sequence[BatchPlan]) -> int:
+    """How many images some batches hold."""
+    return sum(len(batch.indices) for batch in batches)
 
 
 def default_batch_size() -> int:

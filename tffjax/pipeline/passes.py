@@ -17,7 +17,7 @@ from tffjax.errors import InputError
 from tffjax.pipeline import streaming
 from tffjax.pipeline.directory import Run, State
 from tffjax.pipeline.forecast import TIMED, WARM, Forecast, bytes_of, rate_of
-from tffjax.pipeline.images import Images
+from tffjax.pipeline.images import Images, images_in
 from tffjax.pipeline.part import Part
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Request, Shard
@@ -94,11 +94,6 @@ def batches_of(work: Pass, images: Images, shard: Shard) -> tuple[BatchPlan, ...
     return batches[first:last]
 
 
-def images_in(batches: Sequence[BatchPlan]) -> int:
-    """How many images some batches hold."""
-    return sum(len(batch.indices) for batch in batches)
-
-
 def go_through(
     run: Run,
     number: int,
@@ -160,11 +155,10 @@ def merged(runs: Sequence[Run], into: Run, number: int, work: Pass, images: Imag
         skipped |= state.skipped
     if len(skipped) == len(images.files):
         raise InputError(f"none of the images could be read: {next(iter(skipped.values()))}")
+    sums = work.sums(into.folder(number))
     if len(runs) == 1 and runs[0] is into:
-        sums = work.sums(into.folder(number))
         sums.restore(states[0].sums)
     else:
-        sums = work.sums(into.folder(number))
         sums.merge([Part(state.sums, run.folder(number)) for state, run in zip(states, runs, strict=True)])
     return Ended(sums, dict(sorted(skipped.items())))
 

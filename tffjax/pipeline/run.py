@@ -1,12 +1,9 @@
 """A study, from a request to a finished run directory."""
 
-import contextlib
 from pathlib import Path
-from typing import Any
 
 from tffjax.errors import InputError
 from tffjax.pipeline import directory
-from tffjax.pipeline.directory import Run
 from tffjax.pipeline.forecast import probe
 from tffjax.pipeline.images import images_of
 from tffjax.pipeline.passes import WHOLE, Stream, finish, go_through, merged, record_of, resumable
@@ -45,7 +42,10 @@ def run(
         return request.out
     if request.shard:
         return run_shard(study, request, images, record, reporter, save_seconds, stream)
-    opened = directory.resume(request.out, record) if request.resume else _started(request, record)
+    if request.resume:
+        opened = directory.resume(request.out, record)
+    else:
+        opened = directory.start(request.out, record, overwrite=request.overwrite)
     with opened as place:
         if place.done:
             reporter.say(f"{request.out} is done already")
@@ -64,7 +64,3 @@ def run(
                     place.discard()
                 raise
     return request.out
-
-
-def _started(request: Request, record: dict[str, Any]) -> contextlib.AbstractContextManager[Run]:
-    return directory.start(request.out, record, overwrite=request.overwrite)

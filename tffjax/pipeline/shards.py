@@ -37,7 +37,7 @@ def run_shard(
         InputError: as `tffjax.pipeline.run.run`; the run is done; the shard was asked something else before.
     """
     shard, path = request.shard, request.out / SHARDS / str(request.shard)
-    if (request.out / directory.RECORD).exists() and "results" in directory.read_record(request.out):
+    if directory.is_done(request.out):
         raise InputError(f"{request.out} holds a finished run; choose another folder")
     again = f"tffjax {study.name} ... --shard {shard.index}/{shard.count} once more"
     ours = {**record, "shard": list(shard)}

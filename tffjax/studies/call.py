@@ -14,6 +14,7 @@ from tffjax.pipeline.request import Reading, Request, Shard
 from tffjax.pipeline.run import run
 from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Study
+from tffjax.studies.rankings import argument_of
 
 PathLike = str | os.PathLike[str]
 
@@ -66,6 +67,15 @@ def call(
         shard=Shard(*shard) if shard else None,
     )
     return RunResult(run(study, request, reporter))
+
+
+def arguments_of(study: Study) -> dict[str, Any]:
+    """The arguments of a run: a study's options by name, a ranking by its file; `options_of` takes them back."""
+    options = {field.name: getattr(study, field.name) for field in dataclasses.fields(study) if field.init}
+    del options["model"]
+    if "ranking" in options:
+        options["ranking"] = argument_of(options["ranking"])
+    return options
 
 
 def options_of(study: type, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tffjax.pipeline.request import Reading
 from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.tables import write_table
-from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.predictions import metrics_table, prediction_table
 
 SHOWN = 20
@@ -38,7 +38,7 @@ class Predict:
 
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
-        return {"arguments": {}, "weights": dataclasses.asdict(self.model.card)}
+        return {"arguments": arguments_of(self), "weights": dataclasses.asdict(self.model.card)}
 
     def plan(self, images: Images) -> str:
         """As `tffjax.pipeline.study.Study`."""

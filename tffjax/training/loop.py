@@ -8,7 +8,6 @@ RUN/states/STEP/    the latest state (`tffjax.training.state`), until then
 
 import contextlib
 import dataclasses
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,7 +76,7 @@ def fit(
     """
     validate = _validation(images, validation, recipe.batch_size)
     for leftover in folder.glob(".*.tmp*"):  # of a killed process
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        delete(leftover)
     states = States(folder / "states")
     fresh = training.start(model), Progress(plateau=Plateau(recipe.rate, recipe.patience))
     state, progress = states.load(fresh[0]) or fresh

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from tffjax import __version__
 from tffjax.data import find_images
 from tffjax.errors import InputError
-from tffjax.files import replace_file
+from tffjax.files import delete, replace_file
 from tffjax.nn import checkpoint
 from tffjax.pipeline import directory
 from tffjax.pipeline.output import check_output
@@ -58,8 +57,7 @@ def _check_needs(command: str, whole: Whole, out: Path) -> None:
     searched = [] if whole.k else ["find-k"]
     needs = {"find-k": ["rank"], "dropout": ["rank", *searched], "lrpmax": ["rank"], "color": ["rank"]}
     for needed in needs.get(command, []):
-        record = out / needed / directory.RECORD
-        if not record.is_file() or "results" not in directory.read_record(out / needed):
+        if not directory.is_done(out / needed):
             raise InputError(f"{command} needs the results of {needed}; do not leave it out")
 
 
@@ -114,7 +112,7 @@ def begin(whole: Whole, out: Path, overwrite: bool) -> None:
         (out / RECORD).unlink(missing_ok=True)  # first: what is left of a half-emptied folder is not gone on with
     for old in out.iterdir() if overwrite else ():
         if old.name != directory.MARKER:
-            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+            delete(old)
     with replace_file(out / RECORD) as temporary:
         temporary.write_text(text, encoding="utf-8")
     (out / directory.MARKER).touch()  # last: until then --overwrite does not touch the folder

@@ -89,9 +89,7 @@ class Step:
     @property
     def done(self) -> bool:
         """Whether the results are there."""
-        if (self.out / directory.RECORD).is_file():
-            return "results" in directory.read_record(self.out)
-        return self.command in ("heatmap", "report") and self.out.exists()
+        return self.out.exists() if self.command in ("heatmap", "report") else directory.is_done(self.out)
 
     @property
     def line(self) -> str:
@@ -108,7 +106,7 @@ def found_k(out: Path) -> int | None:
         InputError: find-k found none, and the network is not in the paper.
     """
     folder = out / "find-k"
-    if not (folder / directory.RECORD).is_file() or "results" not in directory.read_record(folder):
+    if not directory.is_done(folder):
         return None
     record = directory.read_record(folder)
     architecture = record["identity"]["weights"]["architecture"]

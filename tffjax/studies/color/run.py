@@ -26,7 +26,7 @@ from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
 from tffjax.results.tables import write_table
-from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.predictions import fake_probability
@@ -49,9 +49,8 @@ class Color:
 
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
-        options = {"k": self.k, "ablations": list(self.ablations), "classes": self.classes}
         return {
-            "arguments": options | {"ranking": argument_of(self.ranking)},
+            "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
             "channels": [channel.key for channel in self._channels()],
         }

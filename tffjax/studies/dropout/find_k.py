@@ -17,13 +17,13 @@ from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
 from tffjax.results.tables import write_table
-from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout import search
 from tffjax.studies.dropout.figures import dropout_curves
 from tffjax.studies.dropout.passes import Score, next_pass, replayed
 from tffjax.studies.dropout.settings import BASELINE, random_k, top_k
 from tffjax.studies.dropout.tables import dropout_table, probability_table
-from tffjax.studies.rankings import RankingLike, argument_of, digest, ranking_of
+from tffjax.studies.rankings import RankingLike, digest, ranking_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,9 +42,8 @@ class FindK:
 
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
-        options = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "name", "ranking")]
         return {
-            "arguments": {name: getattr(self, name) for name in options} | {"ranking": argument_of(self.ranking)},
+            "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
             "ranking": digest(ranking_of(self.ranking, self.model)),
         }

@@ -20,7 +20,7 @@ from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
 from tffjax.results.tables import write_table
-from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
 from tffjax.studies.dropout.search import Step, greedy
@@ -42,7 +42,7 @@ from tffjax.studies.dropout.tables import (
     probability_table,
     with_published,
 )
-from tffjax.studies.rankings import RankingLike, argument_of, digest, ranking_of
+from tffjax.studies.rankings import RankingLike, digest, ranking_of
 
 SHOWN = 10
 
@@ -72,14 +72,11 @@ class Dropout:
 
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
-        options = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "name", "ranking")]
-        arguments = {name: getattr(self, name) for name in options} | {"ranking": argument_of(self.ranking)}
         own = {"keys": [channel.key for channel in self._of_file().channels]} if self.keys else {}
-        ranking = ranking_of(self.ranking, self.model)
         return {
-            "arguments": arguments,
+            "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(ranking),
+            "ranking": digest(ranking_of(self.ranking, self.model)),
             **own,
         }
 

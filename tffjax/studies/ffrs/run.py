@@ -27,7 +27,7 @@ from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
 from tffjax.results.tables import write_table
-from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.ffrs import figures, tables
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, relevance_shares
 from tffjax.studies.ffrs.sums import FFRSSums, row_schema
@@ -63,9 +63,8 @@ class Rank:
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
         second = checkpoint.read_card(Path(self.squeeze_excite_from)).weights_sha256 if self.squeeze_excite_from else ""
-        options = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "name")]
         return {
-            "arguments": {name: getattr(self, name) for name in options},
+            "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
             "squeeze_excite_from": second,
         }
@@ -80,7 +79,7 @@ class Rank:
                 f"{unlabeled} of {len(images.files)} images have no label (no folder 0_real or 1_fake above them), and "
                 "FF-RS explains the label; say --label fake (or real) for them"
             )
-        channels = sum(site.channels for site in sites_of(self._network()))
+        channels = sum(site.channels for site in sites_of(self._detector()))
         sizes = ", ".join(f"{height}x{width}" for height, width in images.shapes)
         return f"rank {channels} channels over {images.total} images ({sizes}), {images.batch_size} a batch"
 
@@ -153,6 +152,10 @@ class Rank:
 
     def _network(self) -> Model:
         """The canonized network as the options want it."""
+        return canonize(self._detector(), "reset" if self.released_quirks else "folded")
+
+    def _detector(self) -> Model:
+        """The network as trained, with the squeeze-excite weights that the options want."""
         model = self.model
         if self.squeeze_excite_from:
             other = checkpoint.load(Path(self.squeeze_excite_from))
@@ -162,7 +165,7 @@ class Rank:
                 raise InputError("--squeeze-excite-from needs EfficientNet-B0, as detector and as the other checkpoint")
             variables = {**model.variables, "params": {**model.variables["params"], **gates}}
             model = dataclasses.replace(model, variables=variables)
-        return canonize(model, "reset" if self.released_quirks else "folded")
+        return model
 
     def _fake(self, images: Images) -> np.ndarray:
         """Which images are fake, by their folders or else by the option."""

@@ -18,11 +18,11 @@ from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
-from tffjax.studies.call import PathLike, call, model_of
+from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.lrpmax.batch import Explanation, search
 from tffjax.studies.lrpmax.search import TopK
 from tffjax.studies.lrpmax.tables import SCHEMA, write_results
-from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
+from tffjax.studies.rankings import Channel, RankingLike, top_channels
 
 ROWS_PER_PART = 256
 
@@ -42,9 +42,8 @@ class LrpMax:
 
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
-        options = [field.name for field in dataclasses.fields(self) if field.name not in ("model", "name", "ranking")]
         return {
-            "arguments": {name: getattr(self, name) for name in options} | {"ranking": argument_of(self.ranking)},
+            "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
             "channels": [channel.key for channel in self._channels()],
         }
