@@ -38,7 +38,7 @@ PARTS = {
     4: ("speed", 0.50),
     5: ("floor", 0.10),
     6: ("kernels", 0.30),
-    7: ("pipeline", 0.15),
+    7: ("pipeline", 0.3),
 }
 """Title of each part, and its share of the budget at most."""
 
@@ -225,6 +225,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("gpu-visit"))
     parser.add_argument("--goldens", type=Path, default=ROOT / "gpu-goldens")
     parser.add_argument("--budget", type=float, default=480, help="seconds")
+    parser.add_argument("--first", nargs="+", default=[], metavar="PROGRAM", help="names of programs to begin with")
     parser.add_argument("--parts", default=",".join(map(str, PARTS)), help="numbers, such as 2,4")
     parser.add_argument("--again", action="store_true", help="also what is done already")
     parser.add_argument("--quick", action="store_true", help="small networks and batches")
@@ -242,7 +243,11 @@ def main() -> None:
         parser.error(f"parts are {', '.join(map(str, PARTS))}")
     chosen = [w for w in WORK if w.part in parts and (options.all or not (options.quick and w.repeats))]
     done = set() if options.again else {name for name, end in journal.ended().items() if end.event == "done"}
-    work = [w for w in chosen if w.name not in done]
+    unknown = set(options.first) - {w.name for w in chosen}
+    if unknown:
+        parser.error(f"--list has no {', '.join(sorted(unknown))}")
+    rank = {name: place for place, name in enumerate(options.first)}
+    work = sorted((w for w in chosen if w.name not in done), key=lambda w: rank.get(w.name, len(rank)))
     for w in work:
         print(f"  {w.part} {PARTS[w.part][0]:12} {w.name}")
     if options.list:

@@ -13,6 +13,7 @@ TITLES = {
     "compiling": "Compiling",
     "pipeline": "From files to statistics",
     "decoding": "Decoding alone",
+    "commands": "Commands",
     "missing": "Not run",
 }
 

@@ -71,6 +71,7 @@ WORK = (
     Work(4, "EfficientNet-B0, batch 128", "speed:passes", ("efb0", 128, PRECISIONS), repeats=True),
     Work(7, "decoding by threads and processes", "pipeline:decoding"),
     Work(7, "rank from files and records", "pipeline:rank", ("resnet50",)),
+    Work(7, "tffjax demo", "commands:demo", kind="command"),
     Work(4, "dropout and color, ResNet-50", "speed:studies", ("resnet50",)),
     Work(4, "training step, ResNet-50", "speed:training", ("resnet50",)),
     Work(4, "LRP in PyTorch, ResNet-50", "contenders:relevance", ("resnet50", 128), "torch", repeats=True),
