@@ -1,6 +1,7 @@
 """Parts 4 and 5: how fast the passes are, and how fast they could be."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import gzip
 import json
@@ -247,6 +248,53 @@ def lrpmax(setup: Setup, name: str) -> Rows:
         name, f"LRP-max, list of {len(keys)} at {size}, (image, channel) pairs", count, count * len(keys) / each
     )
     yield "speed", row | {"compiled in s": first - each}
+
+
+def lrpmax_batches(setup: Setup, name: str) -> Rows:
+    """LRP-max with other batches: how many pixels are explained at once, and how many neurons share a pass."""
+    from tffjax.studies.lrpmax.neurons import Neurons, neuron_maps
+    from tffjax.studies.lrpmax.plan import plan
+    from tffjax.studies.lrpmax.search import maxima
+    from tffjax.studies.rankings import parse_key
+
+    if setup.quick:
+        size, count, keys, others = 32, 2, ["conv1.#1(T=8)", "head.#3(T=16)"], ((2**12, 2),)
+    else:
+        size, count = 256, 32
+        keys = json.loads((setup.goldens / "lists.json").read_text()).get(name, [])
+        others = ((2**20, 8), (2**22, 8), (2**22, 32), (2**23, 8), (2**23, 32))
+    if not keys:
+        raise ImportError("the published list (gpu_goldens.py --published)")
+    channels = [parse_key(key) for key in keys]
+    model = tffjax.prepare(model_of(setup, name), "beta0", size=(size, size))
+    images = np.random.default_rng(0).normal(size=(count, size, size, 3)).astype(np.float32)
+    sites = [channel.site for channel in channels]
+    ways = plan(model, (size, size), {site: sites.count(site) for site in sites}, 10**5)
+    begun = time.perf_counter()
+    _, positions, gates = jax.block_until_ready(maxima(model, images, channels))
+    rows, columns = (a.ravel() for a in np.indices((count, len(channels))))
+    neurons = Neurons(rows, [channels[column] for column in columns], np.asarray(positions)[rows, columns])
+    yield "lrpmax", {"network": networks.NETWORKS[name].title, "what": "search", "s": time.perf_counter() - begun}
+    crops, full = (np.isin([sites[column] for column in columns], list(some)) for some in (ways.crops, ways.full))
+    for pixels, lanes in others:
+        changed = dataclasses.replace(ways, pixels=pixels, lanes=lanes)
+        for what, some in (("on crops", crops), ("in full", full)):
+            if not some.any():
+                continue
+            where = np.flatnonzero(some)
+            few = Neurons(rows[where], [neurons.channels[number] for number in where], neurons.positions[where])
+            seconds = []
+            try:
+                for _ in range(2):
+                    begun = time.perf_counter()
+                    neuron_maps(model, changed, images, few, gates)
+                    seconds.append(time.perf_counter() - begun)
+            except jax.errors.JaxRuntimeError as error:
+                seconds = [math.nan, math.nan]
+                what += f": {str(error)[:60]}"
+            row = {"network": networks.NETWORKS[name].title, "what": what, "pixels": pixels, "lanes": lanes}
+            row |= {"sites": len(ways.crops if what == "on crops" else ways.full), "neurons": len(where)}
+            yield "lrpmax", row | {"neurons/s": len(where) / seconds[1], "compiled in s": seconds[0] - seconds[1]}
 
 
 def _study_row(name: str, what: str, batch: int, rate: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ TITLES = {
     "speed": "Speed",
     "time": "Where the time goes",
     "kernels": "Ways of computing one operation",
+    "lrpmax": "LRP-max in other batches",
     "compiling": "Compiling",
     "pipeline": "From files to statistics",
     "decoding": "Decoding alone",

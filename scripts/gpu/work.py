@@ -88,6 +88,8 @@ WORK = (
     Work(4, "training step, EfficientNet-B0", "speed:training", ("efb0",), repeats=True),
     Work(4, "LRP-max, EfficientNet-B0's list", "speed:lrpmax", ("efb0",)),
     Work(4, "LRP-max, ResNet-50's list", "speed:lrpmax", ("resnet50",), repeats=True),
+    Work(6, "LRP-max, ResNet-50, other batches", "speed:lrpmax_batches", ("resnet50",)),
+    Work(6, "LRP-max, EfficientNet-B0, other batches", "speed:lrpmax_batches", ("efb0",), repeats=True),
     Work(2, "dropout, color and LRP-max, ResNet-50", "checks:studies", ("resnet50",), repeats=True),
     Work(
         6,
