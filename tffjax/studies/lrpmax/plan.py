@@ -25,6 +25,9 @@ from tffjax.nn.receptive_field import ReceptiveField, receptive_fields
 _CROP = 3.6
 _COMPILING = {True: 3.5e9, False: 3.5e11}
 
+# A batch of crops is filled up with copies, and seldom are there more neurons of a site than that at a time.
+_CROPS = 128
+
 
 @dataclasses.dataclass(frozen=True)
 class Ways:
@@ -52,8 +55,10 @@ class Ways:
 
     def at_once(self, site: str | None = None) -> int:
         """How many crops of a site, or images of full passes, make a batch; the devices share it equally."""
-        each = self.crops[site].window.area if site else math.prod(self.size) * (1 if self.one_by_one else self.lanes)
-        return for_each_device(max(self.pixels // each, 1))
+        if site:
+            return for_each_device(min(max(self.pixels // self.crops[site].window.area, 1), _CROPS))
+        lanes = 1 if self.one_by_one else self.lanes
+        return for_each_device(max(self.pixels // (math.prod(self.size) * lanes), 1))
 
 
 def plan(
@@ -88,4 +93,4 @@ def plan(
         if field and _CROP * count * field.work + _COMPILING[cpu] / images * len(field.crops) < count * whole
     }
     full, layers = tuple(site for site in neurons if site not in crops), layers_of(model, image_of(model, size))
-    return Ways(size, crops, full, 32 if cpu else 8, cpu, 2**14 if cpu else 2**20, composite, layers)
+    return Ways(size, crops, full, 32 if cpu else 8, cpu, 2**14 if cpu else 2**22, composite, layers)
