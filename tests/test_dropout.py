@@ -21,6 +21,7 @@ from tffjax.errors import InputError
 from tffjax.nn import Dense, Model, canonize
 from tffjax.nn.card import Card
 from tffjax.nn.conv_bn import conv_bn
+from tffjax.nn.graph_options import GraphOptions
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.nn.sites import sites_of
 from tffjax.results.figures import save_figure
@@ -446,7 +447,7 @@ def test_names():
 
 # Tables
 
-CARD = Card("resnet50", 1, "symmetric", 1e-5)
+CARD = Card("resnet50", 1)
 
 
 def files_of(*kinds: tuple[str, int | None]) -> list[ImageFile]:
@@ -534,7 +535,7 @@ def test_published_numbers_stand_beside_ours(probabilities):
     assert rows["top-2", "ProGAN"]["published_ap"] is None
     assert rows["baseline", "all"]["published_ap"] is None
     assert published()["EfficientNet-B0", "random-27", "biggan"] == (0.845, 0.594, 0.891)
-    of_b0 = with_published(dropout_table(probabilities), Card("efficientnet_b0", 1, "same", 1e-3))
+    of_b0 = with_published(dropout_table(probabilities), Card("efficientnet_b0", 1, GraphOptions("same", 1e-3)))
     assert rows_of(of_b0)["baseline", "stylegan"]["published_ap"] == 0.99
 
 
@@ -544,7 +545,7 @@ def test_the_published_table_is_the_shared_one(shared):
 
 
 def test_a_classifier_has_no_table():
-    card = Card("resnet50", 1000, "symmetric", 1e-5)
+    card = Card("resnet50", 1000)
     with pytest.raises(InputError, match="with one output, this network has 1000"):
         probability_table(card, files_of(("a", 1)), [BASELINE], np.zeros((1, 1, 1000), np.float32))
 
@@ -560,7 +561,7 @@ def effects_of(card: Card, sign: int) -> pa.Table:
 
 @pytest.mark.parametrize("high_means", ["fake", "real"])
 def test_effects_of_single_channels_by_hand(high_means):
-    card = Card("resnet50", 1, "symmetric", 1e-5, high_means=high_means)
+    card = Card("resnet50", 1, high_means=high_means)
     effects = effects_of(card, 1 if high_means == "fake" else -1)
     assert effects.to_pylist() == [
         {"key": "conv.#3(T=4)", "omega": None, "effect": 2.0},
