@@ -73,7 +73,7 @@ class GraphOptions:
         return {"padding": self.padding, "epsilon": self.epsilon} | self.changes
 
 
-def from_fields(fields: dict[str, Any]) -> GraphOptions:
+def from_fields(fields: Any) -> GraphOptions:
     """Options as JSON gives them.
 
     Raises:
