@@ -101,15 +101,21 @@ def _under(state: State, prefix: str) -> Spelled | None:
 
 
 def _best(state: State) -> tuple[Layout, float]:
-    """The layout that shares most keys and shapes with a state dict, and how large a part of its own that is."""
+    """The layout nearest to a state dict, by keys and shapes; and which part of the layout's keys are there."""
+    present = {key: array.shape for key, array in state.items() if not key.endswith(COUNTER)}
 
-    def shared(layout: Layout) -> tuple[float, float]:
-        wanted = {key: shape for key, shape in names.tensor_shapes(*layout, 1).items() if not key.endswith(COUNTER)}
-        keys = wanted.keys() & state.keys()
-        return sum(state[key].shape == wanted[key] for key in keys) / len(wanted), len(keys) / len(wanted)
+    def nearness(layout: Layout) -> float:
+        wanted = names.tensor_shapes(*layout, 1)
+        common = present.keys() & wanted.keys()
+        alike = sum(present[key] == wanted[key] for key in common)
+        return (len(common) + alike) / (len(present) + _count(layout))
 
-    best = max(LAYOUTS, key=shared)
-    return best, shared(best)[1]
+    best = max(LAYOUTS, key=nearness)
+    return best, len(present.keys() & names.tensor_shapes(*best, 1).keys()) / _count(best)
+
+
+def _count(layout: Layout) -> int:
+    return sum(not key.endswith(COUNTER) for key in names.tensor_shapes(*layout, 1))
 
 
 def _other_head(state: State, layout: Layout, head: str) -> str | None:

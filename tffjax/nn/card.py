@@ -86,6 +86,16 @@ class Card:
     fake_output: Literal[0, 1] | None = None
     version: str = VERSION
 
+    @property
+    def doubt(self) -> str | None:
+        """What nobody has settled about this network, in a line; None if nothing is open."""
+        if self.graph_source != "assumed":
+            return None
+        return (
+            f"{self.source or 'the checkpoint'} may be another network than this {self.architecture} with {self.graph}: "
+            "its keys do not say, so that was assumed; settle it with tffjax convert --graph or --expect"
+        )
+
     def to_json(self) -> str:
         """The card as indented JSON."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
