@@ -114,7 +114,7 @@ def record_to_resume(context: click.Context, given: dict[str, Any], arguments: d
     kept = record["identity"]["arguments"]
     for name, value in arguments.items():
         said = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if said and name in kept and kept[name] != value:
+        if said and name in kept and kept[name] != _plain(value):
             raise InputError(
                 f"{path} was made with {name} = {kept[name]}, not {value}; start another run, or leave the option away"
             )

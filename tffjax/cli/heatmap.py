@@ -6,6 +6,7 @@ import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import size_options
+from tffjax.data.preprocessing import Resize
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.studies.heatmaps.run import METHODS, heatmaps
 
@@ -38,7 +39,7 @@ def heatmap(
     output: int | None,
     negative: bool,
     composite: str,
-    resize: int | None,
+    resize: Resize | None,
     crop: int | None,
     limit: int,
     overwrite: bool,

@@ -6,6 +6,7 @@ import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import size_options
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.whole.run import RECORD, begin, check_free, chosen_steps, run_whole, say_findings, whole_of, write_findings
 from tffjax.whole.steps import Whole, found_k, steps
@@ -48,7 +49,7 @@ def study(
     data: tuple[Path, ...],
     out: Path,
     seen: str | None,
-    resize: int | None,
+    resize: Resize | None,
     crop: int | None,
     confidence: float,
     k: int | None,

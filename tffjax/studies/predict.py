@@ -13,6 +13,7 @@ import pyarrow.parquet
 from tffjax.compile.logits import forward
 from tffjax.compile.placement import put
 from tffjax.data import Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
@@ -100,7 +101,7 @@ def predict(
     data: PathLike | Sequence[PathLike],
     out: PathLike,
     *,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,

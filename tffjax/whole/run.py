@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tffjax import __version__
 from tffjax.data import find_images
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.files import delete, replace_file
 from tffjax.nn import checkpoint
@@ -158,7 +159,7 @@ def study(
     out: PathLike,
     *,
     seen: str | None = None,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     confidence: float = 0.9,
     k: int | None = None,

@@ -14,6 +14,7 @@ import pyarrow.csv
 from tffjax.compile.placement import put
 from tffjax.data import LABELS, Batch, Variant
 from tffjax.data.ablations import ORIGINAL, Ablation, parse_list
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.files import file_name
 from tffjax.nn import Model, network_of
@@ -261,7 +262,7 @@ def run_color(
     k: int | None = None,
     ablations: Sequence[str] = ("grayscale",),
     classes: PathLike | None = None,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,

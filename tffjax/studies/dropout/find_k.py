@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.csv
 
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
@@ -110,7 +111,7 @@ def find_k(
     max_k: int | None = None,
     draws: int = 3,
     seed: int = 0,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from tffjax.data import ImageFile
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model, network_of
 from tffjax.nn.sites import sites_of
@@ -210,7 +211,7 @@ def run_dropout(
     each: int | None = None,
     greedy: int | None = None,
     seed: int = 0,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,

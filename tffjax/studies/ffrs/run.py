@@ -14,6 +14,7 @@ from pyarrow.parquet import read_table
 from tffjax.compile.placement import put
 from tffjax.compile.products import products
 from tffjax.data import LABELS, Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.kernels.precision import check_precision
 from tffjax.nn import Model, canonize, checkpoint
@@ -218,7 +219,7 @@ def rank(
     seed: int = 0,
     per_image: bool = False,
     precision: str = "float32",
-    resize: int | None = 224,
+    resize: Resize | None = 224,
     crop: int | None = 224,
     batch_size: int | None = None,
     strict: bool = False,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tffjax.data import LABELS, Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
@@ -134,7 +135,7 @@ def run_lrp_max(
     by: Literal["activation", "relevance"] = "activation",
     label: Literal["real", "fake", "any"] = "fake",
     composite: str = "beta0",
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
