@@ -93,7 +93,7 @@ def assumed(architecture: names.Architecture, convention: names.Convention) -> G
 
 
 def variants(architecture: names.Architecture, convention: names.Convention) -> Iterator[GraphOptions]:
-    """All graphs worth a try for a file with these keys, the likeliest first; of ResNets those with up to two changes."""
+    """All graphs worth a try for a file with these keys, the likeliest first; ResNets with up to two changes."""
     known = [candidate.options for candidate in candidates(architecture, convention)]
     yield from known
     for options in _combinations(architecture, convention):

@@ -43,8 +43,13 @@ MADE = (
 FAST = ("as published", "from the input")
 
 
-def state_of(made: Made) -> dict[str, np.ndarray]:
-    return original_logits.weights(names.tensor_shapes(made.architecture, made.convention, 1))
+def state_of(made: Made, gain: float = 1.7) -> dict[str, np.ndarray]:
+    """Random weights; gammas of EfficientNets such that the signal does not fade between the biases."""
+    state = original_logits.weights(names.tensor_shapes(made.architecture, made.convention, 1))
+    if made.architecture.startswith("resnet"):
+        return state
+    gammas = {key for key, array in state.items() if key.endswith(".weight") and array.ndim == 1}
+    return {key: array * np.float32(gain) if key in gammas else array for key, array in state.items()}
 
 
 def outputs_of(made: Made, images: list[np.ndarray]) -> np.ndarray:
