@@ -206,8 +206,8 @@ def test_the_ranking_is_that_of_the_run(read, runs):
 
 
 def test_curves_are_those_of_the_tables(read, runs):
-    table = {(row["setting"], row["generator"]): row for row in studies.read(runs["dropout"] / "dropout.csv")}
-    draws = {(row["setting"], row["generator"]): row for row in studies.read(runs["dropout"] / "draws.csv")}
+    table = {(row["setting"], row["generator"]): row for row in studies.read(runs["dropout"] / "dropout.parquet")}
+    draws = {(row["setting"], row["generator"]): row for row in studies.read(runs["dropout"] / "draws.parquet")}
     dropout, find_k = read.data["curves"]
     assert [one["generator"] for one in dropout["generators"]] == [*GENERATORS, "all"]
     for one in dropout["generators"]:
@@ -226,7 +226,7 @@ def test_curves_are_those_of_the_tables(read, runs):
 
 
 def test_the_findings_are_said_in_words(read, runs):
-    table = {(row["setting"], row["generator"]): row for row in studies.read(runs["dropout"] / "dropout.csv")}
+    table = {(row["setting"], row["generator"]): row for row in studies.read(runs["dropout"] / "dropout.parquet")}
     overview = read.of("overview")
     assert f"100.0% → {table['top-5', 'all']['ap']:.1%}" in overview
     assert "Top 5 channels switched off" in overview  # of 2 and 5, nearest to the paper's 27
@@ -234,13 +234,13 @@ def test_the_findings_are_said_in_words(read, runs):
     first = studies.read(runs["rank"] / "statistics.parquet")[0]
     assert f"{first['omega']:.1%}" in overview
     assert f"that of {first['key']}, out of 26 channels" in overview
-    assert f"{len(studies.read(runs['lrpmax'] / 'index.csv'))}strongest neurons" in overview
-    share = next(row for row in studies.read(runs["color"] / "shares.csv") if row["generator"] == "cyclegan")
+    assert f"{len(studies.read(runs['lrpmax'] / 'index.parquet'))}strongest neurons" in overview
+    share = next(row for row in studies.read(runs["color"] / "shares.parquet") if row["generator"] == "cyclegan")
     assert f"{share['num_conditional']} of 6 on cyclegan" in overview
 
 
 def test_patches_are_those_of_the_run_in_their_order(read, runs):
-    data, index = read.data["patches"], studies.read(runs["lrpmax"] / "index.csv")
+    data, index = read.data["patches"], studies.read(runs["lrpmax"] / "index.parquet")
     seen = 0
     for number, key in enumerate(KEYS, start=1):
         own = [row for row in index if row["key"] == key]
@@ -283,7 +283,7 @@ def test_densities_are_of_the_fake_images_of_a_generator(read, runs):
     color = read.data["color"]
     assert color["ablation"] == "grayscale"
     rows = [r for r in studies.read(runs["color"] / "per_image.parquet") if r["label"] == "fake"]
-    tests = [r for r in studies.read(runs["color"] / "tests.csv") if r["ablation"] == "grayscale"]
+    tests = [r for r in studies.read(runs["color"] / "tests.parquet") if r["ablation"] == "grayscale"]
     drawn = 0
     for column, key in enumerate(KEYS[:6]):
         assert [generator for generator, *_ in color["densities"][key]] == list(GENERATORS)
@@ -408,8 +408,8 @@ def test_places_are_left_out_when_the_images_are_gone(runs, tmp_path):
             lambda run, record: record["identity"]["weights"].update(weights_sha256="x"),
             "are runs of different networks",
         ),
-        (lambda run, record: (run / "index.csv").unlink(), "index.csv: cannot be read"),
-        (lambda run, record: (run / "index.csv").write_bytes(b""), "index.csv: cannot be read"),
+        (lambda run, record: (run / "index.parquet").unlink(), "index.parquet: cannot be read"),
+        (lambda run, record: (run / "index.parquet").write_bytes(b""), "index.parquet: cannot be read"),
         (lambda run, record: shutil.rmtree(run / "patches"), "cannot be read (No such file or directory); run tffjax"),
     ],
 )

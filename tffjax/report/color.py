@@ -26,7 +26,7 @@ def color_part(source: Source) -> Part:
     """
     names = [str(ablation) for text in source.arguments["ablations"] for ablation in parse_list(text)]
     chosen = GRAYSCALE if GRAYSCALE in names else names[0]
-    shares = source.table("shares.csv").to_pylist()
+    shares = source.table("shares").to_pylist()
     body = [
         tag("p", f"{source.results['images']:,} images and their versions ({', '.join(names)}), run ",
             tag("code", source.name), ". Is the largest activation of a channel another one then? "
@@ -35,23 +35,23 @@ def color_part(source: Source) -> Part:
     ]  # fmt: skip
     charts = []
     for name in names:
-        file = f"whiskers_{file_name(name)}.csv"
+        file = f"whiskers_{file_name(name)}"
         if source.has(file):
             rows = [_rounded(row) for row in source.table(file).to_pylist()]
             charts.append({"ablation": name, "rows": rows})
     if charts:
         body.append(tag("div", class_="whiskers"))
-    if source.has("table-i.csv"):
-        body.append(_table_i(source.table("table-i.csv").to_pylist()))
-    if source.has("metrics.csv"):
-        body.append(details("Detection under every ablation", _metrics(source.table("metrics.csv").to_pylist())))
-    if source.has("classes.csv"):
-        body.append(_classes(source.table("classes.csv").to_pylist()))
+    if source.has("table-i"):
+        body.append(_table_i(source.table("table-i").to_pylist()))
+    if source.has("metrics"):
+        body.append(details("Detection under every ablation", _metrics(source.table("metrics").to_pylist())))
+    if source.has("classes"):
+        body.append(_classes(source.table("classes").to_pylist()))
     data = {
         "whiskers": [{"charts": charts}] if charts else [],
         "color": {
             "ablation": chosen,
-            "tests": _tests(source.table("tests.csv"), chosen),
+            "tests": _tests(source.table("tests"), chosen),
             "densities": _densities(source, names.index(chosen)),
         },
     }
@@ -74,7 +74,7 @@ def _densities(source: Source, variant: int) -> dict[str, list[list[Any]]]:
     Before and after are heights at `POINTS` places from low to high, as shares of `_LEVELS` of the highest of both; or
     the one value of a sample without spread.
     """
-    table = source.table("per_image.parquet")
+    table = source.table("per_image")
     keys = source.record["identity"]["channels"]
     label = np.array(table["label"].to_pylist(), dtype=object)
     members = label == "fake" if (label == "fake").any() else np.ones(len(label), bool)

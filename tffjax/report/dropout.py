@@ -19,22 +19,22 @@ def dropout_part(source: Source) -> Part:
     bodies: list[Html] = []
     data: dict[str, Any] = {}
     cards: list[Html] = []
-    if source.has("dropout.csv"):
-        averaged, draws = source.table("dropout.csv"), source.table("draws.csv")
+    if source.has("dropout"):
+        averaged, draws = source.table("dropout"), source.table("draws")
         chart = _curves(averaged, draws)
         if chart:
             data["curves"] = [{"generators": chart}]
             bodies.append(tag("div", class_="curves"))
             cards.append(_card(source, averaged))
         bodies.append(details("All numbers, published ones beside ours", _numbers(averaged)))
-    if source.has("effects.csv"):
-        effects = source.table("effects.csv").to_pylist()
+    if source.has("effects"):
+        effects = source.table("effects").to_pylist()
         data["effects"] = {row["key"]: number(row["effect"], 4) for row in effects}
         bodies.append(_effects(effects))
-    if source.has("greedy.csv"):
+    if source.has("greedy"):
         steps = [
             {"channels": row["channels"], "key": row["key"], "effect": short(row["effect"])}
-            for row in source.table("greedy.csv").to_pylist()
+            for row in source.table("greedy").to_pylist()
         ]
         columns = {"channels": "channels", "key": "added", "effect": "effect of all so far"}
         bodies.append(details("Chosen greedily", table("Channels that together lower the logit most", columns, steps)))
@@ -45,7 +45,7 @@ def dropout_part(source: Source) -> Part:
 
 def find_k_part(source: Source) -> Part:
     """The k that was found, and the curve of what was evaluated on the way."""
-    curve, k = source.table("find-k.csv"), source.results["k"]
+    curve, k = source.table("find-k"), source.results["k"]
     criterion, warning = source.results["criterion"], source.results["warning"]
     verdict = f"k = {k}" if k else "No k"
     meaning = f"is the smallest for which {criterion}." if k else f"was found for which {criterion}."

@@ -34,7 +34,7 @@ def patches_part(source: Source) -> Part:
     """
     order = source.record["identity"]["channels"]
     index: dict[str, list[dict[str, Any]]] = {key: [] for key in order}
-    for row in source.table("index.csv").to_pylist():  # by channel, generator and rank
+    for row in source.table("index").to_pylist():  # by channel, generator and rank
         index[row["key"]].append(row)
     paths = list(dict.fromkeys(row["path"] for rows in index.values() for row in rows))
     generators = dict.fromkeys(row["generator"] for rows in index.values() for row in rows)

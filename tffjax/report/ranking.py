@@ -18,7 +18,7 @@ _NUMBERS = {"omega": 6, "standard_error": 3, "low": 5, "high": 5, "in_top": 3}
 
 def rank_part(source: Source) -> Part:
     """Rankings of a run, a list of `{run, label, k, images, site, channel, ...}` with one array a column."""
-    table, k = source.table("statistics.parquet"), source.results["k"]
+    table, k = source.table("statistics"), source.results["k"]
     rankings, cards = [], []
     for label in dict.fromkeys(table["label"].to_pylist()):
         own = table.filter(pc.equal(table["label"], label)).sort_by("rank")
@@ -41,9 +41,9 @@ def rank_part(source: Source) -> Part:
 
 def omega_by_generator(source: Source, keys: Collection[str]) -> dict[str, list[list[Any]]]:
     """Key -> [label, generator, omega, images] of every generator, for some channels."""
-    if not source.has("groups.parquet"):
+    if not source.has("groups"):
         return {}
-    table = source.table("groups.parquet")
+    table = source.table("groups")
     if not table.num_rows:
         return {}
     wanted = pc.and_(pc.equal(table["category"], ""), pc.is_in(table["key"], pa.array(list(keys), pa.string())))

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from tffjax.compile.logits import forward
 from tffjax.compile.placement import put
@@ -20,9 +18,9 @@ from tffjax.pipeline.parts import Rows
 from tffjax.pipeline.programs import compile_sizes, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
-from tffjax.results.tables import write_table
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.predictions import metrics_table, prediction_table
 
@@ -74,21 +72,20 @@ class Predict:
         files = [images.files[index] for index in table["index"].to_pylist()]
         logits = table["logits"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
         predictions = prediction_table(self.model.card, files, logits)
-        for ending in ("csv", "parquet"):
-            write_table(predictions, folder / f"predictions.{ending}")
+        write_table(predictions, folder / "predictions")
         if self.model.card.num_outputs == 1 and any(file.label is not None for file in files):
-            write_table(metrics_table(predictions), folder / "metrics.csv")
+            write_table(metrics_table(predictions), folder / "metrics")
         return {"images": len(table)}
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
-        if (folder / "metrics.csv").exists():
+        if has_table(folder / "metrics"):
             percent = dict.fromkeys(["ap", "real", "fake"], ".1%")
             calibrated = {"threshold": ".3f", "real_calibrated": ".1%", "fake_calibrated": ".1%"}
             formats = {"generator": "", **percent, **calibrated, "num_real": "d", "num_fake": "d"}
-            reporter.table(pyarrow.csv.read_csv(folder / "metrics.csv"), "detection per generator", formats)
+            reporter.table(read_table(folder / "metrics"), "detection per generator", formats)
         else:
-            table = pyarrow.parquet.read_table(folder / "predictions.parquet").slice(0, SHOWN)
+            table = read_table(folder / "predictions").slice(0, SHOWN)
             columns = [name for name in ("path", "output", "logit", "probability") if name in table.column_names]
             formats = {name: ".4f" if name in ("logit", "probability") else "" for name in columns}
             reporter.table(table, "first predictions", formats)

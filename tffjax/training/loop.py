@@ -1,6 +1,6 @@
 """Training a detector, epoch by epoch; killed at any moment and called again, it ends with the same weights.
 
-RUN/train.csv       one row an epoch
+RUN/train.csv       one row an epoch, and in full precision train.parquet
 RUN/checkpoint/     the best weights so far (`tffjax.nn.checkpoint`)
 RUN/last/           the weights of the last epoch, once training is over
 RUN/states/STEP/    the latest state (`tffjax.training.state`), until then
@@ -23,7 +23,6 @@ from tffjax.compile.products import products
 from tffjax.data import Batch, ImageFile, plan
 from tffjax.data.preprocessing import Transform
 from tffjax.errors import InputError
-from tffjax.files import replace_file
 from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized
@@ -105,7 +104,7 @@ def fit(
             progress = progress.after_epoch(validate(training.trained(model, state)), recipe.batch_size)
         if progress.history[-1].best:
             checkpoint.save(training.trained(model, state), folder / "checkpoint", overwrite=True)
-        write_history(progress.history, folder / "train.csv")
+        write_table(history_table(progress.history), folder / "train")
         states.save(state, progress)
         saved_at = time.monotonic()
         report(progress)
@@ -116,12 +115,6 @@ def fit(
 def history_table(history: Sequence[Epoch]) -> pa.Table:
     """One row an epoch."""
     return pa.Table.from_pylist([dataclasses.asdict(epoch) for epoch in history])
-
-
-def write_history(history: Sequence[Epoch], path: Path) -> None:
-    """Write the table as CSV, whole or not at all."""
-    with replace_file(path) as temporary:
-        write_table(history_table(history), temporary)
 
 
 def _validation(images: TrainingImages, files: Sequence[ImageFile], batch_size: int) -> Callable[[Model], Validation]:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 
 from tffjax.compile.placement import put
 from tffjax.data import LABELS, Batch, Variant
@@ -22,10 +21,10 @@ from tffjax.pipeline.parts import Rows
 from tffjax.pipeline.programs import compile_sizes, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
-from tffjax.results.tables import write_table
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import has_table, read_table, write_parquet, write_table
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
@@ -96,13 +95,13 @@ class Color:
         """As `tffjax.pipeline.study.Study`."""
         table, classes = ended[0].sums.table(), self._classes(images)
         found = _found(table, self._ablations())
-        write_table(table.drop_columns(["index"]), folder / "per_image.parquet")
+        write_parquet(table.drop_columns(["index"]), folder / "per_image")
         _write_tests(found, self._channels(), folder)
         if classes is None:
             _write_detector(self.model, found, folder)
         else:
             by_class = tables.class_table(found.names, found.logits, classes[table["index"].to_numpy()])
-            write_table(by_class, folder / "classes.csv")
+            write_table(by_class, folder / "classes")
             _save_curves(found, by_class, {"median_probability": "median probability of the class [%]"}, folder)
         return {"images": len(table)}
 
@@ -111,14 +110,14 @@ class Color:
         formats = {"ablation": "", "generator": "", "num": "d", "num_channels": "d", "num_conditional": "d"}
         formats |= dict.fromkeys(["share", "share_adjusted", "share_paired"], ".1%") | {"median_effect": ".2f"}
         title = "channels that respond (Mood's median test, p <= 0.05)"
-        reporter.table(pyarrow.csv.read_csv(folder / "shares.csv"), title, formats)
-        if (folder / "metrics.csv").exists():
+        reporter.table(read_table(folder / "shares"), title, formats)
+        if has_table(folder / "metrics"):
             percent = dict.fromkeys(["ap", "real", "fake", "real_calibrated", "fake_calibrated"], ".1%")
-            metrics = pyarrow.csv.read_csv(folder / "metrics.csv")
+            metrics = read_table(folder / "metrics")
             reporter.table(metrics, "detection", {"ablation": "", "generator": "", **percent})
-        if (folder / "classes.csv").exists():
+        if has_table(folder / "classes"):
             percent = {"median_probability": ".1%", "drop": ".1%", "accuracy": ".1%"}
-            by_class = pyarrow.csv.read_csv(folder / "classes.csv")
+            by_class = read_table(folder / "classes")
             reporter.table(by_class, "the correct class", {"ablation": "", "num": "d", **percent})
         if self.model.card.num_outputs == 1 and not any(folder.glob("whiskers_*.csv")):
             reporter.warn("no fake image has p >= 0.20, so there are no whisker plots")
@@ -202,9 +201,9 @@ def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> 
             ]
             figure = figures.densities(*chosen, ("original", name), TITLES[name == "grayscale"])
             save_figure(figure, folder / f"densities_{file_name(name)}_{file_name(group or 'all')}")
-            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{file_name(group or 'all')}.csv")
-    write_table(pa.concat_tables(tests), folder / "tests.csv")
-    write_table(pa.concat_tables(shares), folder / "shares.csv")
+            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{file_name(group or 'all')}")
+    write_table(pa.concat_tables(tests), folder / "tests")
+    write_table(pa.concat_tables(shares), folder / "shares")
 
 
 def _density(row: dict[str, Any], channels: tuple[Channel, ...], before: np.ndarray, after: np.ndarray) -> pa.Table:
@@ -230,10 +229,10 @@ def _write_detector(model: Model, found: _Found, folder: Path) -> None:
     if labeled.any():
         generator, label = found.generator[labeled], found.label[labeled]
         metrics = tables.metrics_by_ablation(found.names, generator, label, probability[:, labeled])
-        write_table(metrics, folder / "metrics.csv")
+        write_table(metrics, folder / "metrics")
         if "grayscale" in found.names:
             detector = network_of(model.card).published or model.card.architecture
-            write_table(tables.grayscale_table(metrics, detector), folder / "table-i.csv")
+            write_table(tables.grayscale_table(metrics, detector), folder / "table-i")
         columns = {"ap": "average precision [%]", "fake_calibrated": "accuracy on fakes [%]"}
         _save_curves(found, metrics, columns, folder)
     fakes = tables.detected(found.label, probability[0])
@@ -241,7 +240,7 @@ def _write_detector(model: Model, found: _Found, folder: Path) -> None:
         return
     for name, after in zip(found.names[1:], probability[1:], strict=True):
         boxes = tables.whisker_table(found.generator[fakes], probability[0, fakes], after[fakes])
-        write_table(boxes, folder / f"whiskers_{file_name(name)}.csv")
+        write_table(boxes, folder / f"whiskers_{file_name(name)}")
         save_figure(figures.whiskers(boxes, ("original", name)), folder / f"whiskers_{file_name(name)}")
 
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 
 from tffjax.data import ImageFile
 from tffjax.errors import InputError
@@ -16,10 +15,10 @@ from tffjax.nn.sites import sites_of
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
-from tffjax.results.tables import write_table
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
@@ -106,13 +105,12 @@ class Dropout:
         probabilities = probability_table(card, files, settings, scores.logits[:, :count])
         names = pa.array([images.names[index] for index in scores.files], pa.string())
         probabilities = probabilities.set_column(0, "path", names)
-        for ending in ("csv", "parquet"):
-            write_table(probabilities, folder / f"probabilities.{ending}")
+        write_table(probabilities, folder / "probabilities")
         if any(file.label is not None for file in files):
             table, draws = dropout_table(probabilities), dropout_table(probabilities, average=False)
             table = with_published(table, card)
-            write_table(table, folder / "dropout.csv")
-            write_table(draws, folder / "draws.csv")
+            write_table(table, folder / "dropout")
+            write_table(draws, folder / "draws")
             if any(counted(setting.name) for setting in settings):
                 title = f"{card.source or card.architecture}: channels switched off"
                 save_figure(dropout_curves(table, draws, title), folder / "dropout")
@@ -120,14 +118,14 @@ class Dropout:
             self._write_effects(files, scores, alone, count, folder)
         if found.steps:
             rows = {"channels": range(1, len(found.steps) + 1), "key": [step.channel.key for step in found.steps]}
-            write_table(pa.table({**rows, "effect": [step.effect for step in found.steps]}), folder / "greedy.csv")
+            write_table(pa.table({**rows, "effect": [step.effect for step in found.steps]}), folder / "greedy")
         return {"images": len(files)}
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
         settings, alone = self._settings()
-        if (folder / "dropout.csv").exists():
-            table = pyarrow.csv.read_csv(folder / "dropout.csv")
+        if has_table(folder / "dropout"):
+            table = read_table(folder / "dropout")
             ours = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated", "real", "fake"], ".1%")
             published = [
                 name for name in table.column_names
@@ -136,7 +134,7 @@ class Dropout:
             columns = {"setting": "", "generator": "", **ours, **dict.fromkeys(published, ".1%")}
             reporter.table(table, "detection with channels switched off", columns)
         if alone:
-            effects = pyarrow.csv.read_csv(folder / "effects.csv")
+            effects = read_table(folder / "effects")
             fakes = sum(images.files[index].label == 1 for index in self._scored(folder, images))
             formats = {"key": "", "omega": ".4f", "effect": ".4f"}
             reporter.table(effects.slice(0, SHOWN), f"largest effects on the logit ({fakes} fake images)", formats)
@@ -146,7 +144,7 @@ class Dropout:
 
     def _scored(self, folder: Path, images: Images) -> list[int]:
         """The images that could be read."""
-        skipped = set(pyarrow.csv.read_csv(folder / "skipped.csv")["path"].to_pylist())
+        skipped = set(read_table(folder / "skipped")["path"].to_pylist())
         return [index for index, name in enumerate(images.names) if name not in skipped]
 
     def _settings(self) -> tuple[list[Setting], list[Setting]]:
@@ -192,7 +190,7 @@ class Dropout:
         labels = np.array([-1 if file.label is None else file.label for file in files])
         ranking, card = ranking_of(self.ranking, self.model), self.model.card
         effects = effect_table(card, alone, scores.logits[:, count:, 0], scores.logits[:, 0, 0], labels, ranking)
-        write_table(effects, folder / "effects.csv")
+        write_table(effects, folder / "effects")
         sites = tuple(site.name for site in sites_of(self.model))
         fakes = int((labels == 1).sum())
         save_figure(effect_map(effects, sites, fakes, f"{len(alone)} channels, each alone"), folder / "effects")
