@@ -251,7 +251,11 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     first, second = (predict(detector, images, "--out", tmp_path / number) for number in "12")
     assert (first.code, second.code) == (0, 0), first.err + second.err
     files, again = ({k: v for k, v in contents(tmp_path / n).items() if k != "log.jsonl"} for n in "12")
-    results = {f"{name}.{ending}" for name in ("predictions", "metrics", "skipped") for ending in ("csv", "parquet")}
+    results = {
+        f"{name}.{ending}"
+        for name in ("predictions", "metrics", "intervals", "skipped")
+        for ending in ("csv", "parquet")
+    }
     assert set(files) == {".tffjax", ".lock", "run.json"} | results
     assert again == files
     assert "10 images scored, 0 skipped" in first.out
@@ -276,6 +280,29 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
         ("progan", 3, 2),
         ("all", 6, 4),
     ]
+
+
+def test_predict_takes_the_threshold_of_other_predictions(detector, images, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert predict(detector, images, "--out", first).code == 0
+    assert (
+        predict(detector, images / "biggan", "--out", second, "--threshold-from", first / "predictions.csv").code == 0
+    )
+    everything = read_table(first / "metrics").to_pylist()[-1]
+    (row,) = read_table(second / "metrics").to_pylist()
+    assert (row["generator"], row["threshold"]) == ("biggan", everything["threshold"])
+    record = json.loads((second / "run.json").read_text())
+    assert record["identity"]["threshold"] == everything["threshold"]
+    rows = read_table(second / "intervals").to_pylist()
+    assert {(r["generator"], r["metric"], r["estimate"]) for r in rows} >= {("biggan", "ap", row["ap"])}
+    gone = refused("predict", detector, images, "--out", tmp_path / "x", "--threshold-from", tmp_path / "no.csv")
+    assert "no.csv: cannot be read as predictions (no such file)" in gone
+
+
+def test_a_generator_called_all_is_refused(detector, images, tmp_path):
+    shutil.copytree(images / "biggan", tmp_path / "data" / "all")
+    message = refused("predict", detector, tmp_path / "data", "--out", tmp_path / "out")
+    assert "a generator is called all" in message
 
 
 def test_predict_without_labels_writes_no_metrics(detector, images, tmp_path):

@@ -40,6 +40,7 @@ def test_a_person_reads_few_decimals_and_a_program_all(tmp_path):
     [
         *((name, ".4f") for name in ("ap", "real_calibrated", "published_acc_fake", "share_paired", "probability")),
         *((name, ".4f") for name in ("logit", "threshold_best", "score")),
+        ("ProGAN ap", ".1f"),
         *((name, ".3g") for name in ("p", "p_paired", "p_value")),
         *((name, ".6g") for name in ("omega", "effect", "value", "top-114", "pathological", "realm")),
     ],

@@ -57,6 +57,7 @@ class Card:
         high_means: which label a high logit of a one-output network speaks for, `fake` or `real`.
         source, source_sha256: name and SHA-256 of the file that the weights came from.
         weights_sha256: hash of the weights themselves (`tffjax.nn.checkpoint.digest`), checked on loading.
+        published: name in the paper's tables, such as `ResNet-50`, where it is known to be that very detector.
         version: of this format, `major.minor`.
     """
 
@@ -69,6 +70,7 @@ class Card:
     source: str = ""
     source_sha256: str = ""
     weights_sha256: str = ""
+    published: str | None = None
     version: str = VERSION
 
     def to_json(self) -> str:
@@ -95,6 +97,7 @@ class Card:
                 f"the card has format version {version}, this tffjax reads {VERSION}; convert the checkpoint again"
             )
         try:
+            fields.setdefault("published", None)
             norm = fields.pop("normalization")
             norm = Normalization(mean=_three(norm["mean"]), std=_three(norm["std"]), order=norm["order"])
             expected = {field.name for field in dataclasses.fields(cls)} - {"normalization"}

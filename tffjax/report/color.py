@@ -9,7 +9,8 @@ from tffjax.data.ablations import parse_list
 from tffjax.files import file_name
 from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
 from tffjax.report.sources import Source
-from tffjax.studies.color.statistics import density_table, names_of
+from tffjax.results.generators import names_of
+from tffjax.studies.color.statistics import density_table
 
 GRAYSCALE = "grayscale"
 POINTS = 48
@@ -41,8 +42,8 @@ def color_part(source: Source) -> Part:
             charts.append({"ablation": name, "rows": rows})
     if charts:
         body.append(tag("div", class_="whiskers"))
-    if source.has("table-i"):
-        body.append(_table_i(source.table("table-i").to_pylist()))
+    if source.has("grayscale"):
+        body.append(_table_i(source.table("grayscale").to_pylist()))
     if source.has("metrics"):
         body.append(details("Detection under every ablation", _metrics(source.table("metrics").to_pylist())))
     if source.has("classes"):

@@ -5,8 +5,9 @@ from typing import Any
 import pyarrow as pa
 
 from tffjax.nn import network_of
-from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
+from tffjax.report.markup import Html, Part, card, details, join, missing, number, percent, short, table, tag
 from tffjax.report.sources import Source
+from tffjax.results.generators import ALL
 from tffjax.studies.dropout.settings import BASELINE, counted
 
 MEASURES = ("ap", "fake_calibrated", "real_calibrated", "fake", "real")
@@ -89,7 +90,7 @@ def _measure(rows: list[dict], draws: list[dict], base: dict[str, Any], measure:
                 continue
             k = counted(row["setting"])[1]
             spread = [draw[measure] for draw in draws if counted(draw["setting"]) == (kind, k)]
-            spread = [value for value in spread if value is not None] if len(spread) > 1 else []
+            spread = [value for value in spread if not missing(value)] if len(spread) > 1 else []
             points.append([k, number(row[measure]), *(number(end(spread)) for end in (min, max) if spread)])
             if row.get(f"published_{measure}") is not None:
                 published.append([k, number(row[f"published_{measure}"])])
@@ -102,7 +103,7 @@ def _measure(rows: list[dict], draws: list[dict], base: dict[str, Any], measure:
 
 def _numbers(rows: pa.Table) -> Html:
     names = {"ap": "AP", "real_calibrated": "real", "fake_calibrated": "fake", "real": "real at 0.5"}
-    names |= {"fake": "fake at 0.5", "threshold": "threshold"}
+    names |= {"fake": "fake at 0.5", "threshold": "threshold (logit)"}
     published = [name for name in rows.column_names if name.startswith("published_")]
     published = [name for name in published if rows[name].null_count < len(rows)]
     columns = {"setting": "switched off", "generator": "generator", **names}
@@ -139,15 +140,15 @@ def _card(source: Source, rows: pa.Table) -> Html:
     kinds = [counted(setting) for setting, _ in by]
     ks = [kind[1] for kind in kinds if kind and kind[0] == "top"]
     generators = list(dict.fromkeys(generator for _, generator in by))
-    group = "all" if "all" in generators and len(generators) > 1 else generators[0]
+    group = ALL if ALL in generators and len(generators) > 1 else generators[0]
     k = min(ks, key=lambda k: abs(k - wanted))
     base, top, random = (by.get((name, group)) for name in (BASELINE.name, f"top-{k}", f"random-{k}"))
-    where = "over all images" if group == "all" else f"on {group}" if group else "on the images"
+    where = "over all images" if group == ALL else f"on {group}" if group else "on the images"
     words = f"is AP {where} before and after the top {k} channels are switched off; accuracy on fake images goes from "
     words += f"{percent(base['fake_calibrated'])} to {percent(top['fake_calibrated'])}."
     if random:
         words += f" With {k} random channels: AP {percent(random['ap'])}, fake {percent(random['fake_calibrated'])}."
-    falls = _falls(by, [name for name in generators if name != "all"], k)
+    falls = _falls(by, [name for name in generators if name != ALL], k)
     if len(falls) > 1:
         words += (
             f" By generator, accuracy on fake images falls by {min(falls):.1f} to {max(falls):.1f} percentage points."
@@ -160,7 +161,7 @@ def _falls(by: dict[tuple[str, str], dict], generators: list[str], k: int) -> li
     pairs = [
         (by[BASELINE.name, name]["fake_calibrated"], by[f"top-{k}", name]["fake_calibrated"]) for name in generators
     ]
-    return [100 * (before - after) for before, after in pairs if before is not None and after is not None]
+    return [100 * (before - after) for before, after in pairs if not (missing(before) or missing(after))]
 
 
 def _titled(source: Source, body: Html) -> Html:

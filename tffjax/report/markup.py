@@ -92,19 +92,19 @@ def details(summary: str, *children: object) -> Html:
 
 def percent(value: float | int | None, digits: int = 1) -> str:
     """A share from 0 to 1; a dash where there is none."""
-    return DASH if _missing(value) else f"{value:.{digits}%}"
+    return DASH if missing(value) else f"{value:.{digits}%}"
 
 
 def short(value: float | int | None, digits: int = 3) -> str:
     """A number with so many significant digits; a dash where there is none."""
-    if _missing(value):
+    if missing(value):
         return DASH
     return f"{value:.{digits}g}".replace("inf", "\N{INFINITY}").replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float | int | None, digits: int = 6) -> float | int | str | None:
     """A float for JSON: rounded, None for NaN, the words of JavaScript's `Number()` for infinities."""
-    if _missing(value):
+    if missing(value):
         return None
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
@@ -112,7 +112,8 @@ def number(value: float | int | None, digits: int = 6) -> float | int | str | No
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
-def _missing(value: float | int | None) -> bool:
+def missing(value: float | int | None) -> bool:
+    """Whether there is no number."""
     return value is None or math.isnan(value)
 
 

@@ -9,6 +9,8 @@ _FRACTION = "ap|auc|eer|tpr|acc|accuracy|real|fake|probability|share|overlap|jac
 _KINDS = (
     # metrics, probabilities and shares of images or channels, from 0 to 1
     (re.compile(rf"(published_)?({_FRACTION})(_.*)?"), ".4f"),
+    # percent, in the wide layout of the paper's tables
+    (re.compile(r".* (ap|real|fake)"), ".1f"),
     # logits, and thresholds on them
     (re.compile(r"logit|score|threshold(_.*)?"), ".4f"),
     # p-values: their size matters, not their digits

@@ -27,9 +27,9 @@ from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized
 from tffjax.pipeline.streaming import stream
-from tffjax.results.metrics import score
+from tffjax.results.metrics import measure
 from tffjax.results.tables import write_table
-from tffjax.studies.predictions import fake_probability
+from tffjax.studies.predictions import fake_score
 from tffjax.training import step as training
 from tffjax.training.images import TrainingImages, check_labels
 from tffjax.training.schedule import Plateau
@@ -147,11 +147,10 @@ def validation_of(logits: np.ndarray, labels: np.ndarray, model: Model) -> Valid
     """
     if not 0 < labels.sum() < len(labels):
         raise InputError("the validation images that can be read do not have both labels")
-    probability = fake_probability(logits, model.card)
-    metrics = score(probability, labels)
+    metrics = measure(fake_score(logits, model.card), labels)
     return Validation(
         loss=float(np.mean(np.logaddexp(0, logits.astype(np.float64)) - logits * labels)),
-        accuracy=(metrics.real * metrics.num_real + metrics.fake * metrics.num_fake) / len(labels),
+        accuracy=metrics.accuracy,
         ap=metrics.ap,
         real=metrics.real,
         fake=metrics.fake,

@@ -21,7 +21,7 @@ from tffjax.studies.dropout import search
 from tffjax.studies.dropout.figures import dropout_curves
 from tffjax.studies.dropout.passes import Score, next_pass, replayed
 from tffjax.studies.dropout.settings import BASELINE, random_k, top_k
-from tffjax.studies.dropout.tables import dropout_table, probability_table
+from tffjax.studies.dropout.tables import dropout_table, score_table
 from tffjax.studies.rankings import RankingLike, digest, ranking_of
 
 
@@ -93,7 +93,7 @@ class FindK:
                 settings += [top_k(ranking, k), *random_k(ranking, k, self.draws, self.seed)]
             found = score(settings, f"k = {', '.join(map(str, ks))}")
             files = [images.files[index] for index in found.files]
-            return dropout_table(probability_table(self.model.card, files, settings, found.logits))
+            return dropout_table(score_table(self.model.card, files, settings, found.logits))
 
         return search.find_k(evaluate, 2 * self._last(), self.share, self.metric)
 

@@ -17,8 +17,10 @@ from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
+from tffjax.results.published import check_detector
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_table
+from tffjax.results.wide import lines_of, write_wide
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
@@ -38,7 +40,7 @@ from tffjax.studies.dropout.tables import (
     dropout_table,
     effect_correlation,
     effect_table,
-    probability_table,
+    score_table,
     with_published,
 )
 from tffjax.studies.rankings import RankingLike, digest, ranking_of
@@ -67,6 +69,7 @@ class Dropout:
     greedy: int | None = None
     seed: int = 0
     chunk: int | None = None
+    published: str | None = None
     name: str = dataclasses.field(default="dropout", init=False)
 
     def identity(self) -> dict[str, Any]:
@@ -87,6 +90,7 @@ class Dropout:
             raise InputError(
                 f"dropout scores detectors with one output; this network has {self.model.card.num_outputs}"
             )
+        check_detector(self.published)
         settings, alone = self._settings()
         if alone and not any(file.label == 1 for file in images.files):
             raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
@@ -102,15 +106,16 @@ class Dropout:
         settings, alone = self._settings()
         scores, card, count = found.scores, self.model.card, len(settings)
         files = [images.files[index] for index in scores.files]
-        probabilities = probability_table(card, files, settings, scores.logits[:, :count])
+        by_setting = score_table(card, files, settings, scores.logits[:, :count])
         names = pa.array([images.names[index] for index in scores.files], pa.string())
-        probabilities = probabilities.set_column(0, "path", names)
-        write_table(probabilities, folder / "probabilities")
+        by_setting = by_setting.set_column(0, "path", names)
+        write_table(by_setting, folder / "scores")
         if any(file.label is not None for file in files):
-            table, draws = dropout_table(probabilities), dropout_table(probabilities, average=False)
-            table = with_published(table, card)
+            table, draws = dropout_table(by_setting), dropout_table(by_setting, average=False)
+            table = with_published(table, self.published or card.published)
             write_table(table, folder / "dropout")
             write_table(draws, folder / "draws")
+            write_wide(lines_of(table, "setting"), "setting", folder / "table-e1")
             if any(counted(setting.name) for setting in settings):
                 title = f"{card.source or card.architecture}: channels switched off"
                 save_figure(dropout_curves(table, draws, title), folder / "dropout")
@@ -208,6 +213,7 @@ def run_dropout(
     each: int | None = None,
     greedy: int | None = None,
     seed: int = 0,
+    published: str | None = None,
     resize: int | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
@@ -229,17 +235,19 @@ def run_dropout(
         each: also each of the first so many channels alone, on fake images.
         greedy: also choose so many of those greedily.
         seed: of the random channels.
+        published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
         resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("dropout")` (AP, accuracies at 0.5 and at the baseline's calibrated threshold),
-        `table("draws")`, `table("probabilities")`, and `table("effects")` and `table("greedy")` where asked for.
+        `table("draws")`, `table("table-e1")` (as the paper has it, also as LaTeX),
+        `table("scores")`, and `table("effects")` and `table("greedy")` where asked for.
 
     Raises:
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
-    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed)
+    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed, None, published)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
