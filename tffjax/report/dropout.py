@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from tffjax.nn import network_of
-from tffjax.report.markup import Html, Part, card, details, join, missing, number, percent, short, table, tag
+from tffjax.report.markup import Card, Part, Table, missing, number, percent, render, short
 from tffjax.report.sources import Source
 from tffjax.results.generators import ALL
 from tffjax.studies.dropout.settings import BASELINE, counted
@@ -17,31 +17,27 @@ SHOWN = 20
 
 def dropout_part(source: Source) -> Part:
     """Curves of a dropout run, its table as table E.1, and what single channels do."""
-    bodies: list[Html] = []
+    values: dict[str, Any] = dict.fromkeys(("numbers", "published", "curves", "effects", "effects_title", "steps"))
     data: dict[str, Any] = {}
-    cards: list[Html] = []
+    cards: list[Card] = []
     if source.has("dropout"):
         averaged, draws = source.table("dropout"), source.table("draws")
         chart = _curves(averaged, draws)
         if chart:
             data["curves"] = [{"generators": chart}]
-            bodies.append(tag("div", class_="curves"))
             cards.append(_card(source, averaged))
-        bodies.append(details("All numbers, published ones beside ours", _numbers(averaged)))
+        values |= {"curves": bool(chart), **_numbers(averaged)}
     if source.has("effects"):
         effects = source.table("effects").to_pylist()
         data["effects"] = {row["key"]: number(row["effect"], 4) for row in effects}
-        bodies.append(_effects(effects))
+        values |= {"effects": _effects(effects), "effects_title": f"Effects of {len(effects)} channels alone"}
     if source.has("greedy"):
-        steps = [
-            {"channels": row["channels"], "key": row["key"], "effect": short(row["effect"])}
-            for row in source.table("greedy").to_pylist()
-        ]
-        columns = {"channels": "channels", "key": "added", "effect": "effect of all so far"}
-        bodies.append(details("Chosen greedily", table("Channels that together lower the logit most", columns, steps)))
-    if not bodies:
-        bodies = [tag("p", "The images have no labels: there is nothing to score.")]
-    return Part("dropout", _titled(source, join(bodies)), cards, data)
+        values["steps"] = Table(
+            "Channels that together lower the logit most",
+            {"channels": "channels", "key": "added", "effect": "effect of all so far"},
+            [{**row, "effect": short(row["effect"])} for row in source.table("greedy").to_pylist()],
+        )
+    return Part("dropout", render("dropout.html", **_run(source), **values), cards, data)
 
 
 def find_k_part(source: Source) -> Part:
@@ -50,15 +46,15 @@ def find_k_part(source: Source) -> Part:
     criterion, warning = source.results["criterion"], source.results["warning"]
     verdict = f"k = {k}" if k else "No k"
     meaning = f"is the smallest for which {criterion}." if k else f"was found for which {criterion}."
-    body = [
-        tag("p", tag("strong", verdict), f" {meaning}"),
-        *([tag("p", warning, class_="warning")] if warning else []),
-        tag("div", class_="curves"),
-        details("All that was evaluated", _numbers(curve)),
-    ]
+    words = {"verdict": verdict, "meaning": meaning, "warning": warning}
+    body = render("find-k.html", **_run(source), **words, **_numbers(curve))
     data = {"curves": [{"generators": _curves(curve, None), "mark": k}]}
-    cards = [card("Smallest k that breaks detection", verdict, meaning)]
-    return Part("find-k", _titled(source, join(body)), cards, data)
+    return Part("find-k", body, [Card("Smallest k that breaks detection", verdict, meaning)], data)
+
+
+def _run(source: Source) -> dict[str, Any]:
+    count = source.record["identity"]["images"]["count"]
+    return {"count": count, "ranking": source.arguments["ranking"], "run": source.name}
 
 
 def _curves(averaged: pa.Table, draws: pa.Table | None) -> list[dict[str, Any]]:
@@ -101,7 +97,8 @@ def _measure(rows: list[dict], draws: list[dict], base: dict[str, Any], measure:
     return found
 
 
-def _numbers(rows: pa.Table) -> Html:
+def _numbers(rows: pa.Table) -> dict[str, Any]:
+    """The table of all numbers, and the columns of published ones that are in it."""
     names = {"ap": "AP", "real_calibrated": "real", "fake_calibrated": "fake", "real": "real at 0.5"}
     names |= {"fake": "fake at 0.5", "threshold": "threshold (logit)"}
     published = [name for name in rows.column_names if name.startswith("published_")]
@@ -118,22 +115,20 @@ def _numbers(rows: pa.Table) -> Html:
         }
         for row in rows.to_pylist()
     ]
-    note = "" if published else " There are no published values for these generators."
-    return join([tag("p", f"real, fake: accuracy at the baseline's calibrated threshold.{note}"),
-                 table("Detection with channels switched off", columns, shown)])  # fmt: skip
+    return {"numbers": Table("Detection with channels switched off", columns, shown), "published": published}
 
 
-def _effects(effects: list[dict[str, Any]]) -> Html:
+def _effects(effects: list[dict[str, Any]]) -> Table:
     rows = [
         {"key": row["key"], "omega": percent(row["omega"], 2), "effect": short(row["effect"])}
         for row in effects[:SHOWN]
     ]
     columns = {"key": "channel", "omega": "omega", "effect": "fall of the logit"}
     title = f"The {len(rows)} of {len(effects)} channels that, alone, lower the mean logit of fake images most"
-    return details(f"Effects of {len(effects)} channels alone", table(title, columns, rows))
+    return Table(title, columns, rows)
 
 
-def _card(source: Source, rows: pa.Table) -> Html:
+def _card(source: Source, rows: pa.Table) -> Card:
     """The main finding at the k nearest to the paper's, or at the smallest one."""
     by = {(row["setting"], row["generator"]): row for row in rows.to_pylist()}
     wanted = network_of(source.weights["architecture"]).paper_k or 0
@@ -154,7 +149,7 @@ def _card(source: Source, rows: pa.Table) -> Html:
             f" By generator, accuracy on fake images falls by {min(falls):.1f} to {max(falls):.1f} percentage points."
         )
     numbers = f"{percent(base['ap'])} \N{RIGHTWARDS ARROW} {percent(top['ap'])}"
-    return card(f"Top {k} channels switched off", numbers, words)
+    return Card(f"Top {k} channels switched off", numbers, words)
 
 
 def _falls(by: dict[tuple[str, str], dict], generators: list[str], k: int) -> list[float | int]:
@@ -162,10 +157,3 @@ def _falls(by: dict[tuple[str, str], dict], generators: list[str], k: int) -> li
         (by[BASELINE.name, name]["fake_calibrated"], by[f"top-{k}", name]["fake_calibrated"]) for name in generators
     ]
     return [100 * (before - after) for before, after in pairs if not (missing(before) or missing(after))]
-
-
-def _titled(source: Source, body: Html) -> Html:
-    count = source.record["identity"]["images"]["count"]
-    images = tag("p", f"{count:,} images, ranking ", tag("code", source.arguments["ranking"]), ", run ",
-                 tag("code", source.name), ".")  # fmt: skip
-    return join([images, body])
