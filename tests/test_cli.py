@@ -144,6 +144,15 @@ def test_convert_says_what_it_found_and_records_the_source(torch_file, tmp_path)
     assert len(card.source_sha256) == len(card.weights_sha256) == 64  # hexadecimal digits of SHA-256
 
 
+def test_a_card_says_that_it_is_a_detector_of_the_paper_if_the_user_does(torch_file, tmp_path):
+    for name, options in (("ours", ()), ("theirs", ("--published", "CR-EfficientNet-B0"))):
+        assert tffjax_command("convert", torch_file, tmp_path / name, *options).code == 0
+        assert checkpoint.read_card(tmp_path / name).published == (options[1] if options else None)
+    message = refused("convert", torch_file, tmp_path / "other", "--published", "ResNet-50")
+    assert "--published ResNet-50: this is efficientnet_b0 with 1 outputs, so another" in message
+    assert not (tmp_path / "other").exists()
+
+
 def test_converting_there_and_back_is_bit_exact(torch_file, detector, tmp_path):
     assert tffjax_command("convert", "--to", "torch", detector, tmp_path / "again.pth").code == 0
     before, after = (torch_checkpoint.read_state_dict(path) for path in (torch_file, tmp_path / "again.pth"))

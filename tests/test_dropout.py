@@ -448,7 +448,7 @@ def test_names():
 
 # Tables
 
-CARD = Card("resnet50", 1, "symmetric", 1e-5)
+CARD = Card("resnet50", 1)
 
 
 def files_of(*kinds: tuple[str, int | None]) -> list[ImageFile]:
@@ -556,7 +556,7 @@ def test_the_published_table_is_the_shared_one(shared):
 
 
 def test_a_classifier_has_no_table():
-    card = Card("resnet50", 1000, "symmetric", 1e-5)
+    card = Card("resnet50", 1000)
     with pytest.raises(InputError, match="with one output, this network has 1000"):
         score_table(card, files_of(("a", 1)), [BASELINE], np.zeros((1, 1, 1000), np.float32))
 
@@ -572,7 +572,7 @@ def effects_of(card: Card, sign: int) -> pa.Table:
 
 @pytest.mark.parametrize("high_means", ["fake", "real"])
 def test_effects_of_single_channels_by_hand(high_means):
-    card = Card("resnet50", 1, "symmetric", 1e-5, high_means=high_means)
+    card = Card("resnet50", 1, high_means=high_means)
     effects = effects_of(card, 1 if high_means == "fake" else -1)
     assert effects.to_pylist() == [
         {"key": "conv.#3(T=4)", "omega": None, "effect": 2.0},

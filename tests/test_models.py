@@ -127,7 +127,7 @@ def test_canonize_works_under_jit(model, folded):
 @pytest.mark.parametrize(("height", "width"), [SIZE, slow(65, 97), slow(64, 32)])
 def test_equals_the_twin_at_every_site_whatever_the_size(model, network, height, width, x64):
     images = noise(height, width)
-    net = twin.twin_from_variables(model.variables, network.architecture, network.padding, network.epsilon).double()
+    net = twin.twin_from_variables(model.variables, network.architecture, network.card().graph).double()
     their_logits, theirs = twin.site_outputs(net, torch.from_numpy(images).permute(0, 3, 1, 2))
     our_logits, ours = run(model.astype(jnp.float64), images)
     assert sorted(ours) == sorted(theirs)

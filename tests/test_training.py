@@ -344,7 +344,7 @@ def test_gradients_and_statistics_of_the_networks_are_pytorchs(network, x64, rng
     run = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (value, (logits, statistics)), gradients = run(model.variables["params"])
 
-    twin = twin_from_variables(network.random_model().variables, network.architecture, network.padding, network.epsilon)
+    twin = twin_from_variables(network.random_model().variables, network.architecture, network.card().graph)
     twin = twin.double().train()
     for module in twin.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

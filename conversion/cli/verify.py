@@ -74,7 +74,7 @@ def verify(
     start_jax()
     model = read_torch(checkpoint) if checkpoint.is_file() else checkpoints.load(checkpoint)
     card = model.card
-    net = twin_from_variables(model.variables, card.architecture, card.padding, card.epsilon)
+    net = twin_from_variables(model.variables, card.architecture, card.graph)
     groups = [synthetic_images()] if images is None else read_groups(talk, [images], limit, Transform(resize, crop))
     names = [Path(name).name for group in groups for name in group.names]
     batches = [normalize(group.pixels, card.normalization) for group in groups]

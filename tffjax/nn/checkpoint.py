@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from tffjax.errors import InputError
+from tffjax.errors import GraphAssumed, InputError
 from tffjax.nn.card import Card
 from tffjax.nn.model import Model, module_of
 from tffjax.nn.networks import network_of
@@ -80,11 +81,14 @@ def load(path: str | os.PathLike[str]) -> Model:
     """Read a checkpoint written by `save` (or by `tffjax convert`).
 
     Raises:
+        GraphAssumed: (a warning) the card leaves the graph open.
         InputError: no such checkpoint, a PyTorch file, a card of another major version, weights that are damaged,
             half-written or not those of the card's architecture.
     """
     path = Path(path)
     card = read_card(path)
+    if card.doubt:
+        warnings.warn(card.doubt, GraphAssumed, stacklevel=2)
     _check_files(path)
     module = module_of(card)
     expected = _expected(card)
