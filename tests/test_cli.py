@@ -36,6 +36,7 @@ from tffjax.cli.main import cli, main
 from tffjax.data.preprocessing import decode, normalize
 from tffjax.nn import checkpoint
 from tffjax.nn.card import Card, Normalization
+from tffjax.results.tables import read_table
 from tffjax.studies.heatmaps.maps import Heatmap
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,6 +142,15 @@ def test_convert_says_what_it_found_and_records_the_source(torch_file, tmp_path)
     card = checkpoint.load(tmp_path / "out").card
     assert (card.source, card.high_means, card.normalization.order) == ("detector.pth", "real", "bgr")
     assert len(card.source_sha256) == len(card.weights_sha256) == 64  # hexadecimal digits of SHA-256
+
+
+def test_a_card_says_that_it_is_a_detector_of_the_paper_if_the_user_does(torch_file, tmp_path):
+    for name, options in (("ours", ()), ("theirs", ("--published", "CR-EfficientNet-B0"))):
+        assert tffjax_command("convert", torch_file, tmp_path / name, *options).code == 0
+        assert checkpoint.read_card(tmp_path / name).published == (options[1] if options else None)
+    message = refused("convert", torch_file, tmp_path / "other", "--published", "ResNet-50")
+    assert "--published ResNet-50: this is efficientnet_b0 with 1 outputs, so another" in message
+    assert not (tmp_path / "other").exists()
 
 
 def test_converting_there_and_back_is_bit_exact(torch_file, detector, tmp_path):
@@ -250,7 +260,11 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     first, second = (predict(detector, images, "--out", tmp_path / number) for number in "12")
     assert (first.code, second.code) == (0, 0), first.err + second.err
     files, again = ({k: v for k, v in contents(tmp_path / n).items() if k != "log.jsonl"} for n in "12")
-    results = {"predictions.csv", "predictions.parquet", "metrics.csv", "skipped.csv"}
+    results = {
+        f"{name}.{ending}"
+        for name in ("predictions", "metrics", "intervals", "skipped")
+        for ending in ("csv", "parquet")
+    }
     assert set(files) == {".tffjax", ".lock", "run.json"} | results
     assert again == files
     assert "10 images scored, 0 skipped" in first.out
@@ -268,13 +282,36 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     assert np.ptp(ours) > 100 * tolerances.F32_PROGRAM  # rows that are mixed up would show
     csv = pyarrow.csv.read_csv(tmp_path / "1" / "predictions.csv")
     assert csv["path"].to_pylist() == [row["path"] for row in predictions]
-    np.testing.assert_allclose(csv["probability"], [row["probability"] for row in predictions])
-    metrics = pyarrow.csv.read_csv(tmp_path / "1" / "metrics.csv").to_pylist()
+    np.testing.assert_allclose(csv["probability"], [row["probability"] for row in predictions], atol=5e-5)
+    metrics = read_table(tmp_path / "1" / "metrics").to_pylist()
     assert [(row["generator"], row["num_real"], row["num_fake"]) for row in metrics] == [
         ("biggan", 3, 2),
         ("progan", 3, 2),
         ("all", 6, 4),
     ]
+
+
+def test_predict_takes_the_threshold_of_other_predictions(detector, images, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert predict(detector, images, "--out", first).code == 0
+    assert (
+        predict(detector, images / "biggan", "--out", second, "--threshold-from", first / "predictions.csv").code == 0
+    )
+    everything = read_table(first / "metrics").to_pylist()[-1]
+    (row,) = read_table(second / "metrics").to_pylist()
+    assert (row["generator"], row["threshold"]) == ("biggan", everything["threshold"])
+    record = json.loads((second / "run.json").read_text())
+    assert record["identity"]["threshold"] == everything["threshold"]
+    rows = read_table(second / "intervals").to_pylist()
+    assert {(r["generator"], r["metric"], r["estimate"]) for r in rows} >= {("biggan", "ap", row["ap"])}
+    gone = refused("predict", detector, images, "--out", tmp_path / "x", "--threshold-from", tmp_path / "no.csv")
+    assert "no.csv: cannot be read as predictions (no such file)" in gone
+
+
+def test_a_generator_called_all_is_refused(detector, images, tmp_path):
+    shutil.copytree(images / "biggan", tmp_path / "data" / "all")
+    message = refused("predict", detector, tmp_path / "data", "--out", tmp_path / "out")
+    assert "a generator is called all" in message
 
 
 def test_predict_without_labels_writes_no_metrics(detector, images, tmp_path):
@@ -286,7 +323,7 @@ def test_predict_without_labels_writes_no_metrics(detector, images, tmp_path):
     assert ended.code == 0
     assert "none of the 3 images has a label" in ended.err
     assert not (tmp_path / "out" / "metrics.csv").exists()
-    rows = pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv").to_pylist()
+    rows = read_table(tmp_path / "out" / "predictions").to_pylist()
     assert len(rows) == 3
     assert not any(row["label"] for row in rows)
 
@@ -296,7 +333,7 @@ def test_predict_with_one_label_gives_its_accuracy_and_says_what_is_missing(dete
     ended = predict(detector, tmp_path / "data", "--out", tmp_path / "out")
     assert ended.code == 0
     assert "all 2 labeled images are fake" in ended.err
-    (row,) = pyarrow.csv.read_csv(tmp_path / "out" / "metrics.csv").to_pylist()
+    (row,) = read_table(tmp_path / "out" / "metrics").to_pylist()
     assert (row["num_real"], row["num_fake"]) == (0, 2)
     assert row["fake"] in (0, 1 / 2, 1)
 
@@ -315,14 +352,14 @@ def test_a_truncated_image_is_skipped_named_and_counted(detector, images, spoile
     assert ended.code == 0
     assert "4 images scored, 1 skipped" in ended.out
     assert "b.png" in ended.err
-    (row,) = pyarrow.csv.read_csv(tmp_path / "out" / "skipped.csv").to_pylist()
+    (row,) = read_table(tmp_path / "out" / "skipped").to_pylist()
     assert row["path"].endswith("0_real/b.png")
     assert "truncated" in row["reason"]
-    kept = pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv")
+    kept = read_table(tmp_path / "out" / "predictions")
     assert [Path(path).name for path in kept["path"].to_pylist()] == ["a.png", "c.png", "a.png", "b.png"]
     # the rows after it have not moved
     assert predict(detector, images / "biggan", "--out", tmp_path / "whole").code == 0
-    whole = pyarrow.csv.read_csv(tmp_path / "whole" / "predictions.csv")["logit"].to_numpy()
+    whole = read_table(tmp_path / "whole" / "predictions")["logit"].to_numpy()
     np.testing.assert_array_equal(kept["logit"].to_numpy(), np.delete(whole, 1))
 
 
@@ -353,7 +390,7 @@ def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path
         monkeypatch.setattr(module, "batch_sharding", lambda _: None)
     assert predict(detector, images, "--out", tmp_path / "one").code == 0
     assert [len(batch.devices()) for batch in used[3:]] == [1, 1, 1]
-    one, two = (pyarrow.csv.read_csv(tmp_path / name / "predictions.csv") for name in ("one", "two"))
+    one, two = (read_table(tmp_path / name / "predictions") for name in ("one", "two"))
     assert one["path"] == two["path"]
     np.testing.assert_allclose(one["probability"], two["probability"], rtol=tolerances.F32_PROGRAM)
 
@@ -434,7 +471,7 @@ def test_overwrite_replaces_results(detector, images, tmp_path):
     (tmp_path / "out" / "stale.csv").touch()
     assert predict(detector, images / "biggan", "--out", tmp_path / "out", "--overwrite").code == 0
     assert "stale.csv" not in contents(tmp_path / "out")
-    assert pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv").num_rows == 5
+    assert read_table(tmp_path / "out" / "predictions").num_rows == 5
 
 
 def test_a_network_that_gives_nan_is_an_error(images, tmp_path):
@@ -716,7 +753,7 @@ def test_heatmap_writes_pictures_sheets_and_arrays(detector, images, tmp_path):
     assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
     assert sum(path.name.startswith("contact_sheet") for path in (tmp_path / "maps").iterdir()) == 2
     assert predict(detector, images, "--out", tmp_path / "scores").code == 0
-    scored = pyarrow.csv.read_csv(tmp_path / "scores" / "predictions.csv")["logit"].to_pylist()[:2]
+    scored = read_table(tmp_path / "scores" / "predictions")["logit"].to_pylist()[:2]
     logits = [arrays[name].item() for name in arrays.files if name.endswith("/logits")]
     np.testing.assert_allclose(logits, scored, rtol=tolerances.F32_PROGRAM)
 

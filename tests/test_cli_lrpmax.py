@@ -118,7 +118,7 @@ def check_run(run: Path, images: Path, pattern: str, weights: str, keys=KEYS, to
 
 def test_a_run_holds_tables_patches_collages_and_provenance(whole):
     collages = {"patches_1.png", "patches_1.pdf", "places_1.png"}
-    tables = {"index.parquet", "index.csv", "maps.parquet", "skipped.csv"}
+    tables = {"index.parquet", "index.csv", "maps.parquet", "skipped.csv", "skipped.parquet"}
     folders = ("001_head._2_T_8", "002_stem._4_T_6", "003_project._1_T_6", "004_depthwise._3_T_6", "005_stem._0_T_6")
     # the first channel is asleep, and has no patches
     patches = {f"patches/{f}/{g}_0{rank}.png" for f in folders[1:] for g in ("biggan", "progan") for rank in (1, 2)}
@@ -126,7 +126,7 @@ def test_a_run_holds_tables_patches_collages_and_provenance(whole):
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"explained": 20, "skipped": 0}
     assert record["identity"]["channels"] == list(KEYS)
-    assert studies.read(whole / "index.csv") == [
+    assert studies.read(whole / "index.parquet") == [
         {name: pytest.approx(value, rel=1e-6) if isinstance(value, float) else value for name, value in row.items()}
         for row in studies.read(whole / "index.parquet")
     ]
@@ -333,7 +333,7 @@ def test_unreadable_images(images, ranking, unplotted, tmp_path):
     studies.damage(folder, "progan/1_fake/1.png", 20)
     ended = done("lrpmax", *small(folder, ranking, "--label", "any", "--top", 3), "--out", tmp_path / "run")
     assert "2 images skipped" in ended.out
-    rows = studies.read(tmp_path / "run" / "skipped.csv")
+    rows = studies.read(tmp_path / "run" / "skipped.parquet")
     assert [row["path"] for row in rows] == ["biggan/1_fake/0.png", "progan/1_fake/1.png"]
     left = tmp_path / "left"
     shutil.copytree(folder, left)

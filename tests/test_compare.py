@@ -8,7 +8,6 @@ from math import comb
 import click
 import click.testing
 import numpy as np
-import pyarrow.csv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from tffjax.cli.compare import compare
 from tffjax.errors import InputError
 from tffjax.results.figures import save_figure
+from tffjax.results.tables import read_table
 from tffjax.studies.compare import correlation_table, movers_table, overlap_curve, overlap_table, pair_up
 from tffjax.studies.ffrs.figures import Place, comparison, omega_by_kind, omega_curve, place_of, stability, top_by_site
 from tffjax.studies.rankings import Channel, Ranking, all_channels, read_ranking, write_ranking
@@ -193,11 +193,13 @@ def test_the_command_prints_and_writes(published, tmp_path):
     for words in ("26560 channels", "union of the two top-27", "of 225 channels in either top-114", "layer4.2.conv1"):
         assert words in result.output
     files = sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
-    assert files == ["compare.pdf", "compare.png", "correlations.json", "movers.csv", "overlap.csv"]
-    overlap = pyarrow.csv.read_csv(tmp_path / "out" / "overlap.csv")
+    assert files == ["compare.pdf", "compare.png", "correlations.json"] + [
+        f"{name}.{ending}" for name in ("movers", "overlap") for ending in ("csv", "parquet")
+    ]
+    overlap = read_table(tmp_path / "out" / "overlap")
     assert overlap["k"].to_pylist() == [27, 114]
     assert overlap["common"].to_pylist() == [0, 3]
-    assert len(pyarrow.csv.read_csv(tmp_path / "out" / "movers.csv")) == 225
+    assert len(read_table(tmp_path / "out" / "movers")) == 225
     report = json.loads((tmp_path / "out" / "correlations.json").read_text())
     assert [row["k"] for row in report["correlations"]] == [None, 27, 114]
     assert report["a"].endswith("fake.csv")

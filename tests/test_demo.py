@@ -10,7 +10,6 @@ from unittest import mock
 import cases
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pytest
 import studies
 from command import done, refused, tffjax_command
@@ -32,6 +31,7 @@ from tffjax.embedded import EMBEDDED, Embedded
 from tffjax.errors import InputError
 from tffjax.pipeline import directory as runs
 from tffjax.pipeline.reporter import Silent
+from tffjax.results.tables import read_table
 from tffjax.whole import run as whole_run
 from tffjax.whole import steps as whole_steps
 from tffjax.whole.findings import (
@@ -353,7 +353,7 @@ def test_a_demo_leaves_runs_a_report_and_findings(replaced, whole):
 def test_the_findings_are_those_of_the_tables(small, whole):
     out, said = whole
     k = found_k(out)
-    tables = (pyarrow.csv.read_csv(out / name) for name in ("dropout/draws.csv", "color/tests.csv"))
+    tables = (read_table(out / name) for name in ("dropout/draws", "color/tests"))
     found = findings(*tables, k, "seen")
     page = (out / "findings.md").read_text()
     for number, finding in enumerate(found, start=1):
@@ -361,7 +361,7 @@ def test_the_findings_are_those_of_the_tables(small, whole):
         assert all(f"   {line}" in said and f"- {line}\n" in page for line in finding.text.splitlines())
     assert f"k = {k} is the smallest for which on every generator, the accuracy on fake images" in page
     assert found[0].verdict in ("yes", "partly")  # find-k found it
-    draws = studies.columns(out / "dropout" / "draws.csv")
+    draws = studies.columns(out / "dropout" / "draws.parquet")
     own = draws["fake_calibrated"][(draws["generator"] == "seen") & (draws["setting"] == f"top-{k}")]
     assert f"{own.item():.1%} (" in found[0].text
 
@@ -430,7 +430,7 @@ def test_top_channels_of_the_embedded_detector_matter_far_more_than_random_ones(
         next(step for step in made if step.command == name).run(Silent())
     k = runs.read_record(tmp_path / "find-k")["results"]["k"]
     assert k is not None
-    found = effects(pyarrow.csv.read_csv(tmp_path / "dropout" / "draws.csv"), k)
+    found = effects(read_table(tmp_path / "dropout" / "draws"), k)
     unseen = [one for name, one in found.items() if name != EMBEDDED.seen]
     assert len(unseen) == 3
     assert verdict(found[EMBEDDED.seen]) == "yes"

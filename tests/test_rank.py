@@ -31,6 +31,7 @@ import tffjax.studies.ffrs.run
 from tffjax.data.preprocessing import center_crop, decode, normalize, random_resized_crop
 from tffjax.lrp.explain import relevance
 from tffjax.nn import Model, checkpoint
+from tffjax.results.tables import read_table
 from tffjax.studies.ffrs.statistic import UNIT
 from tffjax.studies.rankings import read_ranking
 
@@ -216,6 +217,7 @@ def test_a_run_holds_rankings_tables_plots_and_provenance(small, images, tmp_pat
     names = {f"{name}_{label}" for name in ("ranking", "near_cut") for label in ("fake", "real")}
     plots = {f"{kind}_{label}.{end}" for kind in KINDS for label in ("fake", "real") for end in ("png", "pdf")}
     tables = {f"{name}.csv" for name in (*names, "stability", "images", "skipped")}
+    tables |= {f"{name}.parquet" for name in ("near_cut_fake", "near_cut_real", "stability", "images", "skipped")}
     tables |= {"statistics.parquet", "groups.parquet"}
     assert contents(run).keys() == tables | plots | {"run.json", ".tffjax", ".lock"}
 
@@ -233,12 +235,12 @@ def test_a_run_holds_rankings_tables_plots_and_provenance(small, images, tmp_pat
         assert [row["omega"] for row in rows] == read_ranking(run / f"ranking_{label}.csv").omega.tolist()
         assert all(row["images"] == count and row["standard_error"] >= 0 for row in rows)
         assert all(0 <= row["low"] <= row["high"] <= 1 for row in rows)
-        near = pyarrow.csv.read_csv(run / f"near_cut_{label}.csv").to_pylist()
+        near = read_table(run / f"near_cut_{label}").to_pylist()
         assert [row["key"] for row in near] == [row["key"] for row in rows if row["near_cut"]]
     groups = pyarrow.parquet.read_table(run / "groups.parquet").to_pylist()
     mine = [r["omega"] for r in groups if (r["label"], r["generator"], r["category"]) == ("fake", "biggan", "")]
     assert_close(mine, expected_omega(images / "biggan", "1_fake", model, 1))
-    counts = pyarrow.csv.read_csv(run / "images.csv").to_pylist()
+    counts = read_table(run / "images").to_pylist()
     assert {(r["label"], r["generator"], r["category"], r["kept"], r["dropped"]) for r in counts} == {
         *(("fake", *group, 2, 0) for group in (("biggan", ""), ("progan", ""), ("progan", "cat"))),
         *(("real", *group, 3, 0) for group in (("biggan", ""), ("progan", ""), ("progan", "cat"))),
@@ -399,7 +401,7 @@ def test_an_unreadable_image_is_skipped_and_named(small, unplotted, damaged, tmp
     ended = rank(damaged, tmp_path / "run", "--per-image")
     assert "skipped: " in ended.err
     assert "9 images kept, 0 dropped by --confidence, 1 skipped" in ended.out
-    (row,) = pyarrow.csv.read_csv(tmp_path / "run" / "skipped.csv").to_pylist()
+    (row,) = read_table(tmp_path / "run" / "skipped").to_pylist()
     assert row["path"] == "biggan/1_fake/a.png"
     assert "truncated or damaged" in row["reason"]
     assert len(pyarrow.parquet.read_table(tmp_path / "run" / "per_image")) == 9

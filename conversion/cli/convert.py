@@ -1,5 +1,6 @@
 """`tffjax convert`: PyTorch checkpoint to tffjax checkpoint, and back."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unus
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.nn.card import NORMALIZATIONS, Card
+from tffjax.nn.networks import network_of
+from tffjax.results.published import DETECTORS
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +77,11 @@ def graph_options(command: Any) -> Any:
 @click.option("--images", type=click.Path(path_type=Path), help="With --expect: the folder with the table's images.")
 @click.option("--under", metavar="NAME", help="Where the file holds several state dicts: the name of the one to take.")
 @click.option("--prefix", metavar="TEXT", help="Where a state dict holds several networks: how its keys begin.")
+@click.option(
+    "--published",
+    type=click.Choice(DETECTORS),
+    help="The weights are those of this detector of the paper: its numbers stand beside the studies'.",
+)
 @overwrite_option
 @quiet_option
 def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **given: Any) -> None:
@@ -132,6 +140,7 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
                 f"{source} has two outputs: say which one means fake with --fake-output 0 or 1 (often 1), or "
                 "--fake-output none for a network of two classes that is no detector"
             )
+        model = dataclasses.replace(model, card=as_published(model.card, given["published"]))
     for note in facts.notes:
         talk.say(f"{source}: {note}")
     if expect:
@@ -144,6 +153,17 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
             f"keys and shapes do not say which graph this is; {card.graph} is assumed. Settle it with "
             f"{choices_text(facts)}"
         )
+
+
+def as_published(card: Card, name: str | None) -> Card:
+    """The card of a detector of the paper; unchanged for None.
+
+    Raises:
+        InputError: that detector has another architecture, or the network is none.
+    """
+    if name is not None and (network_of(card).published != name.removeprefix("CR-") or card.num_outputs != 1):
+        raise InputError(f"--published {name}: this is {card.architecture} with {card.num_outputs} outputs, so another")
+    return dataclasses.replace(card, published=name)
 
 
 def asked(given: dict[str, Any]) -> Any:

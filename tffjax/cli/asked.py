@@ -15,6 +15,7 @@ from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.request import Reading, Request, parse_shard
 from tffjax.pipeline.shards import request_of
+from tffjax.results.published import DETECTORS
 
 _ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard")
 _READING = tuple(field.name for field in dataclasses.fields(Reading))
@@ -38,6 +39,12 @@ _RUN_OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Say what would be done, then stop."),
     overwrite_option,
     quiet_option,
+)
+
+published_option = click.option(
+    "--published",
+    type=click.Choice(DETECTORS),
+    help="Numbers of this detector of the paper beside ours. [default: where the card says that it is one of them]",
 )
 
 

@@ -57,8 +57,8 @@ def compare(a: Path, b: Path, ks: tuple[int, ...], out: Path | None, overwrite: 
     correlations, movers = correlation_table(pair, ks), movers_table(pair, ks[-1])
     if out is not None:
         with output_folder(out, overwrite) as folder:
-            write_table(overlap, folder / "overlap.csv")
-            write_table(movers, folder / "movers.csv")
+            write_table(overlap, folder / "overlap")
+            write_table(movers, folder / "movers")
             report = {"a": str(a), "b": str(b), "correlations": correlations.to_pylist()}
             (folder / "correlations.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
             save_figure(comparison(pair.rank, ks[-1], (a.stem, b.stem)), folder / "compare")

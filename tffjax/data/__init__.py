@@ -3,7 +3,6 @@
 from tffjax.data.folders import (
     EXTENSIONS,
     LABEL_FOLDERS,
-    LABELS,
     ImageFile,
     find_images,
     fingerprint,
@@ -11,6 +10,7 @@ from tffjax.data.folders import (
     other_extensions,
     relative_names,
 )
+from tffjax.data.labels import LABELS, Label
 from tffjax.data.loading import Batch, BatchPlan, Plan, Variant, batches, plan
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Batch",
     "BatchPlan",
     "ImageFile",
+    "Label",
     "Plan",
     "Variant",
     "batches",

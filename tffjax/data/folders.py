@@ -15,7 +15,6 @@ from typing import Any, Literal
 from tffjax.errors import InputError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
-LABELS = ("real", "fake")
 LABEL_FOLDERS = {"0_real": 0, "1_fake": 1}
 
 

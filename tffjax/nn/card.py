@@ -70,6 +70,7 @@ class Card:
             fake minus real, whose sigmoid is the softmax of the two; so `num_outputs` is 1. None for all others.
         source, source_sha256: name and SHA-256 of the file that the weights came from.
         weights_sha256: hash of the weights themselves (`tffjax.nn.checkpoint.digest`), checked on loading.
+        published: name in the paper's tables, such as `ResNet-50`, where it is known to be that very detector.
         version: of this format, `major.minor`.
     """
 
@@ -84,6 +85,7 @@ class Card:
     graph_source: Literal["keys", "assumed", "chosen", "proven"] = "chosen"
     proof: str = ""
     fake_output: Literal[0, 1] | None = None
+    published: str | None = None
     version: str = VERSION
 
     @property
@@ -120,6 +122,7 @@ class Card:
                 f"the card has format version {version}, this tffjax reads {VERSION}; convert the checkpoint again"
             )
         try:
+            fields.setdefault("published", None)
             norm = fields.pop("normalization")
             norm = Normalization(mean=_three(norm["mean"]), std=_three(norm["std"]), order=norm["order"])
             graph = from_fields(fields.pop("graph"))

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.files import delete, flush, replace_file
+from tffjax.files import delete, flush, replace_file, write_text
+from tffjax.results.record import RECORD, is_done, read_record
 
-RECORD = "run.json"
 MARKER = ".tffjax"
 LOCK = ".lock"
 WORK = "work"
@@ -203,32 +203,6 @@ def check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
         raise InputError(f"{path} was made otherwise: {'; '.join(differences[:5])}; start another run")
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """What run.json says.
-
-    Raises:
-        InputError: `path` is not a run directory.
-    """
-    try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is not a run directory: it has no {RECORD}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path / RECORD}: cannot be read ({error}); start another run") from None
-    if not isinstance(record, dict) or not {"command", "identity", "paths"} <= record.keys():
-        raise InputError(f"{path / RECORD}: not the record of a run; start another run")
-    return record
-
-
-def is_done(path: Path) -> bool:
-    """Whether a run directory holds its results; False where there is none.
-
-    Raises:
-        InputError: the record is damaged.
-    """
-    return (path / RECORD).is_file() and "results" in read_record(path)
-
-
 def as_json(record: Any) -> Any:
     """The record as it reads back from run.json: tuples become lists."""
     return json.loads(json.dumps(record))
@@ -295,6 +269,4 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    with replace_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1)
-        stream.write("\n")
+    write_text(path, json.dumps(value, indent=1) + "\n")

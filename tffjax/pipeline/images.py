@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from tffjax.data import (
-    LABELS,
     Batch,
     BatchPlan,
     ImageFile,
@@ -20,10 +19,12 @@ from tffjax.data import (
     plan,
     relative_names,
 )
+from tffjax.data.labels import label_word
 from tffjax.data.preprocessing import Transform
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Request
+from tffjax.results.generators import ALL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Images:
             "path": [self.names[index] for index in indices],
             "generator": [file.generator for file in files],
             "category": [file.category for file in files],
-            "label": [None if file.label is None else LABELS[file.label] for file in files],
+            "label": [label_word(file.label) for file in files],
         }
 
 
@@ -108,6 +109,10 @@ def images_of(request: Request, reporter: Reporter) -> Images:
         files = find_images(request.data)
         transform = Transform(reading.resize, reading.crop, reading.random_crop)
         work = plan(files, transform, batch_size, reading.max_shapes)
+    if any(file.generator == ALL for file in files):
+        raise InputError(
+            f"a generator is called {ALL}, which tables call the images of all generators; rename its folder"
+        )
     if work.skipped and reading.strict:
         raise InputError(f"{len(work.skipped)} images are unreadable (--strict): {next(iter(work.skipped.values()))}")
     for suffix, count in other_extensions(request.data).items():

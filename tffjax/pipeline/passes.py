@@ -171,7 +171,7 @@ def finish(study: Study, run: Run, images: Images, ended: Sequence[Ended], repor
     with run.finish() as (folder, results):
         results |= study.finish(images, ended, folder) | {"skipped": len(skipped)}
         columns = {"path": [images.names[index] for index in skipped], "reason": list(skipped.values())}
-        write_table(pa.table(columns, schema=pa.schema(dict.fromkeys(columns, pa.string()))), folder / "skipped.csv")
+        write_table(pa.table(columns, schema=pa.schema(dict.fromkeys(columns, pa.string()))), folder / "skipped")
     for reason in list(skipped.values())[:SHOWN]:
         reporter.warn(f"skipped: {reason}")
     if len(skipped) > SHOWN:

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from tffjax.errors import InputError
-from tffjax.report.markup import Part, join, tag
+from tffjax.report.markup import Part, render
 from tffjax.report.sources import Source
 
 QUALITY = 85
@@ -16,11 +16,7 @@ def heatmap_part(source: Source) -> Part:
     """The contact sheets of a folder, as the pictures `sheet PATH`."""
     sheets = sorted(source.path.glob("contact_sheet_*.png"), key=lambda path: (len(path.name), path.name))
     images = {f"sheet {sheet}": _webp(sheet) for sheet in sheets}
-    figures = [
-        tag("figure", tag("img", data_image=name, alt=f"Heatmaps, contact sheet {number}"), class_="paper")
-        for number, name in enumerate(images, start=1)
-    ]
-    return Part("heatmaps", join([tag("p", "Folder ", tag("code", source.name), "."), *figures]), images=images)
+    return Part("heatmaps", render("heatmaps.html", folder=source.name, names=list(images)), images=images)
 
 
 def _webp(path: Path) -> bytes:

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from tffjax.errors import InputError
-from tffjax.pipeline.directory import RECORD, read_record
+from tffjax.results.record import RECORD, read_record
+from tffjax.results.tables import has_table, read_table
 
 COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color")
 HEATMAP = "heatmap"
-
-# columns that hold words even where a generator is named `1`
-_WORDS = ("ablation", "category", "generator", "input", "key", "label", "note", "path", "setting")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,24 +50,16 @@ class Source:
         return self.record["results"]
 
     def has(self, name: str) -> bool:
-        """Whether the run wrote such a file; which ones depends on its options and images."""
-        return (self.path / name).is_file()
+        """Whether the run wrote such a table; which ones depends on its options and images."""
+        return has_table(self.path / name)
 
     def table(self, name: str) -> pa.Table:
-        """One of its CSV or Parquet files.
+        """One of its tables.
 
         Raises:
             InputError: it is missing or damaged.
         """
-        path = self.path / name
-        try:
-            if path.suffix == ".parquet":
-                return pyarrow.parquet.read_table(path)
-            options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_WORDS, pa.string()))
-            return pyarrow.csv.read_csv(path, convert_options=options)
-        except (OSError, pa.ArrowException) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise InputError(f"{path}: cannot be read ({reason}); run tffjax {self.command} again") from None
+        return read_table(self.path / name)
 
 
 def read_sources(paths: Sequence[Path]) -> list[Source]:

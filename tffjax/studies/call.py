@@ -12,8 +12,8 @@ from tffjax.pipeline import directory
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading, Request, Shard
 from tffjax.pipeline.run import run
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Study
+from tffjax.results.run_result import RunResult
 from tffjax.studies.rankings import argument_of
 
 PathLike = str | os.PathLike[str]

@@ -19,8 +19,8 @@ from tffjax.pipeline import directory
 from tffjax.pipeline.directory import Run
 from tffjax.pipeline.passes import environment, resumable
 from tffjax.pipeline.reporter import Lines, Reporter
-from tffjax.pipeline.run_result import RunResult
 from tffjax.results.figures import save_figure
+from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.training import loop, step
 from tffjax.training.figures import training_curves

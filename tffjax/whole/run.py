@@ -10,13 +10,13 @@ from tffjax import __version__
 from tffjax.data import find_images
 from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
-from tffjax.files import delete, replace_file
+from tffjax.files import delete, write_text
 from tffjax.nn import checkpoint
 from tffjax.pipeline import directory
 from tffjax.pipeline.output import check_output
 from tffjax.pipeline.reporter import Lines, Reporter
-from tffjax.pipeline.run_result import RunResult
 from tffjax.report import read_sources
+from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.whole.findings import RULES, Finding, findings, markdown
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
@@ -72,7 +72,7 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
         [out / name for name in ("dropout", "color", *([] if whole.k else ["find-k"]))]
     )
     k = switched.arguments["ks"][0]
-    found = findings(switched.table("draws.csv"), colored.table("tests.csv"), k, whole.seen)
+    found = findings(switched.table("draws"), colored.table("tests"), k, whole.seen)
     where = f"images of {whole.seen}" if whole.seen else "the images"
     if not searched:
         how = f"k = {k} was given."
@@ -86,8 +86,7 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
         how = f"No k that was tried does enough damage on {where}, so k = {k} is the paper's."
     few = "Where there are few images of each kind, one found more or less moves an accuracy by some percentage points."
     about = f"{how} Channels were ranked on {where}. {few}"
-    with replace_file(out / "findings.md") as temporary:
-        temporary.write_text(markdown(found, about), encoding="utf-8")
+    write_text(out / "findings.md", markdown(found, about))
     return found
 
 
@@ -114,8 +113,7 @@ def begin(whole: Whole, out: Path, overwrite: bool) -> None:
     for old in out.iterdir() if overwrite else ():
         if old.name != directory.MARKER:
             delete(old)
-    with replace_file(out / RECORD) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out / RECORD, text)
     (out / directory.MARKER).touch()  # last: until then --overwrite does not touch the folder
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from tffjax.errors import InputError
+from tffjax.results.generators import ALL
 from tffjax.studies.dropout.settings import BASELINE, counted
 from tffjax.studies.rankings import Channel
 
@@ -117,7 +118,7 @@ def _fallen(table: pa.Table, setting: str, share: float, metric: Metric) -> dict
     rows = {(row["setting"], row["generator"]): row for row in table.to_pylist()}
     generators = [generator for name, generator in rows if name == BASELINE.name]
     fallen = {}
-    for generator in generators if len(generators) == 1 else [name for name in generators if name != "all"]:
+    for generator in generators if len(generators) == 1 else [name for name in generators if name != ALL]:
         base, row = rows[BASELINE.name, generator], rows[setting, generator]
         chance_ap = base["num_fake"] / max(base["num_fake"] + base["num_real"], 1)
         chances = {"ap": chance_ap, "fake_calibrated": 0.5}

@@ -17,8 +17,8 @@ from tffjax.pipeline.parts import Rows, map_parts
 from tffjax.pipeline.programs import announcing, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
+from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.lrpmax.batch import Explanation, search
 from tffjax.studies.lrpmax.search import TopK
