@@ -6,7 +6,7 @@ import cases
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_composites import noise, small_model
+from small import noise, small_model
 
 from tffjax.errors import InputError
 from tffjax.lrp import rules

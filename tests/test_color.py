@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import tolerances
 from scipy import stats
-from test_composites import noise, small_model
+from small import noise, small_model
 
 from tffjax.data.ablations import ORIGINAL, Ablation
 from tffjax.data.preprocessing import center_crop, normalize

@@ -15,7 +15,7 @@ import pytest
 import studies
 from command import done, refused, tffjax_command
 from PIL import Image
-from test_rank import contents
+from studies import files_of
 
 import tffjax.cli.demo
 import tffjax.pipeline.passes
@@ -391,7 +391,7 @@ def test_an_interrupted_demo_goes_on(replaced, whole, tmp_path):
     assert (ended.code, ended.last) == (2, f"tffjax: error: {go_on}")
     assert "step 1 of 8: predict is done already" in ended.out
     done("demo", "--out", out)
-    assert contents(out).keys() == contents(whole[0]).keys()
+    assert files_of(out).keys() == files_of(whole[0]).keys()
     assert (out / "findings.md").read_bytes() == (whole[0] / "findings.md").read_bytes()
 
 
@@ -406,7 +406,7 @@ def test_what_is_deleted_is_made_again_and_the_report_with_it(replaced, whole, t
     assert (out / "report.html").stat().st_mtime_ns > report
     with mock.patch.object(whole_run, "steps", side_effect=KeyboardInterrupt):
         assert "interrupted" in refused("demo", "--out", out, "--overwrite")
-    assert contents(out).keys() == {"study.json", ".tffjax"}
+    assert files_of(out).keys() == {"study.json", ".tffjax"}
 
 
 @pytest.mark.slow

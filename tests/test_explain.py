@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tolerances
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from test_composites import SmallNet, noise, small_model
+from small import SmallNet, noise, small_model
 
 from tffjax.errors import InputError
 from tffjax.lrp import rules
