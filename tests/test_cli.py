@@ -713,6 +713,10 @@ def test_heatmap_writes_pictures_sheets_and_arrays(detector, images, tmp_path):
     arrays = np.load(tmp_path / "maps" / "heatmaps.npz")
     maps = [name for name in arrays.files if name.endswith(("/LRP", "/Guided Grad-CAM"))]
     assert len(maps) == 4
+    record = json.loads((tmp_path / "maps" / "run.json").read_text())
+    assert record["identity"]["weights"]["weights_sha256"] == checkpoint.read_card(detector).weights_sha256
+    assert (record["identity"]["images"]["count"], record["results"]) == (2, {"images": 2, "skipped": 0})
+    assert record["paths"] == {"weights": str(detector), "data": [str(images)]}
     assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
     assert sum(path.name.startswith("contact_sheet") for path in (tmp_path / "maps").iterdir()) == 2
     assert predict(detector, images, "--out", tmp_path / "scores").code == 0

@@ -49,8 +49,8 @@ def heatmap(
     WEIGHTS is a folder written by `tffjax convert`. Detectors are explained at their logit, networks with several
     outputs at the largest one of each image or at --class.
 
-    Writes one picture for each image and method (PNG and PDF), contact sheets of images by methods, and heatmaps.npz
-    with the raw arrays (pixels, logits, one map for each method).
+    Writes one picture for each image and method (PNG and PDF), contact sheets of images by methods, heatmaps.npz with
+    the raw arrays (pixels, logits, one map for each method), and run.json with the provenance.
 
     \b
     Example:

@@ -145,7 +145,7 @@ class Run:
                 if target.is_dir():
                     shutil.rmtree(target)
                 file.replace(target)
-            _write_json(self.path / RECORD, {**self.record, "results": results})
+            write_record(self.path, {**self.record, "results": results})
             for folder in (WORK, SHARDS):
                 shutil.rmtree(self.path / folder, ignore_errors=True)
         finally:
@@ -168,7 +168,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
         for old in path.iterdir():
             if not old.name.startswith((MARKER, LOCK)):
                 delete(old)
-        _write_json(path / RECORD, record)
+        write_record(path, record)
         yield Run(path)
 
 
@@ -176,7 +176,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
 def adopt(path: Path, record: dict[str, Any]) -> Iterator[Run]:
     """Make a run directory of one that so far holds shards only, and lock it."""
     with _locked(path):
-        _write_json(path / RECORD, record)
+        write_record(path, record)
         yield Run(path)
 
 
@@ -218,6 +218,13 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or not {"command", "identity", "paths"} <= record.keys():
         raise InputError(f"{path / RECORD}: not the record of a run; start another run")
     return record
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Replace run.json in a folder."""
+    with replace_file(path / RECORD) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        json.dump(record, stream, indent=1)
+        stream.write("\n")
 
 
 def is_done(path: Path) -> bool:
@@ -292,9 +299,3 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"another process works on {path}; wait for it or stop it") from None
         yield
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with replace_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1)
-        stream.write("\n")
