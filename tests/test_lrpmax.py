@@ -528,6 +528,7 @@ def check_golden(golden, model, size, pairs, images):
     return found
 
 
+@pytest.mark.parity
 def test_golden_lrp_max_of_shallow_layers(golden, golden_model):
     check_golden(golden, golden_model, 224, [0, 1], images=4)
 

@@ -149,6 +149,7 @@ def check_golden_ranking(golden, path: Path, name: str) -> None:
         assert set(ours[:k]) in [set(theirs[:k]) for theirs in orders]
 
 
+@pytest.mark.parity
 @pytest.mark.slow
 def test_the_golden_rankings(golden, golden_checkpoint, golden_pngs, tmp_path, unplotted):
     """With the confidence filter, and without it for +f and -f of all images, in single precision."""
