@@ -25,7 +25,7 @@ CONFIDENCE = 0.9  # rank's default, the paper's
     show_default=True,
     help="Folder for the results; called again with the same one, the demo goes on where it was.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the commands, then stop.")
+@click.option("--dry-run", is_flag=True, help="Print the commands, and what they will take, then stop.")
 @overwrite_option
 @quiet_option
 def demo(out: Path, dry_run: bool, overwrite: bool, quiet: bool) -> None:

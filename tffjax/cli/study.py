@@ -7,7 +7,17 @@ import click
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import size_options
 from tffjax.errors import InputError
-from tffjax.whole.run import RECORD, begin, check_free, chosen_steps, run_whole, say_findings, whole_of, write_findings
+from tffjax.whole.run import (
+    RECORD,
+    begin,
+    check_free,
+    chosen_steps,
+    run_whole,
+    say_findings,
+    say_forecasts,
+    whole_of,
+    write_findings,
+)
 from tffjax.whole.steps import Whole, found_k, steps
 
 
@@ -40,7 +50,7 @@ class Steps(click.ParamType):
 @click.option("--max-k", type=click.IntRange(min=2), help="find-k searches up to here. [default: half of the channels]")
 @click.option("--only", type=Steps(), default=(), help="Do these steps only.")
 @click.option("--skip", type=Steps(), default=(), help="Leave these steps out.")
-@click.option("--dry-run", is_flag=True, help="Print the commands, then stop.")
+@click.option("--dry-run", is_flag=True, help="Print the commands, and what they will take, then stop.")
 @overwrite_option
 @quiet_option
 def study(
@@ -93,6 +103,7 @@ def do_whole(
             if step.command in chosen:
                 done = step.done and not overwrite
                 talk.say(f"{step.command} is done already, in {step.out}" if done else step.line)
+        say_forecasts(whole, out, talk, chosen)
         return
     try:
         begin(whole, out, overwrite)

@@ -37,7 +37,7 @@ def run(
         reporter.say(f"would {line}, into {request.out}")
         if forecast := probe(study, images, reporter):
             reporter.say(f"{forecast}; and {forecast.compiling:.0f} s to compile")
-            if forecast.finishing is None:
+            if forecast.more:
                 reporter.say("that is the first pass; what the next ones take depends on what it finds")
         return request.out
     if request.shard:
