@@ -28,8 +28,8 @@ import tffjax.studies.ffrs.run
 import tffjax.studies.lrpmax.figures
 import tffjax.studies.predict
 from tffjax import embedded
-from tffjax.cli.demo import demonstration
 from tffjax.embedded import EMBEDDED, Embedded
+from tffjax.embedded.demonstration import demonstration
 from tffjax.errors import InputError
 from tffjax.pipeline import directory as runs
 from tffjax.pipeline.reporter import Silent

@@ -4,12 +4,8 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.memory import halving
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.predict import Predict
 
 
 @click.command()
@@ -35,5 +31,4 @@ def predict(context: click.Context, **given: Any) -> None:
       tffjax predict detector images/ --out results
       tffjax predict detector a.png b.jpg --crop 224 --out results
     """
-    asked = ask(context, given)
-    run(Predict(checkpoint.load(asked.weights)), asked.request, Talk(given["quiet"]))
+    run_study(context, given)

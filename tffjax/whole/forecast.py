@@ -44,18 +44,19 @@ class StepForecast:
 
 
 def forecasts(
-    whole: Whole, out: Path, chosen: Sequence[str], reporter: Reporter, least: int = 1
+    whole: Whole, out: Path, chosen: Sequence[str], reporter: Reporter, least: int = 1, anew: bool = False
 ) -> Iterator[StepForecast]:
-    """The forecasts of the chosen steps that are not done, of at least so many batches; nothing is written.
+    """The forecasts of the chosen steps of at least so many batches that are not done, or are to be done anew; nothing
+    is written.
 
     The heatmaps and the report, of a few images, have none.
 
     Raises:
         InputError: as the steps.
     """
-    known = whole.k or found_k(out)
+    known = whole.k or (None if anew else found_k(out))
     for step in steps(whole, out, known or _any_k(whole.detector)):
-        if step.command not in chosen or step.command not in STUDIES or step.done:
+        if step.command not in chosen or step.command not in STUDIES or (step.done and not anew):
             continue
         if step.command == "find-k" and whole.k:
             continue

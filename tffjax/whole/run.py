@@ -55,10 +55,12 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
             raise InputError(f"find-k: {error}; say how many channels dropout is to switch off with --k") from None
 
 
-def say_forecasts(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str], least: int = 1) -> None:
-    """Tell what the chosen steps that are not done will take, those of at least so many batches."""
+def say_forecasts(
+    whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str], least: int = 1, anew: bool = False
+) -> None:
+    """Tell what the chosen steps will take, see `forecasts`."""
     found = []
-    for forecast in forecasts(whole, out, chosen, reporter, least):
+    for forecast in forecasts(whole, out, chosen, reporter, least, anew):
         reporter.say(str(forecast))
         found.append(forecast)
     if sum(forecast.passes is not None for forecast in found) > 1:
