@@ -15,7 +15,7 @@ from command import done, refused
 from PIL import Image
 from test_rank import assert_same, contents, share_of
 
-import tffjax.data.loading
+import tffjax.data.reading
 import tffjax.pipeline.passes
 import tffjax.studies.lrpmax.batch
 import tffjax.studies.lrpmax.figures
@@ -205,7 +205,7 @@ def test_neurons_behind_gates_are_explained_on_crops_with_the_gates_of_the_searc
 
     monkeypatch.setattr(tffjax.studies.lrpmax.batch, "plan", for_many)
     monkeypatch.setattr(tffjax.studies.lrpmax.batch, "maxima", counted(searched, tffjax.studies.lrpmax.batch.maxima))
-    monkeypatch.setattr(tffjax.data.loading, "decode", counted(decoded, tffjax.data.loading.decode))
+    monkeypatch.setattr(tffjax.data.reading, "decode", counted(decoded, tffjax.data.reading.decode))
     run = tmp_path / "run"
     done("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
     assert plans[0].crops["project"].gates == ("se.gate",)

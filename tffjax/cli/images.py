@@ -5,6 +5,14 @@ from typing import Any
 
 import click
 
+labels_option = click.option(
+    "--labels",
+    metavar="real=NAME,fake=NAME",
+    help="Names of the folders of the labels, such as real=nature,fake=ai. [default: real=0_real,fake=1_fake]",
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Images read at a time. [default: one a core, at most 16]"
+)
 _SIZE_OPTIONS = (
     click.option("--resize", type=click.IntRange(min=1), help="Resize the shorter side to this many pixels."),
     click.option("--crop", type=click.IntRange(min=1), help="Crop a square of this size from the center."),
@@ -19,6 +27,7 @@ _BATCH_OPTIONS = (
         help="Refuse more different image sizes than this; each needs a compile.",
     ),
     click.option("--strict", is_flag=True, help="Fail if an image is unreadable, instead of skipping it."),
+    labels_option,
 )
 
 

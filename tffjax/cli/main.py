@@ -28,6 +28,7 @@ _COMMANDS = {
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "lrpmax": "tffjax.cli.lrpmax:lrpmax",
     "merge": "tffjax.cli.merge:merge_command",
+    "pack": "tffjax.cli.pack:pack_command",
     "predict": "tffjax.cli.predict:predict",
     "rank": "tffjax.cli.rank:rank",
     "report": "tffjax.cli.report:report",

@@ -8,7 +8,7 @@ import click
 from tffjax.cli.asked import ask, input_options, study_options
 from tffjax.cli.console import Talk, precision_option, refuse_unused
 from tffjax.cli.memory import halving
-from tffjax.data.folders import LABELS
+from tffjax.data import LABELS
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.nn import checkpoint
 from tffjax.pipeline.run import run

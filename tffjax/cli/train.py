@@ -7,6 +7,7 @@ import click
 
 from tffjax.cli.asked import record_to_resume
 from tffjax.cli.console import Talk, overwrite_option, precision_option, quiet_option, refuse_unused, start_jax
+from tffjax.cli.images import labels_option
 from tffjax.errors import InputError
 from tffjax.nn.networks import names
 from tffjax.training.run import TrainRequest, run_training
@@ -65,6 +66,7 @@ _PROBABILITY = click.FloatRange(0, 1)
 @click.option("--color-robust", is_flag=True, help="Also make every second training image gray, at random.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @precision_option
+@labels_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done, then stop.")
 @overwrite_option
 @quiet_option

@@ -9,14 +9,13 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from tffjax.data.folders import ImageFile
-from tffjax.data.preprocessing import Transform, UnreadableImage, decode, image_size
+from tffjax.data.image_file import ImageFile
+from tffjax.data.preprocessing import Transform, UnreadableImage
+from tffjax.data.reading import check_stored, read, read_size
 from tffjax.errors import InputError
 
 THREADS = min(16, os.cpu_count() or 1)
@@ -76,10 +75,11 @@ def plan(files: Sequence[ImageFile], transform: Transform, batch_size: int, max_
     size is known; otherwise every file's header is read.
 
     Raises:
-        InputError: more than `max_shapes` different sizes.
+        InputError: more than `max_shapes` different sizes; stored pixels of another transform.
     """
     if batch_size < 1:
         raise InputError(f"the batch size must be at least 1, got {batch_size}")
+    check_stored(files, transform)
     skipped: dict[int, str] = {}
     buckets: dict[tuple[int, int], list[int]] = {}
     for index, size in enumerate(_output_sizes(files, transform)):
@@ -128,9 +128,10 @@ def batches(
         index, shape = row
         if index < 0:
             return _Row(index, shape)
-        image = _attempt(files[index].path, decode, transform)
-        if isinstance(image, str):
-            return _Row(index, shape, reason=image)
+        try:
+            image = read(files[index], transform)
+        except UnreadableImage as error:  # it would end the whole iteration
+            return _Row(index, shape, reason=str(error))
         if image.shape[:2] != shape:
             return _Row(index, shape, reason=f"{files[index].path}: has changed its size since it was first read")
         if variants:
@@ -169,18 +170,6 @@ def _assemble(axes: tuple[int, ...], rows: Sequence[_Row]) -> Batch:
     )
 
 
-def _attempt(path: Path, read: Callable[[Path], Any], then: Callable[[Any], Any]) -> Any:
-    """`then(read(path))`, or one line on why it cannot be had: an exception would end the whole iteration."""
-    try:
-        value = read(path)
-    except UnreadableImage as error:
-        return str(error)
-    try:
-        return then(value)
-    except InputError as error:
-        return f"{path}: {error}"
-
-
 def _output_sizes(files: Sequence[ImageFile], transform: Transform) -> Iterator[tuple[int, int] | str]:
     """The size of every file after the transform, or why its header is unreadable."""
     if transform.crop is not None:
@@ -188,12 +177,18 @@ def _output_sizes(files: Sequence[ImageFile], transform: Transform) -> Iterator[
         return
 
     def sizes(start: int) -> list[tuple[int, int] | str]:
-        part = files[start : start + _HEADERS_PER_TASK]
-        return [_attempt(file.path, image_size, lambda size: transform.output_size(*size)) for file in part]
+        return [_size(file, transform) for file in files[start : start + _HEADERS_PER_TASK]]
 
     with ThreadPoolExecutor(THREADS) as pool:
         for part in pool.map(sizes, range(0, len(files), _HEADERS_PER_TASK)):
             yield from part
+
+
+def _size(file: ImageFile, transform: Transform) -> tuple[int, int] | str:
+    try:
+        return read_size(file, transform)
+    except UnreadableImage as error:
+        return str(error)
 
 
 def _too_many_shapes(buckets: dict[tuple[int, int], list[int]], max_shapes: int) -> str:

@@ -13,10 +13,9 @@ from tffjax.data import (
     BatchPlan,
     ImageFile,
     Plan,
-    find_images,
+    find,
     fingerprint,
     label_warning,
-    other_extensions,
     plan,
     relative_names,
 )
@@ -36,6 +35,7 @@ class Images:
         transform: resize and crop.
         batch_size: images a pass.
         plan: the batches of all shards, and the files whose header is unreadable.
+        kinds: of the sources, for the record.
     """
 
     files: tuple[ImageFile, ...]
@@ -43,6 +43,7 @@ class Images:
     transform: Transform
     batch_size: int
     plan: Plan
+    kinds: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -105,13 +106,14 @@ def images_of(request: Request, reporter: Reporter) -> Images:
     reading = request.reading
     batch_size = reading.batch_size or default_batch_size()
     with reporter.busy("looking for images"):
-        files = find_images(request.data)
+        found = find(request.data, reading.labels)
+        files = found.files
         transform = Transform(reading.resize, reading.crop, reading.random_crop)
         work = plan(files, transform, batch_size, reading.max_shapes)
     if work.skipped and reading.strict:
         raise InputError(f"{len(work.skipped)} images are unreadable (--strict): {next(iter(work.skipped.values()))}")
-    for suffix, count in other_extensions(request.data).items():
-        reporter.warn(f"left out {count} files ending in {suffix or 'nothing'}")
+    for warning in found.warnings:
+        reporter.warn(warning)
     if warning := label_warning(files):
         reporter.warn(warning)
-    return Images(files, relative_names(files), transform, batch_size, work)
+    return Images(files, relative_names(files), transform, batch_size, work, found.kinds)

@@ -12,7 +12,7 @@ import jax
 import pyarrow as pa
 
 from tffjax import __version__
-from tffjax.data import BatchPlan
+from tffjax.data import BatchPlan, address
 from tffjax.errors import InputError
 from tffjax.pipeline import streaming
 from tffjax.pipeline.directory import Run, State
@@ -51,7 +51,8 @@ def record_of(study: Study, request: Request, images: Images) -> dict[str, Any]:
         },
         "paths": {
             "weights": request.weights and str(request.weights.absolute()),
-            "data": [str(path.absolute()) for path in request.data],
+            "data": [address(path) for path in request.data],
+            "sources": list(images.kinds),
         },
         "environment": made_with,
     }

@@ -30,6 +30,7 @@ class Reading:
         batch_size: images a pass; None is what suits the device.
         max_shapes: more different image sizes are refused: each needs a compile.
         strict: an unreadable image ends the study.
+        labels: names of the folders of the labels, as of `tffjax.data.find`.
     """
 
     resize: int | None = None
@@ -38,6 +39,7 @@ class Reading:
     batch_size: int | None = None
     max_shapes: int = 8
     strict: bool = False
+    labels: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Request:
     """Which images, and where the results go.
 
     Attributes:
-        data: images and folders of images.
+        data: images, folders, lists, packed records, TFDS; see `tffjax.data.sources`.
         out: the run directory.
         reading: how images become batches.
         weights: where the model came from, for the record; None if from memory.

@@ -73,7 +73,8 @@ class Predict:
         table = ended[0].sums.table()
         files = [images.files[index] for index in table["index"].to_pylist()]
         logits = table["logits"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-        predictions = prediction_table(self.model.card, files, logits)
+        names = pa.array([images.names[index] for index in table["index"].to_pylist()], pa.string())
+        predictions = prediction_table(self.model.card, files, logits).set_column(0, "path", names)
         for ending in ("csv", "parquet"):
             write_table(predictions, folder / f"predictions.{ending}")
         if self.model.card.num_outputs == 1 and any(file.label is not None for file in files):

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from tffjax.data.augmentations import Augmentation
-from tffjax.data.folders import ImageFile
+from tffjax.data.image_file import ImageFile
 from tffjax.data.loading import THREADS
-from tffjax.data.preprocessing import UnreadableImage, decode, normalize
+from tffjax.data.preprocessing import Transform, UnreadableImage, normalize
+from tffjax.data.reading import check_stored, read
 from tffjax.errors import InputError
 from tffjax.nn.card import Normalization
 
@@ -38,7 +39,8 @@ class TrainingImages:
         seed: of order and augmentations.
 
     Raises:
-        InputError: images without a label, only one label, or fewer images than a batch takes.
+        InputError: images without a label, only one label, fewer images than a batch takes, or stored pixels that were
+            not resized as the augmentation does.
     """
 
     files: tuple[ImageFile, ...]
@@ -50,6 +52,7 @@ class TrainingImages:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained on."""
         check_labels(self.files, "training")
+        check_stored(self.files, Transform(self.augmentation.load_size))
         if len(self.files) < self.batch_size:
             raise InputError(
                 f"{len(self.files)} training images do not fill a batch of {self.batch_size}; take a smaller "
@@ -82,7 +85,7 @@ class TrainingImages:
         for other in range(len(self.files)):
             file = self.files[(index + other) % len(self.files)]
             try:
-                pixels = decode(file.path)
+                pixels = read(file, Transform(self.augmentation.load_size))
             except UnreadableImage as error:
                 reason = reason or str(error)
                 continue

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tffjax import __version__
-from tffjax.data import ImageFile, find_images, fingerprint, other_extensions, plan, relative_names
+from tffjax.data import ImageFile, address, find, fingerprint, plan, relative_names
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import Transform
 from tffjax.errors import InputError
@@ -110,17 +110,17 @@ def _prepare(
         grayscale=0.5 if arguments["color_robust"] else 0.0,
     )
     with reporter.busy("looking for images"):
-        files = find_images(request.data)
+        found = find(request.data, arguments["labels"])
+        validating = find(request.validation, arguments["labels"])
+        for warning in (*found.warnings, *validating.warnings):
+            reporter.warn(warning)
+        files, validation = found.files, validating.files
         check_labels(files, "training")
-        if request.validation:
-            validation = find_images(request.validation)
-        else:
+        if not validation:
             files, validation = split(files, arguments["validation_share"], recipe.seed)
         check_labels(validation, "validation")
         if augmentation.load_size is None:
             _check_sizes((*files, *validation), augmentation.crop)
-    for suffix, count in other_extensions((*request.data, *request.validation)).items():
-        reporter.warn(f"left out {count} files ending in {suffix or 'nothing'}")
     images = TrainingImages(files, augmentation, model.card.normalization, recipe.batch_size, recipe.seed)
     record = {
         "command": "train",
@@ -133,8 +133,9 @@ def _prepare(
         },
         "paths": {
             "weights": str(request.init.absolute()) if request.init else None,
-            "data": [str(path.absolute()) for path in request.data],
-            "validation": [str(path.absolute()) for path in request.validation],
+            "data": [address(path) for path in request.data],
+            "validation": [address(path) for path in request.validation],
+            "sources": [*found.kinds, *validating.kinds],
         },
         "environment": environment(),
     }
@@ -240,6 +241,7 @@ def train(
     color_robust: bool = False,
     seed: int = 0,
     precision: str = "float32",
+    labels: str | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -257,6 +259,7 @@ def train(
         crop: side of the random crop.
         blur, jpeg: probabilities of blur and of JPEG compression.
         color_robust: also make every second training image gray, at random.
+        labels: names of the folders of the labels, as of `tffjax.rank`.
         overwrite: start anew, whatever `out` holds of a run.
         reporter: where words go; None prints plain lines on standard error.
 
@@ -272,7 +275,7 @@ def train(
     options = {"validation_share": validation_share, "epochs": epochs, "batch_size": batch_size, "rate": rate,
                "patience": patience, "dropout": dropout, "load_size": load_size, "crop": crop, "blur": blur,
                "jpeg": jpeg, "color_robust": color_robust, "seed": seed, "precision": precision,
-               "arch": arch}  # fmt: skip
+               "labels": labels, "arch": arch}  # fmt: skip
     resume = (out / directory.RECORD).exists() and not overwrite
     init = Path(init) if init is not None else None
     request = TrainRequest(paths_of(data), paths_of(validation), init, options, out, resume, overwrite)

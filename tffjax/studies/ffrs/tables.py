@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tffjax.data.folders import LABELS
+from tffjax.data import LABELS
 from tffjax.studies.ffrs.bootstrap import Intervals, intervals, near_cut, topk_overlap
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, order, standard_error
 from tffjax.studies.rankings import Channel, Ranking
