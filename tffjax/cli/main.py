@@ -19,6 +19,7 @@ from tffjax import __version__
 from tffjax.errors import CheckFailed, InputError
 
 _COMMANDS = {
+    "audit": "tffjax.cli.audit:audit_command",
     "check": "tffjax.cli.check:check",
     "color": "tffjax.cli.color:color",
     "compare": "tffjax.cli.compare:compare",

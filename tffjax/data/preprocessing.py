@@ -48,7 +48,7 @@ def image_size(
     Raises:
         UnreadableImage: as `decode`, but damage behind the header goes unseen.
     """
-    with _open(path, max_pixels, content) as image:
+    with open_image(path, max_pixels, content) as image:
         width, height = image.size
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
@@ -71,7 +71,7 @@ def decode(
         UnreadableImage: the file is missing, of another format, truncated or damaged, or its header announces more than
             `max_pixels` pixels (found out before any pixel is decoded).
     """
-    with _open(path, max_pixels, content) as image:
+    with open_image(path, max_pixels, content) as image:
         orientation = _orientation(image)
         image.load()
         upright: Image.Image = image
@@ -236,7 +236,9 @@ def _reader(magic: bytes) -> type[ImageFile] | None:
 
 
 @contextlib.contextmanager
-def _open(path: str | os.PathLike[str], max_pixels: int, content: bytes | None) -> Iterator[ImageFile]:
+def open_image(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> Iterator[ImageFile]:
     """Yield the image with its header read; everything that goes wrong until the end of the block is UnreadableImage.
 
     The readers are called directly because `Image.open` tries every format that Pillow knows, and announces a large

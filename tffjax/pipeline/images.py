@@ -20,6 +20,7 @@ from tffjax.data import (
     relative_names,
 )
 from tffjax.data.preprocessing import Transform
+from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Request
@@ -114,6 +115,7 @@ def images_of(request: Request, reporter: Reporter) -> Images:
         raise InputError(f"{len(work.skipped)} images are unreadable (--strict): {next(iter(work.skipped.values()))}")
     for warning in found.warnings:
         reporter.warn(warning)
-    if warning := label_warning(files):
-        reporter.warn(warning)
+    for warning in (label_warning(files), warning_of(files)):
+        if warning:
+            reporter.warn(warning)
     return Images(files, relative_names(files), transform, batch_size, work, found.kinds)

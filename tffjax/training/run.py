@@ -13,6 +13,7 @@ from tffjax import __version__
 from tffjax.data import ImageFile, address, find, fingerprint, plan, relative_names
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import Transform
+from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
 from tffjax.nn import Model, checkpoint, layers_of, network_of
 from tffjax.pipeline import directory
@@ -119,6 +120,8 @@ def _prepare(
         if not validation:
             files, validation = split(files, arguments["validation_share"], recipe.seed)
         check_labels(validation, "validation")
+        if warning := warning_of(files):
+            reporter.warn(warning)
         if augmentation.load_size is None:
             _check_sizes((*files, *validation), augmentation.crop)
     images = TrainingImages(files, augmentation, model.card.normalization, recipe.batch_size, recipe.seed)
