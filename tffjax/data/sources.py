@@ -10,6 +10,7 @@ from tffjax.data.folders import LABEL_FOLDERS, FolderSource, label_hint, other_e
 from tffjax.data.image_file import ImageFile, by_name
 from tffjax.data.lists import LIST_SUFFIXES, ListSource
 from tffjax.data.records import record_source
+from tffjax.data.tfds_source import PREFIX, TfdsSource
 
 
 @runtime_checkable
@@ -82,11 +83,13 @@ def find_images(paths: Iterable[str | os.PathLike[str]], labels: str | None = No
 
 
 def source_of(path: Path, labels: Mapping[str, Literal[0, 1]] = LABEL_FOLDERS) -> Source:
-    """What a path given as DATA is: packed records, a list (`.csv`, `.parquet`), or else images.
+    """What a path given as DATA is: TFDS (`tfds:NAME/SPLIT`), packed records, a list (`.csv`, `.parquet`), or images.
 
     Raises:
         InputError: records that are not all there.
     """
+    if str(path).startswith(PREFIX):
+        return TfdsSource(path, labels)
     if packed := record_source(path):
         return packed
     if path.suffix.lower() in LIST_SUFFIXES and not path.is_dir():
@@ -96,7 +99,7 @@ def source_of(path: Path, labels: Mapping[str, Literal[0, 1]] = LABEL_FOLDERS) -
 
 def address(path: Path) -> str:
     """A path given as DATA, for use from another folder."""
-    return str(path.absolute())
+    return str(path if str(path).startswith(PREFIX) else path.absolute())
 
 
 def _merged_generators(data: Sequence[Path], of_each: Sequence[Sequence[ImageFile]]) -> list[str]:
