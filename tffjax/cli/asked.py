@@ -16,7 +16,7 @@ from tffjax.pipeline import directory
 from tffjax.pipeline.request import Reading, Request, parse_shard
 from tffjax.pipeline.shards import request_of
 
-_ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard")
+_ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard", "workers")
 _READING = tuple(field.name for field in dataclasses.fields(Reading))
 _OPTIONS = (
     click.argument("weights", type=click.Path(path_type=Path), required=False),
@@ -85,7 +85,7 @@ def ask(context: click.Context, given: dict[str, Any]) -> Asked:
             command = context.command.name
             raise InputError(f"give WEIGHTS, DATA and --out RUN, or --resume RUN; see tffjax {command} --help")
         reading = Reading(**{name: given[name] for name in _READING if name in given})
-        flags = {name: given[name] for name in ("overwrite", "dry_run")}
+        flags = {name: given[name] for name in ("overwrite", "dry_run", "workers")}
         return Asked(Request(data, out, reading, weights, shard=shard, **flags), weights, options)
     if shard:
         raise InputError("a shard goes on by itself: give the same command again, without --resume")
@@ -94,7 +94,8 @@ def ask(context: click.Context, given: dict[str, Any]) -> Asked:
     request = request_of(record, given["resume"])
     weights = given["weights"] or request.weights
     kept = {name: value for name, value in record["identity"]["arguments"].items() if name not in _READING}
-    changes = {"resume": True, "weights": weights, "dry_run": given["dry_run"], "data": given["data"] or request.data}
+    changes = {"resume": True, "weights": weights, "data": given["data"] or request.data}
+    changes |= {name: given[name] for name in ("dry_run", "workers")}
     return Asked(dataclasses.replace(request, **changes), weights, kept)
 
 

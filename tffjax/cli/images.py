@@ -28,6 +28,7 @@ _BATCH_OPTIONS = (
     ),
     click.option("--strict", is_flag=True, help="Fail if an image is unreadable, instead of skipping it."),
     labels_option,
+    workers_option,
 )
 
 

@@ -20,6 +20,9 @@ from tffjax.errors import InputError
 
 THREADS = min(16, os.cpu_count() or 1)
 
+PREFETCH_BYTES = 1 << 30
+"""Of images that are decoded ahead, at most (but one image, whatever its size)."""
+
 Variant = Callable[[np.ndarray, int], np.ndarray]
 
 _HEADERS_PER_TASK = 256  # reading one header costs less than handing it to a thread
@@ -107,8 +110,9 @@ def batches(
 ) -> Iterator[Batch]:
     """Decode the planned batches, in their order, with `threads` threads.
 
-    At most max(batch_size, threads) images are decoded ahead, however many there are. A file that turns out unreadable
-    (or has changed its size since it was planned) keeps its row, with weight 0, and is named in `Batch.skipped`.
+    At most max(batch_size, threads) images and `PREFETCH_BYTES` are decoded ahead, however many there are. A file that
+    turns out unreadable (or has changed its size since it was planned) keeps its row, with weight 0, and is named in
+    `Batch.skipped`.
 
     Args:
         plan: from `plan`, with the same files, transform and batch size, or a selection of its batches.
@@ -143,10 +147,17 @@ def batches(
         for batch in plan.batches
         for index in (*batch.indices, *[-1] * (batch_size - len(batch.indices)))
     ]
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(batch_size, threads))
+    ahead = prefetched(plan, batch_size, 1 + len(variants), threads)
+    options = grain.ReadOptions(num_threads=min(threads, ahead), prefetch_buffer_size=ahead)
     images = grain.MapDataset.source(rows).map(load).to_iter_dataset(options)
     axes = (1 + len(variants),) if variants else ()
     yield from images.batch(batch_size, batch_fn=functools.partial(_assemble, axes))
+
+
+def prefetched(plan: Plan, batch_size: int, versions: int, threads: int) -> int:
+    """How many rows of a plan are decoded ahead; a row is an image with its variants, `versions` in all."""
+    largest = max((height * width * 3 * versions for height, width in plan.shapes), default=1)
+    return max(1, min(max(batch_size, threads), PREFETCH_BYTES // max(largest, 1)))
 
 
 @dataclasses.dataclass(frozen=True)

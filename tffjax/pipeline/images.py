@@ -19,6 +19,7 @@ from tffjax.data import (
     plan,
     relative_names,
 )
+from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
 from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
@@ -37,6 +38,7 @@ class Images:
         batch_size: images a pass.
         plan: the batches of all shards, and the files whose header is unreadable.
         kinds: of the sources, for the record.
+        workers: images read at a time.
     """
 
     files: tuple[ImageFile, ...]
@@ -45,6 +47,7 @@ class Images:
     batch_size: int
     plan: Plan
     kinds: tuple[str, ...] = ()
+    workers: int = THREADS
 
     @property
     def total(self) -> int:
@@ -118,4 +121,4 @@ def images_of(request: Request, reporter: Reporter) -> Images:
     for warning in (label_warning(files), warning_of(files)):
         if warning:
             reporter.warn(warning)
-    return Images(files, relative_names(files), transform, batch_size, work, found.kinds)
+    return Images(files, relative_names(files), transform, batch_size, work, found.kinds, request.workers or THREADS)

@@ -127,12 +127,13 @@ def go_through(
             advance(images_in(mine[:position]))
             saved_at, times, left = time.monotonic(), list[float](), mine[position:]
             for done in (stream or streaming.stream)(
-                step, plan, images.files, images.transform, images.batch_size, work.variants, position
+                step, plan, images.files, images.transform, images.batch_size, work.variants, position, images.workers
             ):
                 skipped |= done.batch.skipped
                 if done.batch.skipped and strict:
                     raise InputError(f"an image is unreadable (--strict): {next(iter(done.batch.skipped.values()))}")
-                advance(int((done.batch.indices >= 0).sum()), sums.add(done.batch, done.outputs))
+                note = sums.add(done.batch, done.outputs)
+                advance(int((done.batch.indices >= 0).sum()), ", ".join(filter(None, (note, done.waiting))))
                 position = done.position
                 times.append(time.perf_counter())
                 if len(times) == WARM + TIMED and len(left) > LONG:

@@ -54,6 +54,7 @@ class Request:
         resume: go on with the run at `out`, which must be there.
         overwrite: replace a run at `out`.
         dry_run: say what would be done, and stop.
+        workers: images read at a time; None is one a core.
         shard: do this part only, below `out`; `tffjax.pipeline.shards.merge` brings the parts together.
     """
 
@@ -64,6 +65,7 @@ class Request:
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    workers: int | None = None
     shard: Shard | None = None
 
 

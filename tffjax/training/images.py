@@ -37,6 +37,7 @@ class TrainingImages:
         normalization: of the network.
         batch_size: images a batch.
         seed: of order and augmentations.
+        workers: images prepared at a time.
 
     Raises:
         InputError: images without a label, only one label, fewer images than a batch takes, or stored pixels that were
@@ -48,6 +49,7 @@ class TrainingImages:
     normalization: Normalization
     batch_size: int
     seed: int
+    workers: int = THREADS
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained on."""
@@ -64,17 +66,17 @@ class TrainingImages:
         """Number of batches of an epoch."""
         return len(self.files) // self.batch_size
 
-    def epoch(self, epoch: int, start: int = 0, threads: int = THREADS) -> Iterator[TrainingBatch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:
         """Normalized images (n, crop, crop, 3) and labels (n,), 1 for fake, of the batches from `start` on.
 
-        While one batch is used the next is prepared, by `threads` threads.
+        While one batch is used the next is prepared, by `workers` threads.
 
         Raises:
             InputError: an image is smaller than the crop, or all are unreadable.
         """
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.files))
         rows = order[start * self.batch_size : self.batches * self.batch_size].tolist()
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(self.batch_size, threads))
+        options = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=max(self.batch_size, self.workers))
         images = grain.MapDataset.source(rows).map(lambda index: self.image(epoch, index)).to_iter_dataset(options)
         yield from images.batch(self.batch_size)
 

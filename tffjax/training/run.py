@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from tffjax import __version__
 from tffjax.data import ImageFile, address, find, fingerprint, plan, relative_names
 from tffjax.data.augmentations import Augmentation
+from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
 from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
@@ -39,7 +40,7 @@ class TrainRequest:
         init: the checkpoint to start from, None for random weights of `arguments["arch"]`.
         arguments: fields of `Recipe` and `Augmentation`, `arch`, `validation_share`, `color_robust`.
         out: the run directory.
-        resume, overwrite, dry_run: as of `tffjax.pipeline.request.Request`.
+        resume, overwrite, dry_run, workers: as of `tffjax.pipeline.request.Request`.
     """
 
     data: tuple[Path, ...]
@@ -50,6 +51,7 @@ class TrainRequest:
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    workers: int | None = None
 
 
 def run_training(request: TrainRequest, reporter: Reporter) -> None:
@@ -124,7 +126,8 @@ def _prepare(
             reporter.warn(warning)
         if augmentation.load_size is None:
             _check_sizes((*files, *validation), augmentation.crop)
-    images = TrainingImages(files, augmentation, model.card.normalization, recipe.batch_size, recipe.seed)
+    workers = request.workers or THREADS
+    images = TrainingImages(files, augmentation, model.card.normalization, recipe.batch_size, recipe.seed, workers)
     record = {
         "command": "train",
         "tffjax": __version__,
@@ -173,10 +176,10 @@ def _train(
     done = 0
     with reporter.progress("training", recipe.epochs * images.batches, "batches") as advance:
 
-        def report(progress: Progress) -> None:
+        def report(progress: Progress, waiting: str = "") -> None:
             nonlocal done
             before, done = done, progress.epochs * images.batches + progress.batch
-            advance(done - before, _note(progress, recipe.batch_size))
+            advance(done - before, ", ".join(filter(None, (_note(progress, recipe.batch_size), waiting))))
             if progress.batch == 0:
                 run.log("epoch", **dataclasses.asdict(progress.history[-1]))
                 reporter.say(_line(progress.history[-1]))
