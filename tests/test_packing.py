@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import studies
 from command import done, refused, save_image, tffjax_command
-from test_sources import described, tables
+from test_sources import described, listed, tables
 
-from tffjax.data import batches, find_images, fingerprint, plan, relative_names
+from tffjax.data import batches, find_images, fingerprint, has_folder, plan, relative_names
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import Transform
 from tffjax.data.reading import read
@@ -251,3 +252,44 @@ def test_pack_command(data, tmp_path):
     done("pack", out, "--out", tmp_path / "again", "--pixels", "--resize", 12, "--overwrite")
     with pytest.raises(InputError, match="packed with --resize 12"):
         plan(find_images([tmp_path / "again"]), Transform(), 1)
+
+
+def test_a_folder_among_records(records, data):
+    assert has_folder(records / "biggan")
+    assert has_folder(data / "biggan")
+    assert not has_folder(records / "stargan")
+    assert not has_folder(data / "stargan")
+
+
+def same_as(folder: Path, other: Path) -> None:
+    ours, theirs = (
+        {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+        for place in (folder, other)
+    )
+    for files in (ours, theirs):
+        for name in ("run.json", "log.jsonl"):
+            del files[name]
+    assert ours == theirs
+
+
+STUDIES = {
+    "rank": ("--confidence", 0, "--own-size"),
+    "dropout": ("--random", 1, "--k", 2),
+    "color": ("--k", 4),
+    "lrpmax": ("--k", 3, "--top", 2),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", STUDIES)
+def test_every_study_gives_the_same_bytes(command, shared, tmp_path):
+    """On real images, from a folder, a list, records of bytes and of pixels."""
+    folder = shared / "data" / "forensynths-mini"
+    pack(Packing((folder,), shard_images=64), tmp_path / "records", 2, reporter=Silent())
+    pack(Packing((folder,), Transform(), shard_images=64), tmp_path / "pixels", 2, reporter=Silent())
+    places = [folder, listed(folder, tmp_path / "list.csv", tmp_path), tmp_path / "records", tmp_path / "pixels"]
+    ranking = () if command == "rank" else ("--ranking", studies.make_ranking(tmp_path / "ranking.csv"))
+    for number, place in enumerate(places):
+        with studies.networks_by_name():
+            done(command, "decisive", place, *ranking, *STUDIES[command], "--out", tmp_path / str(number), "--quiet")
+        same_as(tmp_path / str(number), tmp_path / "0")

@@ -3,7 +3,7 @@
 from tffjax.data.folders import EXTENSIONS, LABEL_FOLDERS, other_extensions
 from tffjax.data.image_file import LABELS, ImageFile, fingerprint, label_warning, relative_names
 from tffjax.data.loading import Batch, BatchPlan, Plan, Variant, batches, plan
-from tffjax.data.sources import Found, address, find, find_images
+from tffjax.data.sources import Found, address, find, find_images, has_folder
 
 __all__ = [
     "EXTENSIONS",
@@ -20,6 +20,7 @@ __all__ = [
     "find",
     "find_images",
     "fingerprint",
+    "has_folder",
     "label_warning",
     "other_extensions",
     "plan",

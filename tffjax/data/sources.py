@@ -11,6 +11,7 @@ from tffjax.data.image_file import ImageFile, by_name
 from tffjax.data.lists import LIST_SUFFIXES, ListSource
 from tffjax.data.records import record_source
 from tffjax.data.tfds_source import PREFIX, TfdsSource
+from tffjax.errors import InputError
 
 
 @runtime_checkable
@@ -95,6 +96,17 @@ def source_of(path: Path, labels: Mapping[str, Literal[0, 1]] = LABEL_FOLDERS) -
     if path.suffix.lower() in LIST_SUFFIXES and not path.is_dir():
         return ListSource(path, labels)
     return FolderSource(path, labels)
+
+
+def has_folder(path: Path) -> bool:
+    """Whether a path is a folder, of files or among packed records."""
+    packed = record_source(path)
+    if packed is None:
+        return path.is_dir()
+    try:
+        return bool(packed.find())
+    except InputError:
+        return False
 
 
 def address(path: Path) -> str:

@@ -105,6 +105,7 @@ def predict(
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -115,7 +116,7 @@ def predict(
         model: a model with a card, or the folder of a checkpoint.
         data: images or folders; labels are known below folders named 0_real and 1_fake.
         out: the run directory; an unfinished run of the same request there is gone on with.
-        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+        resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("predictions")` (an image a row) and, where labels are known, `table("metrics")`.
@@ -124,5 +125,5 @@ def predict(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`.
     """
     loaded, weights = model_of(model)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(Predict(loaded), weights, data, out, reading, overwrite, shard, reporter)

@@ -265,6 +265,7 @@ def run_color(
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -282,7 +283,7 @@ def run_color(
         k: how many channels; None is the paper's number.
         ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
         classes: CSV path,class: the correct output of each image, for networks with several outputs.
-        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+        resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("tests")` (a channel, ablation and generator a row), `table("shares")`, `table("metrics")`.
@@ -292,5 +293,5 @@ def run_color(
     """
     loaded, weights = model_of(model)
     study = Color(loaded, ranking, k, ablations, argument_of(classes))
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -214,6 +214,7 @@ def run_dropout(
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -231,7 +232,7 @@ def run_dropout(
         each: also each of the first so many channels alone, on fake images.
         greedy: also choose so many of those greedily.
         seed: of the random channels.
-        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+        resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("dropout")` (AP, accuracies at 0.5 and at the baseline's calibrated threshold),
@@ -243,5 +244,5 @@ def run_dropout(
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
     study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
