@@ -23,6 +23,14 @@ class _Size(click.ParamType):
         return (int(match[1]), int(match[2])) if match[2] else int(match[1])
 
 
+labels_option = click.option(
+    "--labels",
+    metavar="real=NAME,fake=NAME",
+    help="Names of the folders of the labels, such as real=nature,fake=ai. [default: real=0_real,fake=1_fake]",
+)
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Images read at a time. [default: one a core, at most 16]"
+)
 _SIZE_OPTIONS = (
     click.option(
         "--resize",
@@ -41,6 +49,8 @@ _BATCH_OPTIONS = (
         help="Refuse more different image sizes than this; each needs a compile.",
     ),
     click.option("--strict", is_flag=True, help="Fail if an image is unreadable, instead of skipping it."),
+    labels_option,
+    workers_option,
 )
 
 

@@ -6,6 +6,7 @@ and crop give the pixels of torchvision's `Resize` and `CenterCrop` on a PIL ima
 
 import contextlib
 import dataclasses
+import io
 import os
 import struct
 import zlib
@@ -42,29 +43,38 @@ class UnreadableImage(InputError):
     """A file that holds no usable image; the message is one line that names the file."""
 
 
-def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> tuple[int, int]:
     """Height and width that `decode` would return, from the header alone.
 
     Raises:
         UnreadableImage: as `decode`, but damage behind the header goes unseen.
     """
-    with _open(path, max_pixels) as image:
+    with open_image(path, max_pixels, content) as image:
         width, height = image.size
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
-def decode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
+def decode(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
     """Read a PNG, JPEG or WebP file as RGB, upright according to its EXIF orientation.
 
     Grayscale is repeated to three channels, palettes are looked up, an alpha channel is dropped (not blended), of 16
     bits the high byte is kept, and of an animation the first frame. EXIF that stands behind the pixels of a PNG is
     ignored.
 
+    Args:
+        path: the file.
+        max_pixels: images of more are refused.
+        content: the bytes of the file, where they do not lie at `path`, which then only names them.
+
     Raises:
         UnreadableImage: the file is missing, of another format, truncated or damaged, or its header announces more than
             `max_pixels` pixels (found out before any pixel is decoded).
     """
-    with _open(path, max_pixels) as image:
+    with open_image(path, max_pixels, content) as image:
         orientation = _orientation(image)
         image.load()
         upright: Image.Image = image
@@ -236,7 +246,9 @@ def _reader(magic: bytes) -> type[ImageFile] | None:
 
 
 @contextlib.contextmanager
-def _open(path: str | os.PathLike[str], max_pixels: int) -> Iterator[ImageFile]:
+def open_image(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> Iterator[ImageFile]:
     """Yield the image with its header read; everything that goes wrong until the end of the block is UnreadableImage.
 
     The readers are called directly because `Image.open` tries every format that Pillow knows, and announces a large
@@ -244,7 +256,7 @@ def _open(path: str | os.PathLike[str], max_pixels: int) -> Iterator[ImageFile]:
     """
     name = os.fspath(path)
     try:
-        with open(name, "rb") as file:  # noqa: PTH123  half the cost of Path.open
+        with open(name, "rb") if content is None else io.BytesIO(content) as file:  # noqa: PTH123  cheaper than Path's
             reader = _reader(file.read(12))
             if reader is None:
                 raise UnreadableImage(f"{name}: not a PNG, JPEG or WebP image")

@@ -222,6 +222,7 @@ def rank(
     crop: int | None = 224,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -233,7 +234,7 @@ def rank(
 
     Args:
         model: a model with a card, or the folder of a checkpoint.
-        data: folders of labeled images, `<generator>/{0_real,1_fake}/...`, or images.
+        data: labeled images: folders, `<generator>/{0_real,1_fake}/...`, lists, packed records, TFDS (docs/data.md).
         out: the run directory.
         composite: name of LRP rules that are linear in the relevance.
         confidence: fake images with p >= this and real ones with p <= 1 - this are kept; 0 keeps all.
@@ -247,6 +248,7 @@ def rank(
         crop: a square of this size is cut from the center; None leaves the image.
         batch_size: images a pass; None is what suits the device.
         strict: an unreadable image ends the run, instead of being skipped.
+        labels: names of the folders of the labels, `real=NAME,fake=NAME`; None is `real=0_real,fake=1_fake`.
         overwrite: start anew, whatever `out` holds of a run.
         shard: (index from 0, count): do this part only; `tffjax merge` brings the parts together.
         reporter: where words go; None prints plain lines on standard error.
@@ -259,5 +261,5 @@ def rank(
     """
     loaded, weights = model_of(model)
     study = Rank(loaded, composite, confidence, k, label, bootstrap, seed, per_image, precision)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
