@@ -44,18 +44,22 @@ def convert(
     """Convert a PyTorch checkpoint SOURCE to a tffjax checkpoint folder OUT, or back with --to torch.
 
     The network (ResNet-50, EfficientNet-B0 of efficientnet_pytorch or torchvision) and its number of outputs are
-    recognized from the keys. Files are loaded with weights_only=True; what needs more is refused. `tffjax verify`
-    proves the result.
+    recognized from the keys, and so is a ProGAN generator (of GAN Dissection, interfacegan, genforce, pytorch_GAN_zoo,
+    pro_gan_pytorch), one way only. Files are loaded with weights_only=True; what needs more is refused.
+    `tffjax verify` proves the result.
 
     \b
     Example:
       tffjax convert detector.pth detector
+      tffjax convert proggan_bedroom-d8a89ff1.pth bedroom
       tffjax convert --to torch detector detector-again.pth
     """
     require_torch()
     from tffjax.conversion import checkpoint as torch_checkpoint
+    from tffjax.conversion.generator import read_generator
 
     from tffjax.nn import checkpoint
+    from tffjax.nn.generator import save_generator
 
     talk = Talk(quiet)
     if to == "torch":
@@ -68,6 +72,13 @@ def convert(
         convention = "efficientnet_pytorch" if model.card.padding == "same" else "torchvision"
         _write_torch(torch_checkpoint.to_torch(model.variables, model.card.architecture, convention), out)
         talk.say(f"{source} -> {out}: {model.card.architecture}, keys as in {convention}")
+        return
+    with talk.busy(f"reading {source}"):
+        generator = read_generator(source)
+    if generator is not None:
+        refuse_unused("for a generator", "normalization", "high_means")
+        made = save_generator(generator, out, overwrite=overwrite)
+        talk.say(f"{source} -> {out}: generator of {made.size} pixels, latents of {made.latent}, widths {made.widths}")
         return
     with talk.busy(f"converting {source}"):
         model = read_torch(source, normalization, high_means)
