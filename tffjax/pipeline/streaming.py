@@ -33,11 +33,15 @@ def stream(
     batch_size: int,
     variants: Sequence[Variant] = (),
     start: int = 0,
+    read: Callable[..., Iterator[Batch]] = batches,
 ) -> Iterator[Done]:
-    """`step(batch)` for the planned batches from `start` on, in their order; see `tffjax.data.batches`."""
+    """`step(batch)` for the planned batches from `start` on, in their order, as `read` gives them.
+
+    See `tffjax.data.batches`, which it is by default.
+    """
     rest = dataclasses.replace(work, batches=work.batches[start:])
     pending: Done | None = None
-    for position, batch in enumerate(batches(rest, files, transform, batch_size, variants), start + 1):
+    for position, batch in enumerate(read(rest, files, transform, batch_size, variants), start + 1):
         dispatched = Done(position, batch, step(batch))
         if pending:
             yield _fetched(pending)

@@ -12,7 +12,7 @@ import pyarrow.parquet
 from tffjax.errors import InputError
 from tffjax.pipeline.directory import RECORD, read_record
 
-COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color")
+COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color", "generator")
 HEATMAP = "heatmap"
 
 # columns that hold words even where a generator is named `1`
