@@ -27,6 +27,13 @@ from tffjax.studies.generator.run import GeneratorStudy
 @click.option("--n", type=click.IntRange(min=1), default=500, show_default=True, help="How many images.")
 @click.option("--top", default="5%", show_default=True, help="Percentage of the generator's channels that is masked.")
 @click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="Draws of random channels.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="An image is found if its probability of being fake is at least this.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of latents, draws, bootstrap.")
 @click.option(
     "--composite",

@@ -53,6 +53,7 @@ class GeneratorStudy:
     n: int = 500
     top: str = "5%"
     draws: int = 20
+    threshold: float = 0.5
     seed: int = 0
     composite: str = "beta0"
     bootstrap: int = 200
@@ -96,7 +97,7 @@ class GeneratorStudy:
         probability = fake_probability(measures["logit"].reshape(-1), self.model.card)
         measures["probability"] = probability.reshape(measures["logit"].shape)
         layers = tables.layer_table(channels, ranking.channels[:k], _matrix(first["net"]))
-        masking = tables.masking_table(settings, len(channels), measures)
+        masking = tables.masking_table(settings, len(channels), measures, self.threshold)
         write_table(masking, folder / "masking.csv")
         write_table(layers, folder / "layers.csv")
         write_table(_per_image(images, first, settings, measures), folder / "per_image.parquet")
@@ -119,7 +120,8 @@ class GeneratorStudy:
             "median_unclamped": float(np.median(scores["_unclamped"])),
             "median_clamped": float(np.median(scores[""])),
             "median_saved": float(np.median(scores["_saved"])),
-            "detected": float((before >= 0.5).mean()),
+            "threshold": self.threshold,
+            "detected": float((before >= self.threshold).mean()),
         }
 
     def say(self, images: Samples, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
@@ -131,10 +133,10 @@ class GeneratorStudy:
         title = f"where the top {results['k']} channels are"
         reporter.table(layers, title, {"site": "", "channels": "d", "relevance": ".3f", "top": "d", "share": ".1%"})
         reporter.say(
-            f"{results['detected']:.1%} of {results['images']} images are found; median probability "
-            f"{results['median_saved']:.1%} of the saved image, {results['median_clamped']:.1%} of the clamped and "
-            f"{results['median_unclamped']:.1%} of the unclamped one ({results['clamped']:.1%} of the values are "
-            f"clamped); results in {folder}"
+            f"{results['detected']:.1%} of {results['images']} images are found (p >= {results['threshold']:g}); "
+            f"median probability {results['median_saved']:.1%} of the saved image, {results['median_clamped']:.1%} of "
+            f"the clamped and {results['median_unclamped']:.1%} of the unclamped one ({results['clamped']:.1%} of the "
+            f"values are clamped); results in {folder}"
         )
 
     def _ranking(self, images: Samples) -> Pass:
@@ -243,6 +245,7 @@ def run_generator(
     n: int = 500,
     top: str = "5%",
     draws: int = 20,
+    threshold: float = 0.5,
     seed: int = 0,
     composite: str = "beta0",
     bootstrap: int = 200,
@@ -264,6 +267,8 @@ def run_generator(
         n: number of images; their latents depend on `seed` only.
         top: percentage of the generator's channels that is masked; 1, 2, 5 and 10 % are, too.
         draws: of random channels for `top`; the other percentages have a quarter of them.
+        threshold: an image is found if its probability of being fake is at least this; for a detector that never saw
+            such images, one that real images of their kind stay below (`tffjax predict` says it).
         seed: of latents, draws and the bootstrap.
         composite: LRP rules of the detector; those of the generator are `tffjax.lrp.generated.INSIDE`.
         bootstrap, batch_size, overwrite, shard, reporter: as of `tffjax.rank`.
@@ -275,5 +280,5 @@ def run_generator(
         InputError: as `tffjax.load`, `tffjax.nn.generator.load_generator` and `tffjax.pipeline.run.run`.
     """
     loaded, weights = model_of(model)
-    study = GeneratorStudy(loaded, n, top, draws, seed, composite, bootstrap)
+    study = GeneratorStudy(loaded, n, top, draws, threshold, seed, composite, bootstrap)
     return call(study, weights, generator, out, Reading(batch_size=batch_size), overwrite, shard, reporter)

@@ -14,18 +14,22 @@ MEASURES = ("probability", "psnr", "color", "detail")
 
 
 def masking_table(
-    settings: Sequence[Setting], channels: int, measures: dict[str, Float[np.ndarray, "n settings"]]
+    settings: Sequence[Setting],
+    channels: int,
+    measures: dict[str, Float[np.ndarray, "n settings"]],
+    threshold: float = 0.5,
 ) -> pa.Table:
     """A row for each family of sets (`top-12`, all draws of `random-12`, `scale 8`), the baseline first.
 
     setting, k, percent (of all channels), draws; of the probability of being fake: its median over images and draws,
     `drop` (that of the baseline less it), median_low and median_high (smallest and largest median of a draw), mean and
-    detected (share of p >= 1/2); medians of psnr, color and detail.
+    detected (share of p >= threshold); medians of psnr, color and detail.
 
     Args:
         settings: the sets.
         channels: how many there are in all.
         measures: `MEASURES`, and `logit`, of every image and set.
+        threshold: of the probability.
     """
     families: dict[str, list[int]] = {}
     for index, setting in enumerate(settings):
@@ -47,7 +51,7 @@ def masking_table(
                 "median_low": float(medians.min()),
                 "median_high": float(medians.max()),
                 "mean": float(probability.mean()),
-                "detected": float((probability >= 0.5).mean()),
+                "detected": float((probability >= threshold).mean()),
                 "logit": float(np.median(measures["logit"][:, members])),
                 **{name: float(np.median(measures[name][:, members])) for name in MEASURES[1:]},
             }
