@@ -14,6 +14,7 @@ from tffjax.cli.images import size_options
 from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.errors import CheckFailed
 from tffjax.files import replace_file
+from tffjax.nn.card import Card
 from tffjax.pipeline.groups import read_groups, synthetic_images
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def verify(
     _conclude(talk, f"{checkpoint} computes the same numbers in JAX and PyTorch", result.differences)
     if lrp:
         _conclude(talk, f"the relevances of {composite} are the same", explained)
+    talk.say(_scope(card))
 
 
 def _holds_generator(path: Path) -> bool:
@@ -116,6 +118,19 @@ def _verify_generator(talk: Talk, path: Path) -> None:
         differences = verify_generator(path)
     talk.say(_site_table(differences))
     _conclude(talk, f"{path} makes the same images in JAX and PyTorch", differences)
+
+
+def _scope(card: Card) -> str:
+    """What this proves and what it cannot."""
+    proves = f"this proves the arithmetic of {card.architecture} with {card.graph}, in both frameworks"
+    if card.graph_source == "proven":
+        return f"{proves}; that the original network has this graph was proven on its outputs: {card.proof}"
+    if card.graph_source == "keys":
+        return f"{proves}; the names of the weights leave no other graph"
+    return (
+        f"{proves}; it cannot prove that the original network has this graph, which was {card.graph_source}: "
+        "tffjax convert --expect does, on outputs of that network"
+    )
 
 
 def _conclude(talk: Talk, claim: str, differences: "tuple[Difference, ...] | tuple[LrpDifference, ...]") -> None:

@@ -1,5 +1,6 @@
 """Small sets of images in memory, grouped by size."""
 
+import collections
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from tffjax.data import Plan, batches, find_images, plan
+from tffjax.data import ImageFile, Plan, batches, find_images, plan
 from tffjax.data.preprocessing import Transform, resize
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
@@ -21,20 +22,31 @@ class Group(NamedTuple):
 
 
 def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform: Transform) -> list[Group]:
-    """The first `limit` images at and below the paths, grouped by size.
+    """At most `limit` images at and below the paths, of all generators and labels alike, grouped by size.
 
     Raises:
         InputError: as `tffjax.data`, or none of the images can be read.
     """
     files = find_images(paths)
     if len(files) > limit:
-        reporter.warn(f"takes the first {limit} of {len(files)} images; more with --limit")
-        files = files[:limit]
+        reporter.warn(f"takes {limit} of {len(files)} images, of all generators and labels alike; more with --limit")
+        files = spread(files, limit)
     work = plan(files, transform, limit, max_shapes=limit)
     groups = list(_groups(reporter, work, files, transform, limit))
     if not groups:
         raise InputError(f"{paths[0]}: none of the images could be read")
     return groups
+
+
+def spread(files: Sequence[ImageFile], limit: int) -> tuple[ImageFile, ...]:
+    """At most `limit` files, as many of each generator and label as can be, the first ones of each; in their order."""
+    turns: collections.Counter[tuple[str, int | None]] = collections.Counter()
+    by_turn = []
+    for index, file in enumerate(files):
+        kind = file.generator, file.label
+        by_turn.append((turns[kind], index))
+        turns[kind] += 1
+    return tuple(files[index] for index in sorted(index for _, index in sorted(by_turn)[:limit]))
 
 
 def _groups(reporter: Reporter, work: Plan, files: Sequence[Any], transform: Transform, limit: int) -> Iterator[Group]:

@@ -14,8 +14,9 @@ import numpy as np
 
 from tffjax.data import find_images, fingerprint, relative_names
 from tffjax.data.preprocessing import Resize, Transform, normalize
+from tffjax.errors import InputError
 from tffjax.nn import Model, Normalization
-from tffjax.pipeline.groups import Group, read_groups
+from tffjax.pipeline.groups import Group, read_groups, spread
 from tffjax.pipeline.output import output_folder
 from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
@@ -68,7 +69,7 @@ def heatmaps(
         InputError: as `tffjax.load` and `tffjax.data`; `out` is not free.
     """
     (model, weights), reporter = model_of(model), reporter or Lines()
-    files = find_images(paths_of(data))[:limit]
+    files = spread(find_images(paths_of(data)), limit)
     identity = {
         "images": fingerprint(files, relative_names(files)),
         "arguments": {
@@ -97,6 +98,7 @@ def heatmaps(
             logits = next(iter(found.values())).logits[0]
             title = f"{_shown(name)}: {_decision(model, logits, output, negative)}"
             maps = {method: heatmap.heat[0] for method, heatmap in found.items()}
+            _check_finite(name, logits, maps)
             explained.append(_Explained(name, pixels, logits, maps, title))
             label = _label(len(explained) - 1, name)
             for method, heat in maps.items():
@@ -109,8 +111,22 @@ def heatmaps(
             save_figure(sheet, folder / f"contact_sheet_{start // SHEET_ROWS + 1}")
         _save_arrays(folder / "heatmaps.npz", explained)
         write_record(folder, record | {"results": {"images": count, "skipped": len(files) - count}})
+    for method in chosen:
+        blank = [one for one in explained if one.maps[method].max() <= 0]
+        if blank:
+            other = "without --negative" if negative else "with --negative"
+            reporter.warn(
+                f"{method} is blank for {len(blank)} of {count} images, such as {_shown(blank[0].name)}: nothing "
+                f"that it looks at speaks for this decision; {other} it shows what speaks for the opposite"
+            )
     reporter.say(f"{count} images explained by {', '.join(METHODS[method] for method in methods)}; pictures in {out}")
     return RunResult(Path(out))
+
+
+def _check_finite(name: str, logits: np.ndarray, maps: dict[str, np.ndarray]) -> None:
+    wrong = [what for what, values in {"logits": logits, **maps}.items() if not np.isfinite(values).all()]
+    if wrong:
+        raise InputError(f"{name}: {wrong[0]} are not finite; the weights are damaged, or not those of this network")
 
 
 class _Explained(NamedTuple):
