@@ -23,6 +23,7 @@ from tffjax.data import (
 from tffjax.data.labels import label_word
 from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
+from tffjax.data.sizes import size_warnings
 from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
@@ -139,7 +140,7 @@ def images_of(request: Request, reporter: Reporter) -> Images:
         raise InputError(f"{len(work.skipped)} images are unreadable (--strict): {next(iter(work.skipped.values()))}")
     for warning in found.warnings:
         reporter.warn(warning)
-    for warning in (label_warning(files), warning_of(files)):
+    for warning in (label_warning(files), warning_of(files), *size_warnings(files, transform)):
         if warning:
             reporter.warn(warning)
     return Images(files, relative_names(files), transform, batch_size, work, found.kinds, request.workers or THREADS)
