@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import errno
 import functools
-import io
 import json
 import os
 import shutil
@@ -13,8 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import cases
 import click
@@ -22,17 +19,19 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import studies
 import tffjax.conversion.cli.verify
 import tffjax.conversion.twin
 import tolerances
 import torch
+from command import Ended, done, refused, save_image, tffjax_command
 from PIL import Image
 from tffjax.conversion import checkpoint as torch_checkpoint
 
 import tffjax.studies.heatmaps.run
 import tffjax.studies.predict
 from tffjax.cli.console import Talk
-from tffjax.cli.main import cli, main
+from tffjax.cli.main import cli
 from tffjax.data.preprocessing import decode, normalize
 from tffjax.nn import checkpoint
 from tffjax.nn.card import Card, Normalization
@@ -42,55 +41,6 @@ from tffjax.studies.heatmaps.maps import Heatmap
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64  # of the images: small, because every size is compiled
 IMPORT_SECONDS = 2.5  # what `import tffjax` may take
-
-
-class Ended(NamedTuple):
-    """How a run of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self) -> str:
-        """The last line on standard error: why it failed."""
-        return self.err.splitlines()[-1]
-
-
-class Stream(io.StringIO):
-    """Stands in for standard output and error; the names are what a text stream has beyond a string buffer."""
-
-    name = "<captured>"
-    mode = "w"
-
-
-def tffjax_command(*arguments) -> Ended:
-    """Run the command line in this process."""
-    out, err = Stream(), Stream()
-    with (
-        mock.patch.object(sys, "argv", ["tffjax", *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Ended(ended.value.code, out.getvalue(), err.getvalue())
-
-
-def refused(*arguments) -> str:
-    """The one line with which a run that must end with 2 ends."""
-    ended = tffjax_command(*arguments)
-    assert ended.code == 2
-    assert "Traceback" not in ended.err
-    assert ended.last.startswith("tffjax: error: ")
-    return ended.last
-
-
-def save_image(path: Path, seed: int, side: int = SIDE) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -204,6 +154,7 @@ def interrupt(*_, **__):
 # Verification
 
 
+@pytest.mark.parity
 def test_verify_proves_a_checkpoint_and_writes_json(detector, images, tmp_path):
     ended = tffjax_command("verify", detector, "--images", images, "--limit", 2, "--json", tmp_path / "figures.json")
     assert ended.code == 0, ended.err
@@ -218,6 +169,7 @@ def test_verify_proves_a_checkpoint_and_writes_json(detector, images, tmp_path):
     assert len(figures["images"]) == len(figures["logits"]["jax"]["float32"]) == 2
 
 
+@pytest.mark.parity
 def test_verify_finds_an_altered_weight_and_names_the_first_site(detector, images, monkeypatch):
     build = tffjax.conversion.twin.twin_from_variables
 
@@ -235,11 +187,13 @@ def test_verify_finds_an_altered_weight_and_names_the_first_site(detector, image
     assert "equal:" not in ended.out
 
 
+@pytest.mark.parity
 def test_verify_takes_a_pytorch_file(torch_file, images):
     ended = tffjax_command("verify", torch_file, "--images", images, "--limit", 2, "--quiet")
     assert (ended.code, ended.out) == (0, "")
 
 
+@pytest.mark.parity
 def test_verify_without_images_uses_synthetic_ones(detector, monkeypatch):
     small = functools.partial(tffjax.conversion.cli.verify.synthetic_images, size=SIDE)
     monkeypatch.setattr(tffjax.conversion.cli.verify, "synthetic_images", small)
@@ -742,20 +696,26 @@ def test_the_one_logit_network_gives_the_stated_probabilities(tmp_path):
 # heatmap, check, verify --lrp
 
 
-def test_heatmap_writes_pictures_sheets_and_arrays(detector, images, tmp_path):
-    ended = tffjax_command("heatmap", detector, images, "--limit", 2, "--out", tmp_path / "maps")
-    assert ended.code == 0, ended.err
-    files = {path.suffix for path in (tmp_path / "maps").iterdir()}
-    assert {".png", ".pdf", ".npz"} <= files
-    arrays = np.load(tmp_path / "maps" / "heatmaps.npz")
-    maps = [name for name in arrays.files if name.endswith(("/LRP", "/Guided Grad-CAM"))]
-    assert len(maps) == 4
-    assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
+@pytest.mark.parametrize(("network", "methods"), [("small", ["LRP"]), studies.slow("b0", ["LRP", "Guided Grad-CAM"])])
+def test_heatmap_writes_pictures_sheets_and_arrays(network, methods, images, tmp_path):
+    options = [word for method in methods for word in ("--method", method.lower().replace(" ", "-"))]
+    with studies.networks_by_name():
+        done("heatmap", network, images, "--limit", 2, "--out", tmp_path / "maps", *options)
+        done("predict", network, images, "--batch-size", 4, "--out", tmp_path / "scores")
+    files = [path.suffix for path in (tmp_path / "maps").iterdir()]
+    assert files.count(".png") == files.count(".pdf") == 2 * len(methods) + 1
     assert sum(path.name.startswith("contact_sheet") for path in (tmp_path / "maps").iterdir()) == 2
-    assert predict(detector, images, "--out", tmp_path / "scores").code == 0
+    arrays = np.load(tmp_path / "maps" / "heatmaps.npz")
+    maps = [name for name in arrays.files if name.endswith(tuple(f"/{method}" for method in methods))]
+    assert len(maps) == 2 * len(methods)
+    assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
     scored = read_table(tmp_path / "scores" / "predictions")["logit"].to_pylist()[:2]
     logits = [arrays[name].item() for name in arrays.files if name.endswith("/logits")]
     np.testing.assert_allclose(logits, scored, rtol=tolerances.F32_PROGRAM)
+    record = json.loads((tmp_path / "maps" / "run.json").read_text())
+    assert record["identity"]["weights"] == json.loads(studies.network(network).card.to_json())
+    assert (record["identity"]["images"]["count"], record["results"]) == (2, {"images": 2, "skipped": 0})
+    assert record["paths"] == {"weights": str(Path(network).absolute()), "data": [str(images)]}
 
 
 def test_heatmap_says_that_it_compiles_once_a_size(detector, tmp_path, monkeypatch):
@@ -778,13 +738,15 @@ def test_heatmap_of_an_output_that_is_not_there(detector, images, tmp_path):
     assert not (tmp_path / "maps").exists()
 
 
-def test_check_accounts_for_relevance(detector, images):
-    ended = tffjax_command("check", detector, images, "--limit", 1)
-    assert ended.code == 0, ended.err
+@pytest.mark.parametrize(("network", "last"), [("small", "out"), studies.slow("b0", "_fc")])
+def test_check_accounts_for_relevance(network, last, images):
+    with studies.networks_by_name():
+        ended = done("check", network, images, "--limit", 1)
     assert "conserved:" in ended.out
-    assert "_fc" in ended.out
+    assert f" {last} " in ended.out
 
 
+@pytest.mark.parity
 def test_verify_compares_relevances(detector, images):
     ended = tffjax_command("verify", detector, "--images", images, "--limit", 1, "--lrp")
     assert ended.code == 0, ended.err

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import stats
 from scipy.special import expit, softmax
 from sklearn.metrics import average_precision_score
-from test_rank import assert_same, contents
+from studies import assert_same_files, files_of
 
 import tffjax.pipeline.passes
 import tffjax.studies.color.run
@@ -119,7 +119,7 @@ def test_a_run_holds_tables_and_provenance(whole, figures):
     both += [f"whiskers_{kind}" for kind in KINDS]
     tables = {f"{name}.{ending}" for name in ("metrics", "grayscale", "table-i1", "tests", "shares", "skipped", *both)
               for ending in ("csv", "parquet")}  # fmt: skip
-    assert contents(whole).keys() == tables | {"table-i1.tex", "per_image.parquet", "run.json", ".tffjax", ".lock"}
+    assert files_of(whole).keys() == tables | {"table-i1.tex", "per_image.parquet", "run.json", ".tffjax", ".lock"}
     curves = {f"curve_{column}_noise" for column in ("ap", "fake_calibrated")}
     assert figures.keys() == {*both, *curves, *(f"shares_{kind}" for kind in KINDS)}
     record = json.loads((whole / "run.json").read_text())
@@ -235,7 +235,7 @@ def test_gray_images_do_not_change(images, ranking, drawn, tmp_path):
 @pytest.mark.parametrize(("weights", "count"), [("sure", 2), ("unsure", 0)])
 def test_whiskers_need_fakes_that_are_detected(weights, count, images, ranking, drawn, tmp_path):
     ended = done("color", *small(images, ranking, weights=weights), "--out", tmp_path / "run")
-    assert ("whiskers_grayscale.csv" in contents(tmp_path / "run")) == ("whiskers_grayscale" in drawn) == bool(count)
+    assert ("whiskers_grayscale.csv" in files_of(tmp_path / "run")) == ("whiskers_grayscale" in drawn) == bool(count)
     assert ("no fake image has p >= 0.20, so there are no whisker plots" in ended.err) == (not count)
 
 
@@ -249,7 +249,7 @@ def test_figures_are_written_and_the_second_run_gives_the_same_bytes(images, ran
     assert pictures == {path.stem for path in (tmp_path / "one").glob("*.pdf")}
     assert len(pictures) == 6
     assert names - {"densities_jpeg-30"} <= pictures
-    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same_files(tmp_path / "two", tmp_path / "one")
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
@@ -295,7 +295,7 @@ def test_the_correct_class_of_a_classifier(images, ranking, drawn, tmp_path):
     assert [(row["ablation"], row["num"]) for row in rows] == [("original", 5), ("blur:1", 5), ("blur:2", 5)]
     assert [row["median_probability"] for row in rows] == pytest.approx(np.median(p, axis=1))
     assert [row["drop"] for row in rows] == pytest.approx(np.median(p[0]) - np.median(p, axis=1))
-    assert not {"metrics.csv", "grayscale.csv", "whiskers_blur-1.csv"} & contents(run).keys()
+    assert not {"metrics.csv", "grayscale.csv", "whiskers_blur-1.csv"} & files_of(run).keys()
     assert {row["generator"] for row in studies.read(run / "tests.parquet")} <= {"", None}
     assert {"densities_blur-1_all", "curve_median_probability_blur"} <= drawn.keys()
 
@@ -330,9 +330,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
     with studies.counted_batches() as counter:
         done("color", "--resume", run)
     assert 1000 - counter.left == 3 - batches
-    assert_same(run, whole)
+    assert_same_files(run, whole)
     assert "done already" in done("color", "--resume", run).out
-    assert_same(run, whole)
+    assert_same_files(run, whole)
 
 
 def test_a_run_is_not_gone_on_with_otherwise(images, ranking, tmp_path):
@@ -356,7 +356,7 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
     ended = done("color", *small(images, ranking), "--out", run, "--overwrite", "--quiet")
     assert ended.out + ended.err == ""
     done("color", *small(images, ranking), "--out", tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
 
 
 # What makes trouble
@@ -422,7 +422,7 @@ def test_images_without_labels(images, ranking, drawn, tmp_path):
     shutil.copy(images / "progan/1_fake/0.png", flat / "a.png")
     ended = done("color", *small(flat, ranking), "--out", tmp_path / "run")
     assert "none of the 1 images has a label" in ended.err
-    names = contents(tmp_path / "run").keys()
+    names = files_of(tmp_path / "run").keys()
     assert names == {
         "per_image.parquet",
         *(

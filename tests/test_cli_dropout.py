@@ -13,12 +13,13 @@ import tolerances
 from command import done, refused, tffjax_command
 from scipy.special import expit
 from sklearn.metrics import average_precision_score
-from test_rank import assert_same, contents
+from studies import assert_same_files, files_of
 
 import tffjax.pipeline.passes
 import tffjax.studies.dropout.find_k
 import tffjax.studies.dropout.passes
 import tffjax.studies.dropout.run
+from tffjax.pipeline import parts
 from tffjax.studies.dropout.logits import masked_logits
 from tffjax.studies.dropout.settings import Setting
 from tffjax.studies.rankings import parse_key
@@ -97,7 +98,7 @@ def test_a_run_holds_tables_plots_and_provenance(whole):
     pictures = {f"{name}.{ending}" for name in ("dropout", "effects") for ending in ("png", "pdf")}
     names = ("dropout", "draws", "table-e1", "scores", "effects", "greedy", "skipped")
     tables = {f"{name}.{ending}" for name in names for ending in ("csv", "parquet")}
-    assert contents(whole).keys() == pictures | tables | {"table-e1.tex", "run.json", ".tffjax", ".lock"}
+    assert files_of(whole).keys() == pictures | tables | {"table-e1.tex", "run.json", ".tffjax", ".lock"}
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"images": 8, "skipped": 0}
     assert record["identity"]["keys"] == list(IN_FILE)
@@ -183,7 +184,7 @@ def test_effects_of_channels_alone_and_chosen_greedily(whole, images):
 @pytest.mark.exhaustive
 def test_the_second_run_gives_the_same_bytes(whole, images, files, tmp_path):
     done("dropout", "detector", images, "--out", tmp_path / "run", *files, *OPTIONS)
-    assert_same(tmp_path / "run", whole)
+    assert_same_files(tmp_path / "run", whole)
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
@@ -224,7 +225,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, files, wh
         done("dropout", "--resume", run)
     # of a round that is over nothing is repeated; the batch in flight when ctrl-C came is
     assert 1000 - counter.left == 6 - batches
-    assert_same(run, whole_tables)
+    assert_same_files(run, whole_tables)
     assert "done already" in done("dropout", "--resume", run).out
 
 
@@ -251,7 +252,7 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
     assert "holds a finished run" in refused("dropout", *small(images, ranking), "--out", run)
     done("dropout", *small(images, ranking), "--out", run, "--overwrite", "--quiet")
     done("dropout", *small(images, ranking), "--out", tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
 
 
 # What makes trouble
@@ -324,7 +325,7 @@ def test_images_without_labels(images, ranking, tmp_path):
         shutil.copy(images / name, flat / f"{i}.png")
     ended = done("dropout", *small(flat, ranking), "--out", tmp_path / "run")
     assert "none of the 3 images has a label" in ended.err
-    assert "dropout.csv" not in contents(tmp_path / "run")
+    assert "dropout.csv" not in files_of(tmp_path / "run")
     rows = studies.read(tmp_path / "run" / "scores.parquet")
     assert [(row["path"], row["generator"], row["label"]) for row in rows] == [(f"{i}.png", "", None) for i in range(3)]
     line = refused("dropout", *small(flat, ranking, "--each", 2), "--out", tmp_path / "no")
@@ -342,7 +343,7 @@ def test_images_of_one_label(label, images, ranking, tmp_path):
         assert np.isnan(row["ap"])
         assert np.isnan(row["real" if label == "1_fake" else "fake"])
         assert 0 <= row["fake" if label == "1_fake" else "real"] <= 1
-    assert "dropout.png" in contents(tmp_path / "run")
+    assert "dropout.png" in files_of(tmp_path / "run")
 
 
 # find-k
@@ -372,7 +373,7 @@ def test_k_is_the_place_of_the_channel_that_decides(told_apart, tmp_path):
     assert ended.err.count("tffjax:") == 0
     results = json.loads((run / "run.json").read_text())["results"]
     assert (results["k"], results["warning"]) == (3, None)
-    assert contents(run).keys() == {
+    assert files_of(run).keys() == {
         *("find-k.csv", "find-k.parquet", "find-k.png", "find-k.pdf", "skipped.csv", "skipped.parquet"),
         *("run.json", ".tffjax", ".lock"),
     }
@@ -402,7 +403,13 @@ def test_an_interrupted_search_goes_on_to_the_same_bytes(batches, told_apart, un
     arguments = [part if argument == whole / "run" else argument for argument in arguments]
     studies.interrupt(batches, *arguments)
     done("find-k", "--resume", part)
-    assert_same(part, whole / "run")
+    assert_same_files(part, whole / "run")
+
+
+def test_every_pass_of_a_search_is_read_once(told_apart, unplotted, tmp_path):
+    with mock.patch.object(parts, "read_parts", side_effect=parts.read_parts) as read:
+        done(*find_k(told_apart, tmp_path, [*OTHERS[:2], DECISIVE, *OTHERS[2:]]))
+    assert [call.args[0].name for call in read.call_args_list] == ["pass-0", "pass-1"]
 
 
 def test_no_k_is_said(told_apart, unplotted, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import tolerances
 from scipy import stats
 from scipy.special import logit
-from test_composites import noise, small_model
+from small import noise, small_model
 
 from tffjax.data.ablations import ORIGINAL, Ablation
 from tffjax.data.preprocessing import center_crop, normalize
@@ -70,6 +70,7 @@ def check_golden(golden, model, size, count, dtype, suffix, rtol):
     return stored, np.asarray(logits), np.asarray(maxima)
 
 
+@pytest.mark.parity
 def test_golden_activations_and_p_values(golden, golden_model):
     rtol = tolerances.GOLDEN_F32_MAXIMUM
     stored, logits, maxima = check_golden(golden, golden_model, 224, 4, np.float32, "f32", rtol)

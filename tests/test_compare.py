@@ -1,12 +1,13 @@
 """Two rankings compared: against sets, fractions by hand and loops; the command; and figures of the right things."""
 
+import hashlib
 import itertools
-import json
 from fractions import Fraction
 from math import comb
 
 import click
 import click.testing
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from tffjax.cli.compare import compare
 from tffjax.errors import InputError
+from tffjax.pipeline import directory
 from tffjax.results.figures import save_figure
 from tffjax.results.tables import read_table
 from tffjax.studies.compare import correlation_table, movers_table, overlap_curve, overlap_table, pair_up
@@ -193,16 +195,22 @@ def test_the_command_prints_and_writes(published, tmp_path):
     for words in ("26560 channels", "union of the two top-27", "of 225 channels in either top-114", "layer4.2.conv1"):
         assert words in result.output
     files = sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
-    assert files == ["compare.pdf", "compare.png", "correlations.json"] + [
-        f"{name}.{ending}" for name in ("movers", "overlap") for ending in ("csv", "parquet")
-    ]
+    assert files == ["compare.pdf", "compare.png"] + [
+        f"{name}.{ending}" for name in ("correlations", "movers", "overlap") for ending in ("csv", "parquet")
+    ] + ["run.json"]
     overlap = read_table(tmp_path / "out" / "overlap")
     assert overlap["k"].to_pylist() == [27, 114]
     assert overlap["common"].to_pylist() == [0, 3]
     assert len(read_table(tmp_path / "out" / "movers")) == 225
-    report = json.loads((tmp_path / "out" / "correlations.json").read_text())
-    assert [row["k"] for row in report["correlations"]] == [None, 27, 114]
-    assert report["a"].endswith("fake.csv")
+    assert read_table(tmp_path / "out" / "correlations")["k"].to_pylist() == [None, 27, 114]
+    record = directory.read_record(tmp_path / "out")
+    assert record["identity"]["arguments"] == {"ks": [27, 114]}
+    assert record["identity"]["rankings"] == {
+        name: hashlib.sha256("\n".join(channel.key for channel in read_ranking(path).channels).encode()).hexdigest()
+        for name, path in zip("ab", published, strict=True)
+    }
+    assert record["paths"]["rankings"] == [str(path) for path in published]
+    assert (record["environment"]["jax"], record["results"]["channels"]) == (jax.__version__, 26_560)
 
 
 def test_the_command_without_out_writes_nothing(tmp_path, monkeypatch):
@@ -227,8 +235,8 @@ def test_rankings_of_one_value_have_no_correlation(tmp_path):
     write_ranking(tmp_path / "a.csv", ranking([1, 1, 1]))
     result = run(tmp_path / "a.csv", tmp_path / "a.csv", "--k", 2, "--out", tmp_path / "out")
     assert result.exit_code == 0
-    report = json.loads((tmp_path / "out" / "correlations.json").read_text())
-    assert [row["spearman"] for row in report["correlations"]] == [None, None]
+    table = read_table(tmp_path / "out" / "correlations")
+    assert table["spearman"].to_pylist() == [None, None]
 
 
 # Figures

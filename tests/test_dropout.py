@@ -72,6 +72,7 @@ def assert_golden(golden, model, images, **tolerance):
         np.testing.assert_allclose(found[:, index, 0], expected, **tolerance, err_msg=setting.name)
 
 
+@pytest.mark.parity
 def test_golden_logits_in_single_precision(golden, golden_model):
     images = cases.golden_images(224)
     assert_golden(golden, golden_model, images, rtol=0, atol=tolerances.GOLDEN_F32_DROPOUT)

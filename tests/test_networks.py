@@ -1,6 +1,7 @@
 """Networks as records: every record holds, ResNets against PyTorch, and a user's network through the product."""
 
 import dataclasses
+import functools
 import importlib.metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +84,7 @@ EXPECTED = (
 )
 
 
+@functools.cache
 def on_shapes(name: str, outputs: int = 1000) -> Model:
     """A network whose weights are shapes: nothing is computed."""
     card = Card(name, outputs, network_of(name).conventions[0])
@@ -108,10 +110,17 @@ def test_a_record_is_complete(expected):
     assert network.makes(model.module.clone(num_outputs=2, epsilon=0.1, batch_norm="folded"))
 
 
-@pytest.mark.parametrize("expected", EXPECTED, ids=lambda expected: expected.name)
+FEW = ("resnet50", "efficientnet_b0")  # of which others are more of the same
+
+
 @pytest.mark.parametrize("with_card", [True, False], ids=["card", "no card"])
+@pytest.mark.parametrize(
+    "expected",
+    [expected if expected.name in FEW else pytest.param(expected, marks=pytest.mark.slow) for expected in EXPECTED],
+    ids=lambda expected: expected.name,
+)
 def test_the_first_rule_is_that_of_the_record(expected, with_card):
-    model = on_shapes(expected.name, outputs=3)
+    model = on_shapes(expected.name)
     model = model if with_card else dataclasses.replace(model, card=None)
     first = composite_of("beta0", model).first
     assert first.function is rules.z_box if expected.first_rule else first is None, first

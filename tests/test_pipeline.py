@@ -109,6 +109,7 @@ def test_a_forecast_is_what_the_run_takes(data, tmp_path):
     with mock.patch.object(FakeStudy, "_brightness", staticmethod(slow)):
         found = probe(FakeStudy(), images_of(request(data, tmp_path / "run"), Silent()), Silent())
     assert 0.75 < found.seconds / (8 * 0.03) < 1.25
+    assert found.more
     assert found.finishing is None
 
 

@@ -121,6 +121,7 @@ def test_canonize_is_the_identity_also_with_negative_and_zero_scales(architectur
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("size", SIZES)
 def test_golden_logits(network, size):
     name, net = network
@@ -218,6 +219,7 @@ def assert_equal_as_stored(ours: torch.Tensor, stored: np.ndarray) -> None:
     np.testing.assert_allclose(ours, stored, rtol=1e-7, atol=1e-9 * np.abs(stored).max())
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("composite", ["beta0", "beta1", "beta-adaptive"])
 def test_golden_relevance(network, composite):
     name, net = network

@@ -16,6 +16,7 @@ _PUBLIC = {
     "check_model": "tffjax.lrp.conservation",
     "Neuron": "tffjax.lrp.targets",
     "Relevance": "tffjax.lrp.explain",
+    "compare_rankings": "tffjax.studies.comparison",
     "dropout_logits": "tffjax.studies.dropout.logits",
     "ffrs": "tffjax.studies.ffrs.arrays",
     "find_k": "tffjax.studies.dropout.find_k",
@@ -33,6 +34,7 @@ _PUBLIC = {
     "save": "tffjax.nn.checkpoint",
     "study": "tffjax.whole.run",
     "train": "tffjax.training.run",
+    "write_comparison": "tffjax.studies.comparison",
     "write_report": "tffjax.report.write",
 }
 

@@ -5,13 +5,8 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, published_option, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, published_option, run_study, study_options
 from tffjax.cli.memory import halving
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.color.run import Color
 
 
 @click.command()
@@ -54,6 +49,4 @@ def color(context: click.Context, **given: Any) -> None:
       tffjax color detector images/ --ranking run/ranking_fake.csv --ablation grayscale --ablation jpeg:90,60,30 --out c
       tffjax color imagenet photos/ --ranking rank.csv --classes classes.csv --resize 256 --crop 224 --out c
     """
-    asked = ask(context, given)
-    study = Color(checkpoint.load(asked.weights), **options_of(Color, asked.options))
-    run(study, asked.request, Talk(given["quiet"]))
+    run_study(context, given)

@@ -5,13 +5,8 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, published_option, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, published_option, run_study, study_options
 from tffjax.cli.memory import halving
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.dropout.run import Dropout
 
 
 class Numbers(click.ParamType):
@@ -77,6 +72,4 @@ def dropout(context: click.Context, **given: Any) -> None:
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --k 29,57,114,228 --random 5 --low --out dropout
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --each 114 --out effects
     """
-    asked = ask(context, given)
-    study = Dropout(checkpoint.load(asked.weights), **options_of(Dropout, asked.options))
-    run(study, asked.request, Talk(given["quiet"]))
+    run_study(context, given)

@@ -5,13 +5,8 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.memory import halving
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.predict import Predict
 
 
 @click.command()
@@ -44,9 +39,4 @@ def predict(context: click.Context, **given: Any) -> None:
       tffjax predict detector new/ --threshold-from results/predictions.csv --out new-results
       tffjax predict detector a.png b.jpg --crop 224 --out results
     """
-    asked = ask(context, given)
-    run(
-        Predict(checkpoint.load(asked.weights), **options_of(Predict, asked.options)),
-        asked.request,
-        Talk(given["quiet"]),
-    )
+    run_study(context, given)

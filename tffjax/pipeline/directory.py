@@ -26,8 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.files import delete, flush, replace_file, write_text
-from tffjax.results.record import RECORD, is_done, read_record
+from tffjax.files import delete, flush, replace_file
+from tffjax.results.record import RECORD, is_done, read_record, write_record
 
 MARKER = ".tffjax"
 LOCK = ".lock"
@@ -145,7 +145,7 @@ class Run:
                 if target.is_dir():
                     shutil.rmtree(target)
                 file.replace(target)
-            _write_json(self.path / RECORD, {**self.record, "results": results})
+            write_record(self.path, {**self.record, "results": results})
             for folder in (WORK, SHARDS):
                 shutil.rmtree(self.path / folder, ignore_errors=True)
         finally:
@@ -168,7 +168,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
         for old in path.iterdir():
             if not old.name.startswith((MARKER, LOCK)):
                 delete(old)
-        _write_json(path / RECORD, record)
+        write_record(path, record)
         yield Run(path)
 
 
@@ -176,7 +176,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
 def adopt(path: Path, record: dict[str, Any]) -> Iterator[Run]:
     """Make a run directory of one that so far holds shards only, and lock it."""
     with _locked(path):
-        _write_json(path / RECORD, record)
+        write_record(path, record)
         yield Run(path)
 
 
@@ -266,7 +266,3 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"another process works on {path}; wait for it or stop it") from None
         yield
-
-
-def _write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1) + "\n")

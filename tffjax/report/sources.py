@@ -22,7 +22,7 @@ class Source:
     Attributes:
         path: of the folder.
         command: that wrote it.
-        record: run.json; empty for heatmaps.
+        record: run.json; empty for a folder of heatmaps that has none.
     """
 
     path: Path
@@ -91,7 +91,7 @@ def _source(path: Path) -> Source:
         return Source(path, HEATMAP, {})
     record = read_record(path)
     command = record["command"]
-    if command not in COMMANDS:
+    if command not in (*COMMANDS, HEATMAP):
         raise InputError(f"{path} is a run of tffjax {command}; a report shows {', '.join(COMMANDS)} and {HEATMAP}")
     if "results" not in record:
         raise InputError(f"{path} is not finished; go on with: tffjax {command} --resume {path}")

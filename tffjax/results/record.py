@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tffjax.errors import InputError
+from tffjax.files import write_text
 
 RECORD = "run.json"
 
@@ -24,6 +25,11 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or not {"command", "identity", "paths"} <= record.keys():
         raise InputError(f"{path / RECORD}: not the record of a run; start another run")
     return record
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Replace run.json in a folder."""
+    write_text(path / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def is_done(path: Path) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax import __version__
 from tffjax.data import ImageFile, find_images, fingerprint, other_extensions, plan, relative_names
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import Transform
@@ -17,7 +16,8 @@ from tffjax.errors import InputError
 from tffjax.nn import Model, checkpoint, layers_of, network_of
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import Run
-from tffjax.pipeline.passes import environment, resumable
+from tffjax.pipeline.passes import resumable
+from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.results.figures import save_figure
 from tffjax.results.run_result import RunResult
@@ -122,22 +122,13 @@ def _prepare(
     for suffix, count in other_extensions((*request.data, *request.validation)).items():
         reporter.warn(f"left out {count} files ending in {suffix or 'nothing'}")
     images = TrainingImages(files, augmentation, model.card.normalization, recipe.batch_size, recipe.seed)
-    record = {
-        "command": "train",
-        "tffjax": __version__,
-        "identity": {
-            "weights": {"sha256": checkpoint.digest(model.variables), **dataclasses.asdict(model.card)},
-            "images": fingerprint(files, relative_names(files)),
-            "validation": fingerprint(validation, relative_names(validation)),
-            "arguments": arguments,
-        },
-        "paths": {
-            "weights": str(request.init.absolute()) if request.init else None,
-            "data": [str(path.absolute()) for path in request.data],
-            "validation": [str(path.absolute()) for path in request.validation],
-        },
-        "environment": environment(),
+    identity = {
+        "weights": {"sha256": checkpoint.digest(model.variables), **dataclasses.asdict(model.card)},
+        "images": fingerprint(files, relative_names(files)),
+        "validation": fingerprint(validation, relative_names(validation)),
+        "arguments": arguments,
     }
+    record = run_record("train", identity, request.init, data=request.data, validation=request.validation)
     return recipe, images, validation, record
 
 

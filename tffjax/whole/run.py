@@ -13,11 +13,13 @@ from tffjax.files import delete, write_text
 from tffjax.nn import checkpoint
 from tffjax.pipeline import directory
 from tffjax.pipeline.output import check_output
+from tffjax.pipeline.passes import LONG
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.report import read_sources
 from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.whole.findings import RULES, Finding, findings, markdown
+from tffjax.whole.forecast import forecasts, total
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 RECORD = "study.json"
@@ -29,6 +31,7 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
     Raises:
         InputError: as the steps; a step needs another one that is neither done nor chosen.
     """
+    say_forecasts(whole, out, reporter, chosen, least=LONG)
     began = time.monotonic()
     for number, command in enumerate(QUESTIONS, start=1):
         step = steps(whole, out, found_k(out))[number - 1]
@@ -50,6 +53,18 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
             if command != "find-k" or isinstance(error.__context__, KeyboardInterrupt):
                 raise
             raise InputError(f"find-k: {error}; say how many channels dropout is to switch off with --k") from None
+
+
+def say_forecasts(
+    whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str], least: int = 1, anew: bool = False
+) -> None:
+    """Tell what the chosen steps will take, see `forecasts`."""
+    found = []
+    for forecast in forecasts(whole, out, chosen, reporter, least, anew):
+        reporter.say(str(forecast))
+        found.append(forecast)
+    if sum(forecast.passes is not None for forecast in found) > 1:
+        reporter.say(total(found))
 
 
 def _check_needs(command: str, whole: Whole, out: Path) -> None:

@@ -79,6 +79,10 @@ class FindK:
         meaning = "the smallest for which" if k else "none for which"
         reporter.say(f"{f'k = {k}' if k else warning}: {meaning} {results['criterion']}; results in {folder}")
 
+    def most_passes(self) -> int:
+        """How many passes over the images the search takes at most."""
+        return search.most_calls(self._last())
+
     def _last(self) -> int:
         """The largest k to try."""
         half = len(ranking_of(self.ranking, self.model).channels) // 2
