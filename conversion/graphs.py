@@ -93,11 +93,12 @@ def assumed(architecture: names.Architecture, convention: names.Convention) -> G
 
 
 def variants(architecture: names.Architecture, convention: names.Convention) -> Iterator[GraphOptions]:
-    """All graphs that the keys allow, the likeliest first."""
+    """All graphs worth a try for a file with these keys, the likeliest first; ResNets with up to two changes."""
     known = [candidate.options for candidate in candidates(architecture, convention)]
     yield from known
     for options in _combinations(architecture, convention):
-        if options not in known:
+        changes = len(options.changes) - (options.ceil_mode and options.pool_padding == 0)  # go together in Caffe
+        if options not in known and (options.padding != "symmetric" or changes <= 2):
             yield options
 
 

@@ -70,7 +70,7 @@ def parts_of_jax(path: Path) -> set[str]:
 
 
 def test_nothing_of_jax_that_may_change_is_used():
-    for folder in (PRODUCT, PRODUCT.parent / "conversion"):
+    for folder in (PRODUCT, PRODUCT.parent / "conversion", PRODUCT.parent / "tfds"):
         for path in folder.rglob("*.py"):
             assert not parts_of_jax(path) & set(PRIVATE), path
 
@@ -87,8 +87,12 @@ def test_every_package_is_installed():
         pytest.skip("not a checkout")
     listed = set(tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     product = {".".join(path.parent.relative_to(root).parts) for path in PRODUCT.rglob("__init__.py")}
-    conversion = {".".join(path.parent.relative_to(root).parts) for path in (root / "conversion").rglob("__init__.py")}
-    assert listed == product | {f"tffjax.{name}" for name in conversion}
+    beside = {
+        ".".join(path.parent.relative_to(root).parts)
+        for folder in ("conversion", "tfds")
+        for path in (root / folder).rglob("__init__.py")
+    }
+    assert listed == product | {f"tffjax.{name}" for name in beside}
 
 
 def test_every_file_that_is_no_module_is_installed():
@@ -113,7 +117,7 @@ CALLS = """
 import importlib, pkgutil, types
 import tffjax
 for module in pkgutil.walk_packages(tffjax.__path__, "tffjax."):
-    if not module.name.startswith("tffjax.conversion"):
+    if not module.name.startswith(("tffjax.conversion", "tffjax.tfds")):
         importlib.import_module(module.name)
 for name in tffjax.__all__:
     public = getattr(tffjax, name)

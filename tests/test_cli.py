@@ -228,7 +228,7 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     assert [row["label"] for row in predictions].count("real") == 6
     assert {(row["generator"], row["category"]) for row in predictions} == {("biggan", ""), ("progan", "cat")}
     net = tffjax.conversion.twin.load_twin(torch_file)
-    pixels = normalize(np.stack([decode(row["path"]) for row in predictions]), Normalization())
+    pixels = normalize(np.stack([decode(images / row["path"]) for row in predictions]), Normalization())
     with torch.no_grad():
         expected = net(torch.from_numpy(pixels).permute(0, 3, 1, 2))[:, 0].sigmoid()
     ours = [row["probability"] for row in predictions]

@@ -16,7 +16,7 @@ from PIL import Image
 from studies import assert_same_files, files_of
 from test_rank import share_of
 
-import tffjax.data.loading
+import tffjax.data.reading
 import tffjax.pipeline.passes
 import tffjax.studies.lrpmax.batch
 import tffjax.studies.lrpmax.figures
@@ -206,7 +206,7 @@ def test_neurons_behind_gates_are_explained_on_crops_with_the_gates_of_the_searc
 
     monkeypatch.setattr(tffjax.studies.lrpmax.batch, "plan", for_many)
     monkeypatch.setattr(tffjax.studies.lrpmax.batch, "maxima", counted(searched, tffjax.studies.lrpmax.batch.maxima))
-    monkeypatch.setattr(tffjax.data.loading, "decode", counted(decoded, tffjax.data.loading.decode))
+    monkeypatch.setattr(tffjax.data.reading, "decode", counted(decoded, tffjax.data.reading.decode))
     run = tmp_path / "run"
     done("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
     assert plans[0].crops["project"].gates == ("se.gate",)

@@ -12,6 +12,7 @@ _PUBLIC = {
     "InputError": "tffjax.errors",
     "Model": "tffjax.nn",
     "Normalization": "tffjax.nn.card",
+    "audit": "tffjax.report.audit",
     "canonize": "tffjax.nn",
     "check_model": "tffjax.lrp.conservation",
     "Neuron": "tffjax.lrp.targets",

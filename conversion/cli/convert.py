@@ -68,6 +68,13 @@ def graph_options(command: Any) -> Any:
     type=click.Choice(["0", "1", "none"]),
     help="Which of two outputs means fake: the detector's logit is then fake minus real. none: two classes.",
 )
+@click.option(
+    "--expect",
+    type=click.Path(path_type=Path),
+    help="Table of what the original network says (file, logit or probability): finds and proves graph, normalization "
+    "and size. tffjax export-check writes the script that makes it.",
+)
+@click.option("--images", type=click.Path(path_type=Path), help="With --expect: the folder with the table's images.")
 @click.option("--under", metavar="NAME", help="Where the file holds several state dicts: the name of the one to take.")
 @click.option("--prefix", metavar="TEXT", help="Where a state dict holds several networks: how its keys begin.")
 @click.option(
@@ -93,12 +100,14 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
     Example:
       tffjax convert detector.pth detector
       tffjax convert nodown.pth detector --graph grip-nodown
+      tffjax convert detector.pth detector --expect logits.csv --images images/
       tffjax convert two-outputs.pth detector --fake-output 1
       tffjax convert b4.pth detector --graph efficientnet-pytorch --padding 380
       tffjax convert --to torch detector detector-again.pth
     """
     require_torch()
     from tffjax.conversion import checkpoint as torch_checkpoint
+    from tffjax.conversion.cli.proof import proven
     from tffjax.conversion.convert import choices_text, convert_file
     from tffjax.conversion.names import conventions_of
 
@@ -119,6 +128,11 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
         _write_torch(torch_checkpoint.to_torch(model.variables, architecture, convention), out)
         talk.say(f"{source} -> {out}: {architecture}, keys as in {convention}")
         return
+    expect, images = given.pop("expect"), given.pop("images")
+    if (expect is None) != (images is None):
+        raise InputError(
+            "--expect needs --images, the folder with the images of the table, and --images needs --expect"
+        )
     with talk.busy(f"converting {source}"):
         model, facts = convert_file(source, asked(given))
         if facts.num_outputs == 2 and given["fake_output"] is None:
@@ -127,10 +141,13 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
                 "--fake-output none for a network of two classes that is no detector"
             )
         model = dataclasses.replace(model, card=as_published(model.card, given["published"]))
-        card = checkpoint.save(model, out, overwrite=overwrite)
     for note in facts.notes:
         talk.say(f"{source}: {note}")
-    talk.say(f"{source} -> {out}: {described(card)}, {given['normalization']} normalization")
+    if expect:
+        model = proven(talk, model, facts, expect, images)
+    card = checkpoint.save(model, out, overwrite=overwrite)
+    normalization = next(name for name, known in NORMALIZATIONS.items() if known == card.normalization)
+    talk.say(f"{source} -> {out}: {described(card)}, {normalization} normalization")
     if card.graph_source == "assumed":
         talk.warn(
             f"keys and shapes do not say which graph this is; {card.graph} is assumed. Settle it with "

@@ -11,7 +11,7 @@ from tffjax.conversion.cli import require_torch
 
 from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import size_options
-from tffjax.data.preprocessing import Transform, normalize
+from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.errors import CheckFailed
 from tffjax.files import replace_file
 from tffjax.pipeline.groups import read_groups, synthetic_images
@@ -40,7 +40,7 @@ def verify(
     checkpoint: Path,
     images: Path | None,
     limit: int,
-    resize: int | None,
+    resize: Resize | None,
     crop: int | None,
     lrp: bool,
     composite: str,

@@ -20,7 +20,7 @@ from tffjax.pipeline.shards import request_of
 from tffjax.results.published import DETECTORS
 from tffjax.studies.call import options_of, study_class
 
-_ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard")
+_ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard", "workers")
 _READING = tuple(field.name for field in dataclasses.fields(Reading))
 _OPTIONS = (
     click.argument("weights", type=click.Path(path_type=Path), required=False),
@@ -91,7 +91,7 @@ def ask(context: click.Context, given: dict[str, Any]) -> tuple[Request, dict[st
             command = context.command.name
             raise InputError(f"give WEIGHTS, DATA and --out RUN, or --resume RUN; see tffjax {command} --help")
         reading = Reading(**{name: given[name] for name in _READING if name in given})
-        flags = {name: given[name] for name in ("overwrite", "dry_run")}
+        flags = {name: given[name] for name in ("overwrite", "dry_run", "workers")}
         return Request(data, out, reading, weights, shard=shard, **flags), options
     if shard:
         raise InputError("a shard goes on by itself: give the same command again, without --resume")
@@ -100,7 +100,8 @@ def ask(context: click.Context, given: dict[str, Any]) -> tuple[Request, dict[st
     request = request_of(record, given["resume"])
     weights = given["weights"] or request.weights
     kept = {name: value for name, value in record["identity"]["arguments"].items() if name not in _READING}
-    changes = {"resume": True, "weights": weights, "dry_run": given["dry_run"], "data": given["data"] or request.data}
+    changes = {"resume": True, "weights": weights, "data": given["data"] or request.data}
+    changes |= {name: given[name] for name in ("dry_run", "workers")}
     return dataclasses.replace(request, **changes), kept
 
 
@@ -120,7 +121,7 @@ def record_to_resume(context: click.Context, given: dict[str, Any], arguments: d
     kept = record["identity"]["arguments"]
     for name, value in arguments.items():
         said = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if said and name in kept and kept[name] != value:
+        if said and name in kept and kept[name] != _plain(value):
             raise InputError(
                 f"{path} was made with {name} = {kept[name]}, not {value}; start another run, or leave the option away"
             )

@@ -21,6 +21,7 @@ from tffjax import __version__
 from tffjax.errors import CheckFailed, GraphAssumed, InputError
 
 _COMMANDS = {
+    "audit": "tffjax.cli.audit:audit_command",
     "check": "tffjax.cli.check:check",
     "color": "tffjax.cli.color:color",
     "compare": "tffjax.cli.compare:compare",
@@ -30,6 +31,7 @@ _COMMANDS = {
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "lrpmax": "tffjax.cli.lrpmax:lrpmax",
     "merge": "tffjax.cli.merge:merge_command",
+    "pack": "tffjax.cli.pack:pack_command",
     "predict": "tffjax.cli.predict:predict",
     "rank": "tffjax.cli.rank:rank",
     "report": "tffjax.cli.report:report",

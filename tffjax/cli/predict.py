@@ -22,9 +22,10 @@ from tffjax.cli.memory import halving
 def predict(context: click.Context, **given: Any) -> None:
     """Score images with a converted checkpoint.
 
-    WEIGHTS is a folder written by `tffjax convert`. DATA are images or folders, searched with their subfolders.
-    Labels are known below folders named 0_real and 1_fake: give the folder that holds <generator>/0_real/ or
-    <generator>/<class>/0_real/.
+    WEIGHTS is a folder written by `tffjax convert`. DATA, as of every command, are images; folders, searched with
+    their subfolders; lists (.csv or .parquet with columns path, label, generator, category); packed records (`tffjax
+    pack`); and TFDS (tfds:NAME/SPLIT). Labels are known below folders named 0_real and 1_fake, or as --labels says:
+    give the folder that holds <generator>/0_real/ or <generator>/<class>/0_real/.
 
     Images are used at their own size unless --resize or --crop are given. Every different size is compiled once.
 
@@ -38,5 +39,7 @@ def predict(context: click.Context, **given: Any) -> None:
       tffjax predict detector images/ --out results
       tffjax predict detector new/ --threshold-from results/predictions.csv --out new-results
       tffjax predict detector a.png b.jpg --crop 224 --out results
+      tffjax predict detector GenImage/ --labels real=nature,fake=ai --resize 256 --crop 224 --out results
+      tffjax predict detector images.parquet --out results
     """
     run_study(context, given)

@@ -6,6 +6,7 @@ import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import size_options
+from tffjax.data.preprocessing import Resize
 from tffjax.whole.command import do_whole
 from tffjax.whole.run import chosen_steps, whole_of
 
@@ -47,7 +48,7 @@ def study(
     data: tuple[Path, ...],
     out: Path,
     seen: str | None,
-    resize: int | None,
+    resize: Resize | None,
     crop: int | None,
     confidence: float,
     k: int | None,

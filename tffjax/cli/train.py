@@ -7,11 +7,12 @@ import click
 
 from tffjax.cli.asked import record_to_resume
 from tffjax.cli.console import Talk, overwrite_option, precision_option, quiet_option, refuse_unused, start_jax
+from tffjax.cli.images import labels_option, workers_option
 from tffjax.errors import InputError
 from tffjax.nn.networks import names
 from tffjax.training.run import TrainRequest, run_training
 
-_ABOUT_THE_RUN = ("data", "validation", "init", "out", "resume", "overwrite", "dry_run", "quiet")
+_ABOUT_THE_RUN = ("data", "validation", "init", "out", "resume", "overwrite", "dry_run", "quiet", "workers")
 _PROBABILITY = click.FloatRange(0, 1)
 
 
@@ -65,6 +66,8 @@ _PROBABILITY = click.FloatRange(0, 1)
 @click.option("--color-robust", is_flag=True, help="Also make every second training image gray, at random.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @precision_option
+@labels_option
+@workers_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done, then stop.")
 @overwrite_option
 @quiet_option
@@ -91,7 +94,7 @@ def train(context: click.Context, **given: Any) -> None:
 
 def _ask(context: click.Context, given: dict[str, Any]) -> TrainRequest:
     arguments = {name: value for name, value in given.items() if name not in _ABOUT_THE_RUN}
-    flags = {name: given[name] for name in ("overwrite", "dry_run")}
+    flags = {name: given[name] for name in ("overwrite", "dry_run", "workers")}
     if given["resume"] is None:
         if not given["data"] or given["out"] is None:
             raise InputError("give DATA and --out RUN, or --resume RUN; see tffjax train --help")

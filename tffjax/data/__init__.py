@@ -1,17 +1,10 @@
-"""Images: folders of them, decoding, preprocessing, ablations, batches."""
+"""Images: where they are, decoding, preprocessing, ablations, batches."""
 
-from tffjax.data.folders import (
-    EXTENSIONS,
-    LABEL_FOLDERS,
-    ImageFile,
-    find_images,
-    fingerprint,
-    label_warning,
-    other_extensions,
-    relative_names,
-)
+from tffjax.data.folders import EXTENSIONS, LABEL_FOLDERS, other_extensions
+from tffjax.data.image_file import ImageFile, fingerprint, label_warning, relative_names
 from tffjax.data.labels import LABELS, Label
 from tffjax.data.loading import Batch, BatchPlan, Plan, Variant, batches, plan
+from tffjax.data.sources import Found, address, find, find_images, has_folder
 
 __all__ = [
     "EXTENSIONS",
@@ -19,13 +12,17 @@ __all__ = [
     "LABEL_FOLDERS",
     "Batch",
     "BatchPlan",
+    "Found",
     "ImageFile",
     "Label",
     "Plan",
     "Variant",
+    "address",
     "batches",
+    "find",
     "find_images",
     "fingerprint",
+    "has_folder",
     "label_warning",
     "other_extensions",
     "plan",

@@ -1,87 +1,91 @@
-"""Folders of images: the files, their labels and generators by where they lie.
-
-Labels are 0 for real and 1 for fake (generated).
-"""
+"""Folders of images: the files, their labels and generators by where they lie."""
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
+from tffjax.data.image_file import ImageFile
+from tffjax.data.labels import LABELS
 from tffjax.errors import InputError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
-LABEL_FOLDERS = {"0_real": 0, "1_fake": 1}
+LABEL_FOLDERS: Mapping[str, Literal[0, 1]] = {"0_real": 0, "1_fake": 1}
+"""Folder -> label, as in ForenSynths."""
+
+OTHER_LABELS = ("real=nature,fake=ai", "real=real,fake=fake")
+"""How other data sets call these folders; only told to people, never assumed."""
+
+SPLITS = ("train", "val", "test")
+"""Folders right above the labels that are neither a generator nor a class, as in GenImage."""
+
+
+def parse_labels(text: str) -> dict[str, Literal[0, 1]]:
+    """The folders of `real=NAME,fake=NAME`, which may be several for a label: `real=nature,real=0_real,fake=ai`.
+
+    Raises:
+        InputError: not of that form, a name twice, or a label without a folder.
+    """
+    names: dict[str, Literal[0, 1]] = {}
+    for pair in text.split(","):
+        label, equals, name = (word.strip() for word in pair.partition("="))
+        if label not in LABELS or not equals or not name or name in names:
+            raise InputError(
+                f"--labels {text}: write real=NAME,fake=NAME with names of folders, as in {OTHER_LABELS[0]}"
+            )
+        names[name] = 0 if label == "real" else 1
+    if len(set(names.values())) < 2:
+        raise InputError(f"--labels {text}: name folders of both labels, as in {OTHER_LABELS[0]}")
+    return names
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageFile:
-    """An image file and what its place in the folders says about it.
-
-    Attributes:
-        path: where it is, below the path that the user gave.
-        label: 0 real, 1 fake, None unknown.
-        generator: name of the generator, "" if unknown.
-        category: object class, "" if there is none.
-    """
-
-    path: Path
-    label: Literal[0, 1] | None = None
-    generator: str = ""
-    category: str = ""
-
-
-def find_images(paths: Iterable[str | os.PathLike[str]]) -> tuple[ImageFile, ...]:
-    """The images at and below the given paths, in the order of the paths and then of the names.
+class FolderSource:
+    """Images at and below a path.
 
     A folder may be laid out like ForenSynths, `<generator>/{0_real,1_fake}/x.png` or
     `<generator>/<class>/{0_real,1_fake}/x.png`, or in any other way; then labels and generators are unknown. A single
     folder between the given one and `0_real` is taken for the generator, not for a class: give the folder that holds
     the generators. If a given folder holds `0_real` and `1_fake` itself, or is one of them, or if a file in one of them
-    is given, then the name of the folder around them is the generator.
+    is given, then the name of the folder around them is the generator. A folder `train`, `val` or `test` right above
+    the labels counts for nothing.
 
     Links are followed. Hidden files and folders are left out, and so are other extensions (see `other_extensions`), but
     a file that is given itself is taken whatever its extension. A file that is met twice counts once.
 
-    Raises:
-        InputError: a path that does not exist or cannot be listed, or a folder without images.
+    Attributes:
+        path: a folder or an image.
+        labels: names of the folders of the labels.
     """
-    found: dict[Path, ImageFile] = {}
-    for given in map(Path, paths):
-        if given.is_dir():
-            root, files = given, [path for path in _walk(given) if path.suffix.lower() in EXTENSIONS]
+
+    path: Path
+    labels: Mapping[str, Literal[0, 1]]
+    kind: ClassVar[str] = "files"
+
+    def find(self) -> dict[Path, ImageFile]:
+        """As `tffjax.data.sources.Source`."""
+        if self.path.is_dir():
+            root, files = self.path, [path for path in _walk(self.path) if path.suffix.lower() in EXTENSIONS]
             if not files:
-                raise InputError(_nothing_found(given))
-        elif given.exists():
-            root, files = given.parent, [given]
+                raise InputError(_nothing_found(self.path))
+        elif self.path.exists():
+            root, files = self.path.parent, [self.path]
         else:
-            raise InputError(f"{given}: no such file or folder")
+            raise InputError(f"{self.path}: no such file or folder")
         base = Path(os.path.abspath(root))  # noqa: PTH100  resolve() would follow a link and lose its name
         real = root.resolve()
+        found: dict[Path, ImageFile] = {}
         for path in files:
             below = path.relative_to(root)
-            found.setdefault(real / below, _describe(path, base, below.parts[:-1]))
-    return tuple(found.values())
-
-
-def relative_names(files: Sequence[ImageFile]) -> tuple[str, ...]:
-    """Paths below the folder that is common to all, which identify images wherever that folder lies."""
-    common = Path(os.path.commonpath([file.path.absolute().parent for file in files]))
-    return tuple(file.path.absolute().relative_to(common).as_posix() for file in files)
-
-
-def fingerprint(files: Sequence[ImageFile], names: Sequence[str]) -> dict[str, Any]:
-    """What tells one list of images from another: how many, and a hash of `relative_names` and sizes in bytes."""
-    listing = "".join(f"{name}\0{file.path.stat().st_size}\n" for name, file in zip(names, files, strict=True))
-    return {"count": len(files), "sha256": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
+            found.setdefault(real / below, _describe(path, base, below.parts[:-1], self.labels))
+        return found
 
 
 def other_extensions(paths: Iterable[str | os.PathLike[str]]) -> dict[str, int]:
-    """How many files of which other extension `find_images` leaves out below the given folders, most frequent first.
+    """How many files of which other extension a `FolderSource` leaves out below these folders, most frequent first.
 
     Raises:
         InputError: a folder that cannot be listed.
@@ -91,21 +95,10 @@ def other_extensions(paths: Iterable[str | os.PathLike[str]]) -> dict[str, int]:
     return dict(collections.Counter(suffix for suffix in suffixes if suffix not in EXTENSIONS).most_common())
 
 
-def label_warning(files: Sequence[ImageFile]) -> str | None:
-    """One line on what cannot be computed because a label is missing; None if there are real and fake images."""
-    counts = collections.Counter(file.label for file in files)
-    if counts[0] and counts[1]:
-        return None
-    if not counts[0] and not counts[1]:
-        return (
-            f"none of the {len(files)} images has a label (no folder 0_real or 1_fake above it): "
-            "AP, accuracies and the calibrated threshold cannot be computed, only probabilities"
-        )
-    present, missing = ("real", "fake") if counts[0] else ("fake", "real")
-    return (
-        f"all {counts[0] + counts[1]} labeled images are {present}: "
-        f"AP, the calibrated threshold and the accuracy on {missing} images cannot be computed"
-    )
+def label_hint(files: Iterable[ImageFile]) -> str | None:
+    """The `--labels` that folders of images without a label seem to ask for; None if there is none."""
+    above = {part for folder in {file.path.parent for file in files if file.label is None} for part in folder.parts}
+    return next((text for text in OTHER_LABELS if set(parse_labels(text)) <= above), None)
 
 
 def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
@@ -125,20 +118,26 @@ def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
             yield folder / name
 
 
-def _describe(path: Path, base: Path, folders: tuple[str, ...]) -> ImageFile:
+def _describe(path: Path, base: Path, folders: tuple[str, ...], labels: Mapping[str, Literal[0, 1]]) -> ImageFile:
     """Label, generator and class of a file, from the folders between `base` (absolute) and the file."""
-    if not LABEL_FOLDERS.keys() & set(folders):
-        if base.name not in LABEL_FOLDERS:
+    if not labels.keys() & set(folders):
+        if base.name not in labels:
             return ImageFile(path)
         base, folders = base.parent, (base.name, *folders)
-    at = max(i for i, name in enumerate(folders) if name in LABEL_FOLDERS)
-    names = folders[:at] or (base.name,)
-    generator, category = (*names[-2:], "")[:2]
-    return ImageFile(path, LABEL_FOLDERS[folders[at]], generator, category)
+    at = max(i for i, name in enumerate(folders) if name in labels)
+    names = folders[:at]
+    if names and names[-1] in SPLITS:
+        names = names[:-1]
+    elif not names and base.name in SPLITS:
+        base = base.parent
+    generator, category = (*(names or (base.name,))[-2:], "")[:2]
+    return ImageFile(path, labels[folders[at]], generator, category)
 
 
 def _nothing_found(folder: Path) -> str:
     others = other_extensions([folder])
+    if ".array_record" in others:
+        return f"{folder}: packed records without a manifest; end packing with the same tffjax pack command"
     ignored = ", ".join(
         f"{count} {suffix or 'without extension'}" for suffix, count in itertools.islice(others.items(), 5)
     )

@@ -9,17 +9,19 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from tffjax.data.folders import ImageFile
-from tffjax.data.preprocessing import Transform, UnreadableImage, decode, image_size
+from tffjax.data.image_file import ImageFile
+from tffjax.data.preprocessing import Transform, UnreadableImage
+from tffjax.data.reading import check_stored, read, read_size
 from tffjax.errors import InputError
 
 THREADS = min(16, os.cpu_count() or 1)
+
+PREFETCH_BYTES = 1 << 30
+"""Of images that are decoded ahead, at most (but one image, whatever its size)."""
 
 Variant = Callable[[np.ndarray, int], np.ndarray]
 
@@ -76,10 +78,11 @@ def plan(files: Sequence[ImageFile], transform: Transform, batch_size: int, max_
     size is known; otherwise every file's header is read.
 
     Raises:
-        InputError: more than `max_shapes` different sizes.
+        InputError: more than `max_shapes` different sizes; stored pixels of another transform.
     """
     if batch_size < 1:
         raise InputError(f"the batch size must be at least 1, got {batch_size}")
+    check_stored(files, transform)
     skipped: dict[int, str] = {}
     buckets: dict[tuple[int, int], list[int]] = {}
     for index, size in enumerate(_output_sizes(files, transform)):
@@ -107,8 +110,9 @@ def batches(
 ) -> Iterator[Batch]:
     """Decode the planned batches, in their order, with `threads` threads.
 
-    At most max(batch_size, threads) images are decoded ahead, however many there are. A file that turns out unreadable
-    (or has changed its size since it was planned) keeps its row, with weight 0, and is named in `Batch.skipped`.
+    At most max(batch_size, threads) images and `PREFETCH_BYTES` are decoded ahead, however many there are. A file that
+    turns out unreadable (or has changed its size since it was planned) keeps its row, with weight 0, and is named in
+    `Batch.skipped`.
 
     Args:
         plan: from `plan`, with the same files, transform and batch size, or a selection of its batches.
@@ -128,9 +132,10 @@ def batches(
         index, shape = row
         if index < 0:
             return _Row(index, shape)
-        image = _attempt(files[index].path, decode, transform)
-        if isinstance(image, str):
-            return _Row(index, shape, reason=image)
+        try:
+            image = read(files[index], transform)
+        except UnreadableImage as error:  # it would end the whole iteration
+            return _Row(index, shape, reason=str(error))
         if image.shape[:2] != shape:
             return _Row(index, shape, reason=f"{files[index].path}: has changed its size since it was first read")
         if variants:
@@ -142,10 +147,17 @@ def batches(
         for batch in plan.batches
         for index in (*batch.indices, *[-1] * (batch_size - len(batch.indices)))
     ]
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(batch_size, threads))
+    ahead = prefetched(plan, batch_size, 1 + len(variants), threads)
+    options = grain.ReadOptions(num_threads=min(threads, ahead), prefetch_buffer_size=ahead)
     images = grain.MapDataset.source(rows).map(load).to_iter_dataset(options)
     axes = (1 + len(variants),) if variants else ()
     yield from images.batch(batch_size, batch_fn=functools.partial(_assemble, axes))
+
+
+def prefetched(plan: Plan, batch_size: int, versions: int, threads: int) -> int:
+    """How many rows of a plan are decoded ahead; a row is an image with its variants, `versions` in all."""
+    largest = max((height * width * 3 * versions for height, width in plan.shapes), default=1)
+    return max(1, min(max(batch_size, threads), PREFETCH_BYTES // max(largest, 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,18 +181,6 @@ def _assemble(axes: tuple[int, ...], rows: Sequence[_Row]) -> Batch:
     )
 
 
-def _attempt(path: Path, read: Callable[[Path], Any], then: Callable[[Any], Any]) -> Any:
-    """`then(read(path))`, or one line on why it cannot be had: an exception would end the whole iteration."""
-    try:
-        value = read(path)
-    except UnreadableImage as error:
-        return str(error)
-    try:
-        return then(value)
-    except InputError as error:
-        return f"{path}: {error}"
-
-
 def _output_sizes(files: Sequence[ImageFile], transform: Transform) -> Iterator[tuple[int, int] | str]:
     """The size of every file after the transform, or why its header is unreadable."""
     if transform.crop is not None:
@@ -188,12 +188,18 @@ def _output_sizes(files: Sequence[ImageFile], transform: Transform) -> Iterator[
         return
 
     def sizes(start: int) -> list[tuple[int, int] | str]:
-        part = files[start : start + _HEADERS_PER_TASK]
-        return [_attempt(file.path, image_size, lambda size: transform.output_size(*size)) for file in part]
+        return [_size(file, transform) for file in files[start : start + _HEADERS_PER_TASK]]
 
     with ThreadPoolExecutor(THREADS) as pool:
         for part in pool.map(sizes, range(0, len(files), _HEADERS_PER_TASK)):
             yield from part
+
+
+def _size(file: ImageFile, transform: Transform) -> tuple[int, int] | str:
+    try:
+        return read_size(file, transform)
+    except UnreadableImage as error:
+        return str(error)
 
 
 def _too_many_shapes(buckets: dict[tuple[int, int], list[int]], max_shapes: int) -> str:

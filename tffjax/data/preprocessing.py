@@ -6,6 +6,7 @@ and crop give the pixels of torchvision's `Resize` and `CenterCrop` on a PIL ima
 
 import contextlib
 import dataclasses
+import io
 import os
 import struct
 import zlib
@@ -24,6 +25,9 @@ from tffjax.nn.card import Normalization
 
 MAX_PIXELS = 100_000_000  # 300 MB as RGB: more than cameras deliver, less than what hurts a machine
 
+Resize = int | tuple[int, int]
+"""Of images: the length of the shorter side, or height and width, whatever the ratio was."""
+
 _TRANSPOSE = {  # EXIF orientation -> what puts the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,29 +43,38 @@ class UnreadableImage(InputError):
     """A file that holds no usable image; the message is one line that names the file."""
 
 
-def image_size(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> tuple[int, int]:
     """Height and width that `decode` would return, from the header alone.
 
     Raises:
         UnreadableImage: as `decode`, but damage behind the header goes unseen.
     """
-    with _open(path, max_pixels) as image:
+    with open_image(path, max_pixels, content) as image:
         width, height = image.size
         return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
-def decode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
+def decode(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
     """Read a PNG, JPEG or WebP file as RGB, upright according to its EXIF orientation.
 
     Grayscale is repeated to three channels, palettes are looked up, an alpha channel is dropped (not blended), of 16
     bits the high byte is kept, and of an animation the first frame. EXIF that stands behind the pixels of a PNG is
     ignored.
 
+    Args:
+        path: the file.
+        max_pixels: images of more are refused.
+        content: the bytes of the file, where they do not lie at `path`, which then only names them.
+
     Raises:
         UnreadableImage: the file is missing, of another format, truncated or damaged, or its header announces more than
             `max_pixels` pixels (found out before any pixel is decoded).
     """
-    with _open(path, max_pixels) as image:
+    with open_image(path, max_pixels, content) as image:
         orientation = _orientation(image)
         image.load()
         upright: Image.Image = image
@@ -75,12 +88,14 @@ def decode(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> UInt8[
         return np.asarray(upright)
 
 
-def resized_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """The size after `resize`: the short side becomes `size`, the long side `int(size * long / short)`.
+def resized_size(height: int, width: int, size: Resize) -> tuple[int, int]:
+    """The size after `resize`: the short side becomes `size`, the long side `int(size * long / short)`; or a given one.
 
     Raises:
         InputError: an image so elongated that the result would have more than `MAX_PIXELS` pixels.
     """
+    if not isinstance(size, int):
+        return size
     short, long = sorted((height, width))
     new_long = int(size * long / short)
     if size * new_long > MAX_PIXELS:
@@ -88,8 +103,10 @@ def resized_size(height: int, width: int, size: int) -> tuple[int, int]:
     return (size, new_long) if height <= width else (new_long, size)
 
 
-def resize(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+def resize(image: UInt8[np.ndarray, "h w 3"], size: Resize) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Resize the shorter side to `size`, bilinear with antialiasing; equals torchvision's `Resize(size)`.
+
+    A pair (height, width) is what the image becomes, its ratio not kept.
 
     Raises:
         InputError: as `resized_size`.
@@ -173,7 +190,7 @@ class Transform:
     """Resize, then center crop; either may be left out. `Transform()` keeps images as they are (SPEC 6).
 
     Attributes:
-        resize: length of the shorter side, see `resize`.
+        resize: length of the shorter side, or height and width, see `resize`.
         crop: side of the square that is cut out, see `center_crop`.
         random_crop: a seed; the square is then `random_resized_crop` instead of the central one (SPEC 4).
 
@@ -181,15 +198,18 @@ class Transform:
         InputError: a length below 1; on use, an image too elongated to resize.
     """
 
-    resize: int | None = None
+    resize: Resize | None = None
     crop: int | None = None
     random_crop: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse lengths below 1, and a random crop without a size."""
+        """Refuse lengths below 1, and a random crop without a size; a pair as JSON gives it is a list."""
+        if isinstance(self.resize, list):
+            object.__setattr__(self, "resize", tuple(self.resize))
         if self.random_crop is not None and self.crop is None:
             raise InputError("a random crop needs the side of the square, crop")
-        for name, length in (("resize", self.resize), ("crop", self.crop)):
+        lengths = self.resize if isinstance(self.resize, tuple) else (self.resize,)
+        for name, length in (*(("resize", length) for length in lengths), ("crop", self.crop)):
             if length is not None and length < 1:
                 raise InputError(f"{name} must be at least 1 pixel, got {length}")
 
@@ -226,7 +246,9 @@ def _reader(magic: bytes) -> type[ImageFile] | None:
 
 
 @contextlib.contextmanager
-def _open(path: str | os.PathLike[str], max_pixels: int) -> Iterator[ImageFile]:
+def open_image(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS, content: bytes | None = None
+) -> Iterator[ImageFile]:
     """Yield the image with its header read; everything that goes wrong until the end of the block is UnreadableImage.
 
     The readers are called directly because `Image.open` tries every format that Pillow knows, and announces a large
@@ -234,7 +256,7 @@ def _open(path: str | os.PathLike[str], max_pixels: int) -> Iterator[ImageFile]:
     """
     name = os.fspath(path)
     try:
-        with open(name, "rb") as file:  # noqa: PTH123  half the cost of Path.open
+        with open(name, "rb") if content is None else io.BytesIO(content) as file:  # noqa: PTH123  cheaper than Path's
             reader = _reader(file.read(12))
             if reader is None:
                 raise UnreadableImage(f"{name}: not a PNG, JPEG or WebP image")

@@ -94,8 +94,8 @@ class Card:
         if self.graph_source != "assumed":
             return None
         return (
-            f"{self.source or 'the checkpoint'} may be another network than this {self.architecture} with "
-            f"{self.graph}: its keys do not say, so that was assumed; settle it with tffjax convert --graph or --expect"
+            f"{self.source or 'the checkpoint'} may be another network than {self.architecture} with {self.graph}: its "
+            "keys do not say, so that was assumed; settle it with tffjax convert --graph or --expect"
         )
 
     def to_json(self) -> str:

@@ -12,15 +12,16 @@ from tffjax.data import (
     BatchPlan,
     ImageFile,
     Plan,
-    find_images,
+    find,
     fingerprint,
     label_warning,
-    other_extensions,
     plan,
     relative_names,
 )
 from tffjax.data.labels import label_word
+from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
+from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Request
@@ -37,6 +38,8 @@ class Images:
         transform: resize and crop.
         batch_size: images a pass.
         plan: the batches of all shards, and the files whose header is unreadable.
+        kinds: of the sources, for the record.
+        workers: images read at a time.
     """
 
     files: tuple[ImageFile, ...]
@@ -44,6 +47,8 @@ class Images:
     transform: Transform
     batch_size: int
     plan: Plan
+    kinds: tuple[str, ...] = ()
+    workers: int = THREADS
 
     @property
     def total(self) -> int:
@@ -106,7 +111,8 @@ def images_of(request: Request, reporter: Reporter) -> Images:
     reading = request.reading
     batch_size = reading.batch_size or default_batch_size()
     with reporter.busy("looking for images"):
-        files = find_images(request.data)
+        found = find(request.data, reading.labels)
+        files = found.files
         transform = Transform(reading.resize, reading.crop, reading.random_crop)
         work = plan(files, transform, batch_size, reading.max_shapes)
     if any(file.generator == ALL for file in files):
@@ -115,8 +121,9 @@ def images_of(request: Request, reporter: Reporter) -> Images:
         )
     if work.skipped and reading.strict:
         raise InputError(f"{len(work.skipped)} images are unreadable (--strict): {next(iter(work.skipped.values()))}")
-    for suffix, count in other_extensions(request.data).items():
-        reporter.warn(f"left out {count} files ending in {suffix or 'nothing'}")
-    if warning := label_warning(files):
+    for warning in found.warnings:
         reporter.warn(warning)
-    return Images(files, relative_names(files), transform, batch_size, work)
+    for warning in (label_warning(files), warning_of(files)):
+        if warning:
+            reporter.warn(warning)
+    return Images(files, relative_names(files), transform, batch_size, work, found.kinds, request.workers or THREADS)

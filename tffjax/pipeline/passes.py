@@ -37,7 +37,7 @@ def request_record(study: Study, request: Request, images: Images) -> dict[str, 
     reading = dataclasses.asdict(request.reading) | {"batch_size": images.batch_size}
     arguments = reading | identity.pop("arguments")
     asked = {"images": images.fingerprint, "arguments": arguments, "machine": machine(), **identity}
-    return run_record(study.name, asked, request.weights, data=request.data)
+    return run_record(study.name, asked, request.weights, images.kinds, data=request.data)
 
 
 @contextlib.contextmanager
@@ -97,12 +97,13 @@ def go_through(
             advance(images_in(mine[:position]))
             saved_at, times, left = time.monotonic(), list[float](), mine[position:]
             for done in (stream or streaming.stream)(
-                step, plan, images.files, images.transform, images.batch_size, work.variants, position
+                step, plan, images.files, images.transform, images.batch_size, work.variants, position, images.workers
             ):
                 skipped |= done.batch.skipped
                 if done.batch.skipped and strict:
                     raise InputError(f"an image is unreadable (--strict): {next(iter(done.batch.skipped.values()))}")
-                advance(int((done.batch.indices >= 0).sum()), sums.add(done.batch, done.outputs))
+                note = sums.add(done.batch, done.outputs)
+                advance(int((done.batch.indices >= 0).sum()), ", ".join(filter(None, (note, done.waiting))))
                 position = done.position
                 times.append(time.perf_counter())
                 if len(times) == WARM + TIMED and len(left) > LONG:

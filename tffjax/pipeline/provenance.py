@@ -9,10 +9,15 @@ from typing import Any
 import jax
 
 from tffjax import __version__
+from tffjax.data import address
 
 
 def run_record(
-    command: str, identity: dict[str, Any], weights: Path | None = None, **paths: Sequence[Path]
+    command: str,
+    identity: dict[str, Any],
+    weights: Path | None = None,
+    sources: Sequence[str] = (),
+    **paths: Sequence[Path],
 ) -> dict[str, Any]:
     """The record of a run before it has results.
 
@@ -20,6 +25,7 @@ def run_record(
         command: that does it.
         identity: what the results depend on: `arguments`, and hashes of what was read.
         weights: where the model came from; None if from memory, or if there is none.
+        sources: kinds of the data that was read.
         paths: lists of what was read, by name.
     """
     return {
@@ -28,7 +34,8 @@ def run_record(
         "identity": identity,
         "paths": {
             "weights": weights and str(weights.absolute()),
-            **{name: [str(path.absolute()) for path in given] for name, given in paths.items()},
+            **{name: [address(path) for path in given] for name, given in paths.items()},
+            **({"sources": list(sources)} if sources else {}),
         },
         "environment": environment(),
     }

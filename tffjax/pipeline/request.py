@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 
 
@@ -24,20 +25,22 @@ class Reading:
     """How images become batches; the result depends on all of it.
 
     Attributes:
-        resize: the shorter side becomes so many pixels; None leaves it.
+        resize: the shorter side becomes so many pixels, or height and width what is given; None leaves them.
         crop: a square of this size is cut from the center; None leaves the image.
         random_crop: seed of random resized crops in place of it.
         batch_size: images a pass; None is what suits the device.
         max_shapes: more different image sizes are refused: each needs a compile.
         strict: an unreadable image ends the study.
+        labels: names of the folders of the labels, as of `tffjax.data.find`.
     """
 
-    resize: int | None = None
+    resize: Resize | None = None
     crop: int | None = None
     random_crop: int | None = None
     batch_size: int | None = None
     max_shapes: int = 8
     strict: bool = False
+    labels: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +48,14 @@ class Request:
     """Which images, and where the results go.
 
     Attributes:
-        data: images and folders of images.
+        data: images, folders, lists, packed records, TFDS; see `tffjax.data.sources`.
         out: the run directory.
         reading: how images become batches.
         weights: where the model came from, for the record; None if from memory.
         resume: go on with the run at `out`, which must be there.
         overwrite: replace a run at `out`.
         dry_run: say what would be done, and stop.
+        workers: images read at a time; None is one a core.
         shard: do this part only, below `out`; `tffjax.pipeline.shards.merge` brings the parts together.
     """
 
@@ -62,6 +66,7 @@ class Request:
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    workers: int | None = None
     shard: Shard | None = None
 
 

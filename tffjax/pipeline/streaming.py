@@ -8,7 +8,9 @@ import jax
 import numpy as np
 
 from tffjax.data import Batch, ImageFile, Plan, Variant, batches
+from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
+from tffjax.pipeline.waiting import Waiting
 
 
 class Done(NamedTuple):
@@ -18,11 +20,13 @@ class Done(NamedTuple):
         position: number of the plan's batches that are done with this one.
         batch: the batch.
         outputs: what the pass returned, as NumPy arrays.
+        waiting: what the run waits for, in words.
     """
 
     position: int
     batch: Batch
     outputs: Any
+    waiting: str = ""
 
 
 def stream(
@@ -33,14 +37,19 @@ def stream(
     batch_size: int,
     variants: Sequence[Variant] = (),
     start: int = 0,
+    threads: int = THREADS,
 ) -> Iterator[Done]:
     """`step(batch)` for the planned batches from `start` on, in their order; see `tffjax.data.batches`."""
     rest = dataclasses.replace(work, batches=work.batches[start:])
     pending: Done | None = None
-    for position, batch in enumerate(batches(rest, files, transform, batch_size, variants), start + 1):
-        dispatched = Done(position, batch, step(batch))
-        if pending:
-            yield _fetched(pending)
+    waiting = Waiting()
+    read = waiting.reading(batches(rest, files, transform, batch_size, variants, threads))
+    for position, batch in enumerate(read, start + 1):
+        with waiting.computing():
+            dispatched = Done(position, batch, step(batch))
+            fetched = pending and _fetched(pending)
+        if fetched:
+            yield fetched._replace(waiting=str(waiting))
         pending = dispatched
     if pending:
         yield _fetched(pending)

@@ -9,8 +9,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
-from tffjax.data import find_images, relative_names
-from tffjax.data.preprocessing import Transform, UnreadableImage, decode
+from tffjax.data import ImageFile, find_images, relative_names
+from tffjax.data.preprocessing import Transform
+from tffjax.data.reading import read
 from tffjax.errors import InputError
 from tffjax.report.markup import Card, Part, number, render
 from tffjax.report.sources import Source
@@ -95,15 +96,15 @@ def _places(source: Source, index: dict[str, list[dict[str, Any]]]) -> dict[str,
     try:
         for path, key, number, row in sorted(wanted, key=lambda task: task[:3]):  # each image is read once
             if path != last:
-                last, image = path, transform(decode(files[path]))
+                last, image = path, read(files[path], transform)
             box = np.array([row[side] for side in _BOX])
             found[key][number] = Image.fromarray(cell_of(image, PLACE, box))
-    except (KeyError, UnreadableImage):
+    except (KeyError, InputError):
         return {}
     return {key: [cells[number] for number in sorted(cells)] for key, cells in found.items()}
 
 
-def _files(source: Source) -> dict[str, Path]:
+def _files(source: Source) -> dict[str, ImageFile]:
     """The images of a run by their names in its tables; none if they are not where they were."""
     try:
         files = find_images(Path(path) for path in source.record["paths"]["data"])
@@ -111,7 +112,7 @@ def _files(source: Source) -> dict[str, Path]:
         return {}
     if len(files) != source.record["identity"]["images"]["count"]:
         return {}
-    return dict(zip(relative_names(files), (file.path for file in files), strict=True))
+    return dict(zip(relative_names(files), files, strict=True))
 
 
 def _sheet(pictures: Sequence[Image.Image], cell: int) -> bytes:

@@ -58,7 +58,7 @@ def compare_rankings(a: str | os.PathLike[str], b: str | os.PathLike[str], ks: S
 
 
 def write_comparison(found: Comparison, out: str | os.PathLike[str], *, overwrite: bool = False) -> RunResult:
-    """Write overlap, correlations and movers (CSV and Parquet), a plot (PNG and PDF), and run.json with the provenance.
+    """Write the tables overlap, correlations and movers, a plot (PNG and PDF), and run.json with the provenance.
 
     Raises:
         InputError: as `tffjax.pipeline.output.check_output`.

@@ -12,6 +12,7 @@ import pyarrow as pa
 from tffjax.compile.logits import forward
 from tffjax.compile.placement import put
 from tffjax.data import Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
@@ -87,7 +88,8 @@ class Predict:
         table = ended[0].sums.table()
         files = [images.files[index] for index in table["index"].to_pylist()]
         logits = table["logits"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-        predictions = prediction_table(self.model.card, files, logits)
+        names = pa.array([images.names[index] for index in table["index"].to_pylist()], pa.string())
+        predictions = prediction_table(self.model.card, files, logits).set_column(0, "path", names)
         write_table(predictions, folder / "predictions")
         if self.model.card.num_outputs == 1 and any(file.label is not None for file in files):
             of, score, threshold = scored(predictions), predictions["score"].to_numpy(), self._threshold()
@@ -125,10 +127,11 @@ def predict(
     out: PathLike,
     *,
     threshold_from: PathLike | None = None,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -140,7 +143,7 @@ def predict(
         data: images or folders; labels are known below folders named 0_real and 1_fake.
         out: the run directory; an unfinished run of the same request there is gone on with.
         threshold_from: predictions of other images, with labels, whose calibrated threshold the metrics take.
-        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+        resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("predictions")` (an image a row) and, where labels are known,
@@ -150,6 +153,6 @@ def predict(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`.
     """
     loaded, weights = model_of(model)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     other = None if threshold_from is None else os.fspath(threshold_from)
     return call(Predict(loaded, other), weights, data, out, reading, overwrite, shard, reporter)

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from tffjax.data.augmentations import Augmentation
-from tffjax.data.folders import ImageFile
+from tffjax.data.image_file import ImageFile
 from tffjax.data.loading import THREADS
-from tffjax.data.preprocessing import UnreadableImage, decode, normalize
+from tffjax.data.preprocessing import Transform, UnreadableImage, normalize
+from tffjax.data.reading import check_stored, read
 from tffjax.errors import InputError
 from tffjax.nn.card import Normalization
 
@@ -36,9 +37,11 @@ class TrainingImages:
         normalization: of the network.
         batch_size: images a batch.
         seed: of order and augmentations.
+        workers: images prepared at a time.
 
     Raises:
-        InputError: images without a label, only one label, or fewer images than a batch takes.
+        InputError: images without a label, only one label, fewer images than a batch takes, or stored pixels that were
+            not resized as the augmentation does.
     """
 
     files: tuple[ImageFile, ...]
@@ -46,10 +49,12 @@ class TrainingImages:
     normalization: Normalization
     batch_size: int
     seed: int
+    workers: int = THREADS
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained on."""
         check_labels(self.files, "training")
+        check_stored(self.files, Transform(self.augmentation.load_size))
         if len(self.files) < self.batch_size:
             raise InputError(
                 f"{len(self.files)} training images do not fill a batch of {self.batch_size}; take a smaller "
@@ -61,17 +66,17 @@ class TrainingImages:
         """Number of batches of an epoch."""
         return len(self.files) // self.batch_size
 
-    def epoch(self, epoch: int, start: int = 0, threads: int = THREADS) -> Iterator[TrainingBatch]:
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[TrainingBatch]:
         """Normalized images (n, crop, crop, 3) and labels (n,), 1 for fake, of the batches from `start` on.
 
-        While one batch is used the next is prepared, by `threads` threads.
+        While one batch is used the next is prepared, by `workers` threads.
 
         Raises:
             InputError: an image is smaller than the crop, or all are unreadable.
         """
         order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(len(self.files))
         rows = order[start * self.batch_size : self.batches * self.batch_size].tolist()
-        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(self.batch_size, threads))
+        options = grain.ReadOptions(num_threads=self.workers, prefetch_buffer_size=max(self.batch_size, self.workers))
         images = grain.MapDataset.source(rows).map(lambda index: self.image(epoch, index)).to_iter_dataset(options)
         yield from images.batch(self.batch_size)
 
@@ -82,7 +87,7 @@ class TrainingImages:
         for other in range(len(self.files)):
             file = self.files[(index + other) % len(self.files)]
             try:
-                pixels = decode(file.path)
+                pixels = read(file, Transform(self.augmentation.load_size))
             except UnreadableImage as error:
                 reason = reason or str(error)
                 continue

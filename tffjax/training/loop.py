@@ -27,6 +27,7 @@ from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized
 from tffjax.pipeline.streaming import stream
+from tffjax.pipeline.waiting import Waiting
 from tffjax.results.metrics import measure
 from tffjax.results.tables import write_table
 from tffjax.studies.predictions import fake_score
@@ -46,7 +47,7 @@ def fit(
     images: TrainingImages,
     validation: Sequence[ImageFile],
     folder: Path,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[..., None] = lambda progress, waiting="": None,
     busy: Callable[[str], Any] = contextlib.nullcontext,
     save_seconds: float = SAVE_SECONDS,
     say: Callable[[str], Any] = lambda text: None,
@@ -62,7 +63,8 @@ def fit(
         images: to train on.
         validation: labeled files, of both labels.
         folder: the run directory.
-        report: called with the progress after every batch and every epoch.
+        report: called with the progress after every batch and every epoch, and in the former case with what the run
+            waits for, in words.
         busy: called with a word on what is going on; the value is entered as a context.
         say: called with what the compiled step computes its products in, where that is not float32 on a CPU.
         save_seconds: save the state in the middle of an epoch when so much time has passed.
@@ -89,12 +91,14 @@ def fit(
     saved_at, pause = time.monotonic(), save_seconds
     while not progress.over(recipe.epochs):
         rate = np.float32(progress.plateau.rate)
-        for batch, labels in images.epoch(progress.epochs, progress.batch):
-            state, loss, logits = step(state, put(batch), put(labels), rate)
-            progress = progress.after_batch(float(loss), int(((np.asarray(logits) > 0) == (labels > 0)).sum()))
+        waiting = Waiting()
+        for batch, labels in waiting.reading(images.epoch(progress.epochs, progress.batch)):
+            with waiting.computing():
+                state, loss, logits = step(state, put(batch), put(labels), rate)
+                progress = progress.after_batch(float(loss), int(((np.asarray(logits) > 0) == (labels > 0)).sum()))
             if not np.isfinite(progress.loss):
                 raise InputError("the loss is NaN or infinite; start another run with a lower --rate")
-            report(progress)
+            report(progress, str(waiting))
             if time.monotonic() - saved_at > pause:
                 started = time.monotonic()
                 states.save(state, progress)

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax.data import ImageFile, find_images, fingerprint, other_extensions, plan, relative_names
+from tffjax.data import ImageFile, find, fingerprint, plan, relative_names
 from tffjax.data.augmentations import Augmentation
+from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
+from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
 from tffjax.nn import Model, checkpoint, layers_of, network_of
 from tffjax.pipeline import directory
@@ -38,7 +40,7 @@ class TrainRequest:
         init: the checkpoint to start from, None for random weights of `arguments["arch"]`.
         arguments: fields of `Recipe` and `Augmentation`, `arch`, `validation_share`, `color_robust`.
         out: the run directory.
-        resume, overwrite, dry_run: as of `tffjax.pipeline.request.Request`.
+        resume, overwrite, dry_run, workers: as of `tffjax.pipeline.request.Request`.
     """
 
     data: tuple[Path, ...]
@@ -49,6 +51,7 @@ class TrainRequest:
     resume: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    workers: int | None = None
 
 
 def run_training(request: TrainRequest, reporter: Reporter) -> None:
@@ -110,25 +113,29 @@ def _prepare(
         grayscale=0.5 if arguments["color_robust"] else 0.0,
     )
     with reporter.busy("looking for images"):
-        files = find_images(request.data)
+        found = find(request.data, arguments["labels"])
+        validating = find(request.validation, arguments["labels"])
+        for warning in (*found.warnings, *validating.warnings):
+            reporter.warn(warning)
+        files, validation = found.files, validating.files
         check_labels(files, "training")
-        if request.validation:
-            validation = find_images(request.validation)
-        else:
+        if not validation:
             files, validation = split(files, arguments["validation_share"], recipe.seed)
         check_labels(validation, "validation")
+        if warning := warning_of(files):
+            reporter.warn(warning)
         if augmentation.load_size is None:
             _check_sizes((*files, *validation), augmentation.crop)
-    for suffix, count in other_extensions((*request.data, *request.validation)).items():
-        reporter.warn(f"left out {count} files ending in {suffix or 'nothing'}")
-    images = TrainingImages(files, augmentation, model.card.normalization, recipe.batch_size, recipe.seed)
+    workers = request.workers or THREADS
+    images = TrainingImages(files, augmentation, model.card.normalization, recipe.batch_size, recipe.seed, workers)
     identity = {
         "weights": {"sha256": checkpoint.digest(model.variables), **dataclasses.asdict(model.card)},
         "images": fingerprint(files, relative_names(files)),
         "validation": fingerprint(validation, relative_names(validation)),
         "arguments": arguments,
     }
-    record = run_record("train", identity, request.init, data=request.data, validation=request.validation)
+    paths = {"data": request.data, "validation": request.validation}
+    record = run_record("train", identity, request.init, (*found.kinds, *validating.kinds), **paths)
     return recipe, images, validation, record
 
 
@@ -160,10 +167,10 @@ def _train(
     done = 0
     with reporter.progress("training", recipe.epochs * images.batches, "batches") as advance:
 
-        def report(progress: Progress) -> None:
+        def report(progress: Progress, waiting: str = "") -> None:
             nonlocal done
             before, done = done, progress.epochs * images.batches + progress.batch
-            advance(done - before, _note(progress, recipe.batch_size))
+            advance(done - before, ", ".join(filter(None, (_note(progress, recipe.batch_size), waiting))))
             if progress.batch == 0:
                 run.log("epoch", **dataclasses.asdict(progress.history[-1]))
                 reporter.say(_line(progress.history[-1]))
@@ -231,6 +238,7 @@ def train(
     color_robust: bool = False,
     seed: int = 0,
     precision: str = "float32",
+    labels: str | None = None,
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> RunResult:
@@ -248,6 +256,7 @@ def train(
         crop: side of the random crop.
         blur, jpeg: probabilities of blur and of JPEG compression.
         color_robust: also make every second training image gray, at random.
+        labels: names of the folders of the labels, as of `tffjax.rank`.
         overwrite: start anew, whatever `out` holds of a run.
         reporter: where words go; None prints plain lines on standard error.
 
@@ -263,7 +272,7 @@ def train(
     options = {"validation_share": validation_share, "epochs": epochs, "batch_size": batch_size, "rate": rate,
                "patience": patience, "dropout": dropout, "load_size": load_size, "crop": crop, "blur": blur,
                "jpeg": jpeg, "color_robust": color_robust, "seed": seed, "precision": precision,
-               "arch": arch}  # fmt: skip
+               "labels": labels, "arch": arch}  # fmt: skip
     resume = (out / directory.RECORD).exists() and not overwrite
     init = Path(init) if init is not None else None
     request = TrainRequest(paths_of(data), paths_of(validation), init, options, out, resume, overwrite)

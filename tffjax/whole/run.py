@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tffjax import __version__
-from tffjax.data import find_images
+from tffjax.data import find_images, has_folder
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.files import delete, write_text
 from tffjax.nn import checkpoint
@@ -171,7 +172,7 @@ def study(
     out: PathLike,
     *,
     seen: str | None = None,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     confidence: float = 0.9,
     k: int | None = None,
@@ -229,7 +230,7 @@ def whole_of(
     """
     ranked_on = images
     if seen is not None:
-        ranked_on = tuple(folder / seen for folder in images if (folder / seen).is_dir())
+        ranked_on = tuple(folder / seen for folder in images if has_folder(folder / seen))
         if not ranked_on:
             raise InputError(f"there is no folder {seen} in {', '.join(map(str, images))}; --seen names a generator's")
     return Whole(detector, images, ranked_on, seen, size, confidence=confidence, k=k, max_k=max_k,

@@ -14,6 +14,7 @@ from scipy.special import expit
 from tffjax.compile.placement import put
 from tffjax.data import Batch, Variant
 from tffjax.data.ablations import ORIGINAL, Ablation, parse_list
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.files import file_name, file_names
 from tffjax.nn import Model
@@ -270,10 +271,11 @@ def run_color(
     ablations: Sequence[str] = ("grayscale",),
     classes: PathLike | None = None,
     published: str | None = None,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -292,7 +294,7 @@ def run_color(
         ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
         classes: CSV path,class: the correct output of each image, for networks with several outputs.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
-        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+        resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("tests")` (a channel, ablation and generator a row), `table("shares")`, `table("metrics")`.
@@ -302,5 +304,5 @@ def run_color(
     """
     loaded, weights = model_of(model)
     study = Color(loaded, ranking, k, ablations, argument_of(classes), published)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

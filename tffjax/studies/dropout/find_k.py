@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
@@ -113,10 +114,11 @@ def find_k(
     max_k: int | None = None,
     draws: int = 3,
     seed: int = 0,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -136,7 +138,7 @@ def find_k(
         max_k: the largest k to try; None is half of the channels.
         draws: sets of k random other channels, to compare with.
         seed: of the random channels.
-        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+        resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `summary["k"]` (None if no k does), `table("find-k")` with all that was evaluated.
@@ -146,5 +148,5 @@ def find_k(
     """
     loaded, weights = model_of(model)
     study = FindK(loaded, ranking, share, metric, max_k, draws, seed)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tffjax.data import ImageFile
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model, network_of
 from tffjax.nn.sites import sites_of
@@ -214,10 +215,11 @@ def run_dropout(
     greedy: int | None = None,
     seed: int = 0,
     published: str | None = None,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -236,7 +238,7 @@ def run_dropout(
         greedy: also choose so many of those greedily.
         seed: of the random channels.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
-        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+        resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("dropout")` (AP, accuracies at 0.5 and at the baseline's calibrated threshold),
@@ -249,5 +251,5 @@ def run_dropout(
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
     study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed, None, published)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

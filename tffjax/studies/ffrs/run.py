@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tffjax.compile.placement import put
 from tffjax.compile.products import products
 from tffjax.data import LABELS, Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.kernels.precision import check_precision
 from tffjax.nn import Model, canonize, checkpoint
@@ -219,10 +220,11 @@ def rank(
     seed: int = 0,
     per_image: bool = False,
     precision: str = "float32",
-    resize: int | None = 224,
+    resize: Resize | None = 224,
     crop: int | None = 224,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -234,7 +236,7 @@ def rank(
 
     Args:
         model: a model with a card, or the folder of a checkpoint.
-        data: folders of labeled images, `<generator>/{0_real,1_fake}/...`, or images.
+        data: labeled images: folders, `<generator>/{0_real,1_fake}/...`, lists, packed records, TFDS (docs/data.md).
         out: the run directory.
         composite: name of LRP rules that are linear in the relevance.
         confidence: fake images with p >= this and real ones with p <= 1 - this are kept; 0 keeps all.
@@ -248,6 +250,7 @@ def rank(
         crop: a square of this size is cut from the center; None leaves the image.
         batch_size: images a pass; None is what suits the device.
         strict: an unreadable image ends the run, instead of being skipped.
+        labels: names of the folders of the labels, `real=NAME,fake=NAME`; None is `real=0_real,fake=1_fake`.
         overwrite: start anew, whatever `out` holds of a run.
         shard: (index from 0, count): do this part only; `tffjax merge` brings the parts together.
         reporter: where words go; None prints plain lines on standard error.
@@ -260,5 +263,5 @@ def rank(
     """
     loaded, weights = model_of(model)
     study = Rank(loaded, composite, confidence, k, label, bootstrap, seed, per_image, precision)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

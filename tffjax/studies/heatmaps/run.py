@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tffjax.data import find_images, fingerprint, relative_names
-from tffjax.data.preprocessing import Transform, normalize
+from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.nn import Model, Normalization
 from tffjax.pipeline.groups import Group, read_groups
 from tffjax.pipeline.output import output_folder
@@ -39,7 +39,7 @@ def heatmaps(
     output: int | None = None,
     negative: bool = False,
     composite: str = "beta0",
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     limit: int = 24,
     overwrite: bool = False,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tffjax.data import LABELS, Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
@@ -134,10 +135,11 @@ def run_lrp_max(
     by: Literal["activation", "relevance"] = "activation",
     label: Literal["real", "fake", "any"] = "fake",
     composite: str = "beta0",
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
+    labels: str | None = None,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
@@ -157,7 +159,7 @@ def run_lrp_max(
         by: what makes an image a top one: the channel's largest activation, or its share of relevance in the decision.
         label: which images; those without a label always count.
         composite: name of LRP rules.
-        resize, crop, batch_size, strict, overwrite, shard, reporter: as of `tffjax.rank`.
+        resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("index")` (channel, image, value, position, patch box), `table("maps")`, collages, patches/.
@@ -167,5 +169,5 @@ def run_lrp_max(
     """
     loaded, weights = model_of(model)
     study = LrpMax(loaded, ranking, k, top, by, label, composite)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict)
+    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
