@@ -40,7 +40,16 @@ def read_state_dict(path: str | PathLike[str], under: str | None = None) -> dict
         InputError: the file is missing or unreadable, not a torch file, damaged, needs unsafe unpickling, or holds no
             state dict or several.
     """
-    tensors = _find_state_dict(_load(Path(path)), path, under)
+    tensors = _find_state_dict(load_file(Path(path)), path, under)
+    return to_arrays(tensors, path)
+
+
+def to_arrays(tensors: dict[str, torch.Tensor], path: str | PathLike[str]) -> dict[str, np.ndarray]:
+    """Tensors as arrays, floating-point ones as float32.
+
+    Raises:
+        InputError: a tensor is sparse or quantized.
+    """
     return {key: _to_numpy(tensor, key, path) for key, tensor in tensors.items()}
 
 
@@ -71,7 +80,12 @@ def to_torch(
     return state_dict
 
 
-def _load(path: Path) -> Any:
+def load_file(path: Path) -> Any:
+    """What a file holds, read safely.
+
+    Raises:
+        InputError: as `read_state_dict`.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(512)

@@ -96,6 +96,9 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
     efficientnet-pytorch ("same" padding from the input), efficientnet-pytorch-224 (fixed for 224 pixels), timm, timm-tf
     (tf_efficientnet). Without it the published detectors' graph is assumed, and every command says so.
 
+    A ProGAN generator is recognized, too (of GAN Dissection, interfacegan, genforce, pytorch_GAN_zoo, pro_gan_pytorch),
+    one way only.
+
     \b
     Example:
       tffjax convert detector.pth detector
@@ -103,15 +106,18 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
       tffjax convert detector.pth detector --expect logits.csv --images images/
       tffjax convert two-outputs.pth detector --fake-output 1
       tffjax convert b4.pth detector --graph efficientnet-pytorch --padding 380
+      tffjax convert proggan_bedroom-d8a89ff1.pth bedroom
       tffjax convert --to torch detector detector-again.pth
     """
     require_torch()
     from tffjax.conversion import checkpoint as torch_checkpoint
     from tffjax.conversion.cli.proof import proven
     from tffjax.conversion.convert import choices_text, convert_file
+    from tffjax.conversion.generator import read_generator
     from tffjax.conversion.names import conventions_of
 
     from tffjax.nn import checkpoint
+    from tffjax.nn.generator import save_generator
 
     talk = Talk(quiet)
     if to == "torch":
@@ -127,6 +133,13 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
             convention = "torchvision"
         _write_torch(torch_checkpoint.to_torch(model.variables, architecture, convention), out)
         talk.say(f"{source} -> {out}: {architecture}, keys as in {convention}")
+        return
+    with talk.busy(f"reading {source}"):
+        generator = read_generator(source)
+    if generator is not None:
+        refuse_unused("for a generator", *given)
+        made = save_generator(generator, out, overwrite=overwrite)
+        talk.say(f"{source} -> {out}: generator of {made.size} pixels, latents of {made.latent}, widths {made.widths}")
         return
     expect, images = given.pop("expect"), given.pop("images")
     if (expect is None) != (images is None):

@@ -28,6 +28,8 @@ _COMMANDS = {
     "demo": "tffjax.cli.demo:demo",
     "dropout": "tffjax.cli.dropout:dropout",
     "find-k": "tffjax.cli.find_k:find_k_command",
+    "generate": "tffjax.cli.generate:generate",
+    "generator": "tffjax.cli.generator:generator",
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "lrpmax": "tffjax.cli.lrpmax:lrpmax",
     "merge": "tffjax.cli.merge:merge_command",

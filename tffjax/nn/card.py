@@ -114,9 +114,11 @@ class Card:
 
         try:
             fields: dict[str, Any] = json.loads(text)
-            version = str(fields["version"])
-        except (ValueError, KeyError, TypeError) as error:
+            kind, version = fields.get("kind"), str(fields["version"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None
+        if kind == "generator":
+            raise InputError("this is a generator, and a detector is wanted")
         if version.split(".")[0] != VERSION.split(".")[0]:
             raise InputError(
                 f"the card has format version {version}, this tffjax reads {VERSION}; convert the checkpoint again"

@@ -98,7 +98,7 @@ def _first(work: Pass, images: Images, batches: Sequence[BatchPlan], reporter: R
     plan = dataclasses.replace(images.plan, batches=tuple(batches[: WARM + TIMED + 1]))
     step = work.start(reporter)
     return itertools.islice(
-        stream(step, plan, images.files, images.transform, images.batch_size, work.variants, 0, images.workers),
+        stream(step, plan, images.files, images.transform, images.batch_size, work.variants, 0, images.read),
         WARM + TIMED,
     )
 

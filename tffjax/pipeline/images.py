@@ -1,7 +1,8 @@
 """The images of a study, and the batches of all its shards."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from tffjax.data import (
     BatchPlan,
     ImageFile,
     Plan,
+    batches,
     find,
     fingerprint,
     label_warning,
@@ -61,6 +63,11 @@ class Images:
         return self.plan.shapes
 
     @property
+    def read(self) -> Callable[..., Iterator[Batch]]:
+        """What turns a plan into batches: `tffjax.data.batches`, or a function of the same arguments."""
+        return functools.partial(batches, threads=self.workers)
+
+    @property
     def fingerprint(self) -> dict[str, Any]:
         """What tells this list of images from another."""
         return fingerprint(self.files, self.names)
@@ -100,6 +107,15 @@ def images_in(batches: Sequence[BatchPlan]) -> int:
 def default_batch_size() -> int:
     """What a pass takes at once where nobody says."""
     return 16 if jax.default_backend() == "cpu" else 128
+
+
+def images_for(study: Any, request: Request, reporter: Reporter) -> Images:
+    """The images that a study goes through: those that it makes, if it has a method `images(request)`, or `images_of`.
+
+    Raises:
+        InputError: as either.
+    """
+    return study.images(request) if hasattr(study, "images") else images_of(request, reporter)
 
 
 def images_of(request: Request, reporter: Reporter) -> Images:

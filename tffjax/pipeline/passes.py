@@ -97,7 +97,7 @@ def go_through(
             advance(images_in(mine[:position]))
             saved_at, times, left = time.monotonic(), list[float](), mine[position:]
             for done in (stream or streaming.stream)(
-                step, plan, images.files, images.transform, images.batch_size, work.variants, position, images.workers
+                step, plan, images.files, images.transform, images.batch_size, work.variants, position, images.read
             ):
                 skipped |= done.batch.skipped
                 if done.batch.skipped and strict:

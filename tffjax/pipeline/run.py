@@ -5,7 +5,7 @@ from pathlib import Path
 from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.forecast import probe
-from tffjax.pipeline.images import images_of
+from tffjax.pipeline.images import images_for
 from tffjax.pipeline.passes import WHOLE, Stream, finish, go_through, merged, request_record, resumable
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.pipeline.request import Request
@@ -30,7 +30,7 @@ def run(
     reporter = reporter or Lines()
     if not (request.resume or request.shard):
         directory.check_free(request.out, request.overwrite)
-    images = images_of(request, reporter)
+    images = images_for(study, request, reporter)
     line = study.plan(images)
     record = request_record(study, request, images)
     if request.dry_run:

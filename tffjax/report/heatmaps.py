@@ -15,14 +15,19 @@ QUALITY = 85
 def heatmap_part(source: Source) -> Part:
     """The contact sheets of a folder, as the pictures `sheet PATH`."""
     sheets = sorted(source.path.glob("contact_sheet_*.png"), key=lambda path: (len(path.name), path.name))
-    images = {f"sheet {sheet}": _webp(sheet) for sheet in sheets}
+    images = {f"sheet {sheet}": webp(sheet, "heatmap") for sheet in sheets}
     return Part("heatmaps", render("heatmaps.html", folder=source.name, names=list(images)), images=images)
 
 
-def _webp(path: Path) -> bytes:
+def webp(path: Path, command: str) -> bytes:
+    """A PNG file as WebP.
+
+    Raises:
+        InputError: it is missing or damaged; `command` made it.
+    """
     try:
         with Image.open(path) as image, io.BytesIO() as file:
             image.convert("RGB").save(file, "WEBP", quality=QUALITY, method=2)
             return file.getvalue()
     except OSError:
-        raise InputError(f"{path}: not an image; run tffjax heatmap again") from None
+        raise InputError(f"{path}: not an image; run tffjax {command} again") from None

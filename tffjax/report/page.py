@@ -11,6 +11,7 @@ from markupsafe import Markup
 from tffjax import __version__
 from tffjax.report.color import color_part
 from tffjax.report.dropout import dropout_part, find_k_part
+from tffjax.report.generator import generator_part
 from tffjax.report.heatmaps import heatmap_part
 from tffjax.report.markup import DASH, Part, markdown, render, source_of
 from tffjax.report.patches import patches_part
@@ -25,6 +26,7 @@ SECTIONS = {
     "channels": "Channels",
     "color": "Color",
     "heatmaps": "Heatmaps",
+    "generator": "Generator",
     "provenance": "Provenance",
 }
 """Id of a section -> its heading, in the order of the page."""
@@ -66,6 +68,7 @@ _MAKERS: dict[str, Callable[[Source], Part]] = {
     "find-k": find_k_part,
     "lrpmax": patches_part,
     "color": color_part,
+    "generator": generator_part,
     HEATMAP: heatmap_part,
 }
 

@@ -11,7 +11,7 @@ from tffjax.errors import InputError
 from tffjax.results.record import RECORD, read_record
 from tffjax.results.tables import has_table, read_table
 
-COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color")
+COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color", "generator")
 HEATMAP = "heatmap"
 
 
