@@ -189,6 +189,8 @@ def asked(given: dict[str, Any]) -> Any:
             options[name] = int(options[name])
     if options.get("padding", "").isdigit():
         options["padding"] = int(options["padding"])
+    elif options.get("padding", "same") not in ("same", "symmetric"):
+        raise InputError(f"--padding is same, symmetric or a number of pixels, not {options['padding']!r}")
     if "dilated_stages" in options:
         try:
             options["dilated_stages"] = tuple(sorted(int(stage) for stage in options["dilated_stages"].split(",")))
