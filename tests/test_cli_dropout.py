@@ -1,5 +1,6 @@
 """`tffjax dropout` and `tffjax find-k` end to end: every file of a run, and every way in which it ends or goes on."""
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -21,6 +22,7 @@ import tffjax.studies.dropout.passes
 import tffjax.studies.dropout.run
 from tffjax.pipeline import parts
 from tffjax.studies.dropout.logits import masked_logits
+from tffjax.studies.dropout.run import run_dropout
 from tffjax.studies.dropout.settings import Setting
 from tffjax.studies.rankings import parse_key
 
@@ -159,6 +161,21 @@ def test_the_table_is_of_those_scores(whole):
         assert row["published_ap"] is None  # the card does not say that it is the paper's detector
     draws = studies.read(whole / "draws.parquet")
     assert [row["setting"] for row in draws[::3]][1:6] == ["top-2", "random-2/0", "random-2/1", "low-2", "top-5"]
+
+
+def test_the_papers_numbers_stand_beside_ours_where_the_card_says_that_it_is_its_detector(
+    images, ranking, unplotted, tmp_path
+):
+    model = studies.network("detector")
+    model = dataclasses.replace(model, card=dataclasses.replace(model.card, published="EfficientNet-B0"))
+    found = run_dropout(model, images, tmp_path / "run", ranking, k=5, draws=1, batch_size=8)
+    for row in found.table("dropout").to_pylist():
+        known = row["generator"] != "all" and row["setting"] in ("baseline", "top-5")
+        assert (row["published_ap"] is not None) == known
+    wide = found.table("table-e1")
+    assert wide["setting"].to_pylist() == ["baseline", "baseline, published", "top-5", "top-5, published", "random-5"]
+    assert wide.column_names[1::3] == ["progan ap", "biggan ap"]
+    assert wide["biggan real"].to_pylist()[1] == pytest.approx(79.7)
 
 
 def test_effects_of_channels_alone_and_chosen_greedily(whole, images):

@@ -236,7 +236,7 @@ def test_rankings_of_one_value_have_no_correlation(tmp_path):
     write_ranking(tmp_path / "a.csv", ranking([1, 1, 1]))
     result = run(tmp_path / "a.csv", tmp_path / "a.csv", "--k", 2, "--out", tmp_path / "out")
     assert result.exit_code == 0
-    table = pyarrow.csv.read_csv(tmp_path / "out" / "correlations.csv")
+    table = read_table(tmp_path / "out" / "correlations")
     assert table["spearman"].to_pylist() == [None, None]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tffjax.files import replace_file
+from tffjax.files import file_names, replace_file
 
 
 def test_a_file_is_replaced_when_the_block_ends_well(tmp_path):
@@ -28,3 +28,10 @@ def test_a_file_stays_when_the_block_fails(tmp_path):
         interrupted()
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_different_names_have_different_files():
+    names = ["my gan", "my-gan", "My_gan", "my/gan", "MY-GAN-2", "other"]
+    found = file_names(names)
+    assert list(found.values()) == ["my-gan", "my-gan-2", "My_gan", "my-gan-3", "MY-GAN-2-2", "other"]
+    assert len({name.casefold() for name in found.values()}) == len(names)

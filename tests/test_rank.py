@@ -200,7 +200,7 @@ def test_a_run_holds_rankings_tables_plots_and_provenance(small, images, tmp_pat
     names = {f"{name}_{label}" for name in ("ranking", "near_cut") for label in ("fake", "real")}
     plots = {f"{kind}_{label}.{end}" for kind in KINDS for label in ("fake", "real") for end in ("png", "pdf")}
     tables = {f"{name}.csv" for name in (*names, "stability", "images", "skipped")}
-    tables |= {f"{name}.parquet" for name in ("near_cut_fake", "near_cut_real", "stability", "images", "skipped")}
+    tables |= {f"{name}.parquet" for name in (*names, "stability", "images", "skipped")}
     tables |= {"statistics.parquet", "groups.parquet"}
     assert files_of(run).keys() == tables | plots | {"run.json", ".tffjax", ".lock"}
 

@@ -1,15 +1,26 @@
 """Names of files; single files written whole or not at all (folders: `tffjax.nn.checkpoint.replace_folder`)."""
 
 import contextlib
+import itertools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
 def file_name(name: str) -> str:
     """The name of something, such as an ablation, as part of a file's name."""
     return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Name -> part of a file's name (`file_name`), with a number behind it where another one, in any case, has it."""
+    found: dict[str, str] = {}
+    for name in names:
+        plain, taken = file_name(name), {other.casefold() for other in found.values()}
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
+        found[name] = plain if plain.casefold() not in taken else next(n for n in numbered if n.casefold() not in taken)
+    return found
 
 
 @contextlib.contextmanager

@@ -27,6 +27,11 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Replace run.json in a folder."""
+    write_text(path / RECORD, json.dumps(record, indent=1) + "\n")
+
+
 def is_done(path: Path) -> bool:
     """Whether a run directory holds its results; False where there is none.
 
@@ -34,8 +39,3 @@ def is_done(path: Path) -> bool:
         InputError: the record is damaged.
     """
     return (path / RECORD).is_file() and "results" in read_record(path)
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Replace run.json in a folder."""
-    write_text(path / RECORD, json.dumps(record, indent=1) + "\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float
 
 from tffjax.errors import InputError
@@ -101,6 +102,12 @@ def read_ranking(path: Path) -> Ranking:
         except (InputError, ValueError, IndexError):
             raise InputError(f"{path}, line {i + 2}: {','.join(row)!r} is not `key,mean_relevance`") from None
     return Ranking(tuple(channels), omega)
+
+
+def ranking_table(ranking: Ranking) -> pa.Table:
+    """A ranking as a table, with the columns of the released form."""
+    columns = ([channel.key for channel in ranking.channels], ranking.omega)
+    return pa.table(dict(zip(HEADER, columns, strict=True)))
 
 
 def write_ranking(path: Path, ranking: Ranking) -> None:

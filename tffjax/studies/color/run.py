@@ -16,7 +16,7 @@ from tffjax.data import Batch, Variant
 from tffjax.data.ablations import ORIGINAL, Ablation, parse_list
 from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
-from tffjax.files import file_name
+from tffjax.files import file_name, file_names
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
@@ -26,7 +26,7 @@ from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.detection import Scored, metrics_table
 from tffjax.results.figures import save_figure
-from tffjax.results.generators import names_of
+from tffjax.results.generators import ALL, names_of
 from tffjax.results.published import check_detector
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_parquet, write_table
@@ -192,6 +192,8 @@ def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> 
     """Tests of the channels, on fake images where labels are known (the features of the fakes are asked about)."""
     members = found.label == 1 if (found.label == 1).any() else np.ones(len(found.label), bool)
     generator, activations = found.generator[members], found.activations[:, members]
+    groups = names_of(generator)
+    files = file_names(groups) | ({"": ALL} if "" in groups else {})
     tests, shares = [], []
     for name, after in zip(found.names[1:], activations[1:], strict=True):
         rows = statistics.channel_table(channels, generator, activations[0], after)
@@ -199,15 +201,15 @@ def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> 
         tests.append(rows.add_column(0, "ablation", [[name] * len(rows)]))
         shares.append(share.add_column(0, "ablation", [[name] * len(share)]))
         save_figure(figures.shares(share), folder / f"shares_{file_name(name)}")
-        for group in names_of(generator):
+        for group in groups:
             of_group = generator == group
             chosen = [
                 [(row, _density(row, channels, activations[0, of_group], after[of_group])) for row in rows_]
                 for rows_ in statistics.extremes(rows, group, min(EXTREMES, len(channels)))
             ]
             figure = figures.densities(*chosen, ("original", name), TITLES[name == "grayscale"])
-            save_figure(figure, folder / f"densities_{file_name(name)}_{file_name(group or 'all')}")
-            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{file_name(group or 'all')}")
+            save_figure(figure, folder / f"densities_{file_name(name)}_{files[group]}")
+            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{files[group]}")
     write_table(pa.concat_tables(tests), folder / "tests")
     write_table(pa.concat_tables(shares), folder / "shares")
 

@@ -31,7 +31,7 @@ from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.ffrs import figures, tables
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, relevance_shares
 from tffjax.studies.ffrs.sums import FFRSSums, row_schema
-from tffjax.studies.rankings import Channel, all_channels, chosen_k, write_ranking
+from tffjax.studies.rankings import Channel, all_channels, chosen_k, ranking_table, write_ranking
 
 LEVELS = 12
 MAX_GROUPS = 200
@@ -186,7 +186,9 @@ def _write_tables(
     statistics = [tables.statistics(totals, design, channels, label, k) for label in labels]
     stability = [tables.stability(totals, design, label, k) for label in labels]
     for label, table in zip(labels, statistics, strict=True):
-        write_ranking(folder / f"ranking_{LABELS[label]}.csv", tables.ranking(totals, design, channels, label))
+        ranking = tables.ranking(totals, design, channels, label)
+        write_ranking(folder / f"ranking_{LABELS[label]}.csv", ranking)
+        write_parquet(ranking_table(ranking), folder / f"ranking_{LABELS[label]}")
         near = table.filter(table["near_cut"].fill_null(False)).drop_columns(["near_cut"])
         write_table(near, folder / f"near_cut_{LABELS[label]}")
     write_parquet(pa.concat_tables(statistics), folder / "statistics")
