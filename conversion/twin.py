@@ -1,7 +1,7 @@
-"""The PyTorch twin: both networks in plain torch, the independent half of every comparison with tffjax.
+"""The PyTorch twin: ResNets and EfficientNets in plain torch, the independent half of every comparison with tffjax.
 
-State-dict keys are torchvision's for ResNet-50 (v1.5: the stride sits in the 3x3 convolution) and those of
-`efficientnet_pytorch` for EfficientNet-B0, so released checkpoints load strictly. Inference only, NCHW. Every operation
+State-dict keys are torchvision's for ResNets and those of `efficientnet_pytorch` for EfficientNets, so released
+checkpoints load strictly. The graph is the one that the card says. Inference only, NCHW. Every operation
 that relevance propagation has to know is a module of its own, without parameters where PyTorch has none there:
 `tffjax.conversion.twin_lrp` hooks into these.
 """
@@ -9,22 +9,23 @@ that relevance propagation has to know is a module of its own, without parameter
 import copy
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from tffjax.conversion import checkpoint, names
+from tffjax.conversion import checkpoint, graphs, names
 from tffjax.conversion.variables import to_flax
 from torch import nn
 from torch.nn import functional as F
 
-Padding = Literal["same", "symmetric"]
+from tffjax.nn.graph_options import GraphOptions, Padding
 
 
 class Conv(nn.Conv2d):
-    """A convolution padded as PyTorch does (`symmetric`: k // 2 on every side) or as TensorFlow does (`same`).
+    """A convolution, padded as `GraphOptions.padding` says.
 
-    TensorFlow's padding follows from the size n of the actual input: max((ceil(n / s) - 1) * s + k - n, 0) in total on
-    each axis, the smaller half before and the larger after.
+    `symmetric`: k // 2 on every side, times the dilation. `same`: TensorFlow's padding, which follows from the size n
+    of the input: max((ceil(n / s) - 1) * s + k - n, 0) in total on each axis, the smaller half before and the larger
+    after. A number: the same with n fixed.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class Conv(nn.Conv2d):
         stride: int = 1,
         groups: int = 1,
         bias: bool = False,
-        same: bool = False,
+        padding: Padding = "symmetric",
+        dilation: int = 1,
     ) -> None:
         """Make the layer with torch's random weights."""
-        super().__init__(channels, out, kernel, stride, groups=groups, bias=bias)
-        self.same = same
+        super().__init__(channels, out, kernel, stride, groups=groups, bias=bias, dilation=dilation)
+        self.pads = padding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve `x`, (N, C, H, W), with bias."""
@@ -47,13 +49,14 @@ class Conv(nn.Conv2d):
 
     def convolve(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """The same convolution with some other weight of the same shape, and without bias unless one is given."""
-        padding = self.kernel_size[0] // 2
-        if self.same:
+        padding = self.dilation[0] * (self.kernel_size[0] // 2)
+        if self.pads != "symmetric":
             x, padding = F.pad(x, [*self._pads(x.shape[3]), *self._pads(x.shape[2])]), 0
-        return F.conv2d(x, weight, bias, self.stride, padding, groups=self.groups)
+        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
     def _pads(self, size: int) -> tuple[int, int]:
         kernel, stride = self.kernel_size[0], self.stride[0]
+        size = size if self.pads == "same" else self.pads
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
         return total // 2, total - total // 2
 
@@ -82,42 +85,59 @@ class AveragePool(nn.Module):
         return x.mean((2, 3))
 
 
-class Bottleneck(nn.Module):
-    """A residual block of ResNet-50."""
+class Residual(nn.Module):
+    """A residual block: two 3x3 convolutions, or a bottleneck of 1x1, 3x3, 1x1."""
 
-    def __init__(self, block: names.Bottleneck) -> None:
+    def __init__(self, block: names.Residual, stride: int, dilation: int, stride_in: str) -> None:
         """Make the block that `block` describes."""
         super().__init__()
-        width, out = block.width, 4 * block.width
-        self.conv1, self.bn1 = Conv(block.channels, width, 1), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = Conv(width, width, 3, block.stride), nn.BatchNorm2d(width)
-        self.conv3, self.bn3 = Conv(width, out, 1), nn.BatchNorm2d(out)
+        self.count = len(block.convolutions)
+        strided = 1 if self.count == 2 or stride_in == "1x1" else 2
+        channels = block.channels
+        for number, (out, kernel) in enumerate(block.convolutions, 1):
+            here = stride if number == strided else 1
+            conv = Conv(channels, out, kernel, here, dilation=dilation if kernel == 3 else 1)
+            self.add_module(f"conv{number}", conv)
+            self.add_module(f"bn{number}", nn.BatchNorm2d(out))
+            self.add_module(f"relu{number}", nn.ReLU())
+            channels = out
         if block.projects:
-            self.downsample = nn.Sequential(Conv(block.channels, out, 1, block.stride), nn.BatchNorm2d(out))
+            self.downsample = nn.Sequential(Conv(block.channels, channels, 1, stride), nn.BatchNorm2d(channels))
         else:
             self.downsample = nn.Identity()
-        self.relu1, self.relu2, self.relu3, self.sum = nn.ReLU(), nn.ReLU(), nn.ReLU(), Sum()
+        self.sum = Sum()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Run the block."""
-        y = self.relu1(self.bn1(self.conv1(x)))
-        y = self.relu2(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
-        return self.relu3(self.sum(y, self.downsample(x)))
+        y = x
+        for number in range(1, self.count + 1):
+            y = self.get_submodule(f"bn{number}")(self.get_submodule(f"conv{number}")(y))
+            if number < self.count:
+                y = self.get_submodule(f"relu{number}")(y)
+        return self.get_submodule(f"relu{self.count}")(self.sum(y, self.downsample(x)))
 
 
-class ResNet50(nn.Module):
-    """ResNet-50 v1.5, (N, 3, H, W) -> logits (N, num_outputs)."""
+class ResNet(nn.Module):
+    """A ResNet, (N, 3, H, W) -> logits (N, num_outputs)."""
 
-    def __init__(self, num_outputs: int) -> None:
+    def __init__(self, architecture: str, num_outputs: int, graph: GraphOptions = GraphOptions()) -> None:
         """Make the network with torch's random weights, in eval mode."""
         super().__init__()
-        self.conv1, self.bn1, self.relu = Conv(3, 64, 7, 2), nn.BatchNorm2d(64), nn.ReLU()
-        self.maxpool = nn.MaxPool2d(3, 2, 1)
-        blocks = names.resnet50_blocks()
-        for stage in (f"layer{i}" for i in range(1, 5)):
-            self.add_module(stage, nn.Sequential(*(Bottleneck(b) for b in blocks if b.name.startswith(stage))))
-        self.pool, self.fc = AveragePool(), nn.Linear(2048, num_outputs)
+        self.conv1, self.bn1, self.relu = Conv(3, 64, 7, graph.stem_stride), nn.BatchNorm2d(64), nn.ReLU()
+        self.maxpool = nn.MaxPool2d(3, graph.pool_stride, graph.pool_padding, ceil_mode=graph.ceil_mode)
+        blocks, dilation = list(names.resnet_blocks(architecture)), 1
+        for stage in range(1, 5):
+            made, stride, first = [], 1 if stage == 1 else 2, dilation
+            if stage in graph.dilated_stages:
+                stride, dilation = 1, 2 * dilation
+            for block in (block for block in blocks if block.name.startswith(f"layer{stage}.")):
+                shape = (1, dilation) if made else (stride, first)
+                made.append(Residual(block, *shape, graph.stride_in))
+            self.add_module(f"layer{stage}", nn.Sequential(*made))
+        self.pool, self.fc = AveragePool(), nn.Linear(blocks[-1].convolutions[-1][0], num_outputs)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = graph.epsilon
         self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -127,24 +147,29 @@ class ResNet50(nn.Module):
         return self.fc(self.pool(y))
 
 
-class MBConv(nn.Module):
-    """An inverted-bottleneck block of EfficientNet-B0 with squeeze-excite."""
+def ResNet50(num_outputs: int, graph: GraphOptions = GraphOptions()) -> ResNet:
+    """ResNet-50, v1.5 unless `graph` says otherwise."""
+    return ResNet("resnet50", num_outputs, graph)
 
-    def __init__(self, block: names.MBConv, same: bool, epsilon: float) -> None:
-        """Make the block that `block` describes."""
+
+class MBConv(nn.Module):
+    """An inverted-bottleneck block of an EfficientNet with squeeze-excite."""
+
+    def __init__(self, block: names.MBConv, padding: Padding, epsilon: float) -> None:
+        """Make the block that `block` describes; a fixed padding is for an input of that size."""
         super().__init__()
         hidden, out = block.hidden, block.out
         self.expands = hidden != block.channels
         self.skips = block.stride == 1 and block.channels == out
         if self.expands:
-            self._expand_conv = Conv(block.channels, hidden, 1, same=same)
+            self._expand_conv = Conv(block.channels, hidden, 1)
             self._bn0, self.swish0 = nn.BatchNorm2d(hidden, epsilon), nn.SiLU()
-        self._depthwise_conv = Conv(hidden, hidden, block.kernel, block.stride, groups=hidden, same=same)
+        self._depthwise_conv = Conv(hidden, hidden, block.kernel, block.stride, groups=hidden, padding=padding)
         self._bn1, self.swish1 = nn.BatchNorm2d(hidden, epsilon), nn.SiLU()
         self._se_reduce = Conv(hidden, block.squeezed, 1, bias=True)
         self._se_expand = Conv(block.squeezed, hidden, 1, bias=True)
         self.gate = Gate()
-        self._project_conv = Conv(hidden, out, 1, same=same)
+        self._project_conv = Conv(hidden, out, 1)
         self._bn2, self.sum = nn.BatchNorm2d(out, epsilon), Sum()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -157,22 +182,24 @@ class MBConv(nn.Module):
         return self.sum(y, x) if self.skips else y
 
 
-class EfficientNetB0(nn.Module):
-    """EfficientNet-B0, (N, 3, H, W) -> logits (N, num_outputs).
+class EfficientNet(nn.Module):
+    """An EfficientNet, (N, 3, H, W) -> logits (N, num_outputs)."""
 
-    `efficientnet_pytorch` pads `same` and has a BatchNorm epsilon of 1e-3, torchvision `symmetric` and 1e-5.
-    """
-
-    def __init__(self, num_outputs: int, padding: Padding = "same", epsilon: float = 1e-3) -> None:
+    def __init__(self, architecture: str, num_outputs: int, graph: GraphOptions) -> None:
         """Make the network with torch's random weights, in eval mode."""
         super().__init__()
-        same = padding == "same"
-        self._conv_stem = Conv(3, 32, 3, 2, same=same)
-        self._bn0, self.swish0 = nn.BatchNorm2d(32, epsilon), nn.SiLU()
-        self._blocks = nn.Sequential(*(MBConv(block, same, epsilon) for block in names.b0_blocks()))
-        self._conv_head = Conv(320, 1280, 1, same=same)
-        self._bn1, self.swish1 = nn.BatchNorm2d(1280, epsilon), nn.SiLU()
-        self.pool, self._fc = AveragePool(), nn.Linear(1280, num_outputs)
+        padding, blocks, made = graph.padding, names.efficientnet_blocks(architecture), []
+        stem, head = blocks[0].channels, names.scaled(1280, names.EFFICIENTNETS[architecture][0])
+        self._conv_stem = Conv(3, stem, 3, 2, padding=padding)
+        self._bn0, self.swish0 = nn.BatchNorm2d(stem, graph.epsilon), nn.SiLU()
+        padding = _halved(padding)
+        for block in blocks:
+            made.append(MBConv(block, padding, graph.epsilon))
+            padding = _halved(padding) if block.stride == 2 else padding
+        self._blocks = nn.Sequential(*made)
+        self._conv_head = Conv(blocks[-1].out, head, 1)
+        self._bn1, self.swish1 = nn.BatchNorm2d(head, graph.epsilon), nn.SiLU()
+        self.pool, self._fc = AveragePool(), nn.Linear(head, num_outputs)
         self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -182,35 +209,41 @@ class EfficientNetB0(nn.Module):
         return self._fc(self.pool(y))
 
 
-Twin = ResNet50 | EfficientNetB0
+def _halved(padding: Padding) -> Padding:
+    """The padding behind a convolution of stride 2."""
+    return padding if isinstance(padding, str) else -(-padding // 2)
+
+
+def EfficientNetB0(num_outputs: int, padding: Padding = "same", epsilon: float = 1e-3) -> EfficientNet:
+    """EfficientNet-B0, by default as in `efficientnet_pytorch`."""
+    return EfficientNet("efficientnet_b0", num_outputs, GraphOptions(padding, epsilon))
+
+
+Twin = ResNet | EfficientNet
 
 
 def load_twin(path: str | PathLike[str]) -> Twin:
-    """Read a PyTorch checkpoint into its twin, float32, eval mode.
+    """Read a PyTorch checkpoint into its twin, with the graph that is assumed for it, float32, eval mode.
 
     Raises:
         InputError: as `checkpoint.read_state_dict` and `variables.to_flax`.
     """
     variables, facts = to_flax(checkpoint.read_state_dict(path))
-    return twin_from_variables(variables, facts.architecture, facts.padding, facts.epsilon)
+    return twin_from_variables(variables, facts.architecture, graphs.assumed(facts.architecture, facts.convention))
 
 
-def twin_from_variables(
-    variables: Mapping[str, Any], architecture: names.Architecture, padding: Padding, epsilon: float
-) -> Twin:
-    """Build the twin, float32, eval mode, from Flax variables as `variables.to_flax` returns them.
-
-    `padding` and `epsilon` are EfficientNet's convention; ResNet-50 has only one and takes no notice of them.
-    """
-    state_dict = checkpoint.to_torch(variables, architecture, "efficientnet_pytorch")
+def twin_from_variables(variables: Mapping[str, Any], architecture: names.Architecture, graph: GraphOptions) -> Twin:
+    """Build the twin, float32, eval mode, from Flax variables as `variables.to_flax` returns them."""
+    state_dict = checkpoint.to_torch(variables, architecture, names.conventions_of(architecture)[0])
     num_outputs = list(state_dict.values())[-1].shape[0]
-    net = ResNet50(num_outputs) if architecture == "resnet50" else EfficientNetB0(num_outputs, padding, epsilon)
+    kind = ResNet if architecture in names.RESNETS else EfficientNet
+    net = kind(architecture, num_outputs, graph)
     net.load_state_dict(state_dict, strict=True)
     return net
 
 
 def sites(net: Twin) -> list[str]:
-    """The names of the sites: all convolutions except the squeeze-excite ones, in module order (53 / 49 of them)."""
+    """The names of the sites: all convolutions except the squeeze-excite ones, in module order."""
     return [name for name, module in net.named_modules() if isinstance(module, Conv) and "._se_" not in name]
 
 

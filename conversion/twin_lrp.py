@@ -43,7 +43,7 @@ def explain(
     Dense layers, the average pool and residual sums follow the epsilon rule, max pools give all to the winner (their
     ordinary gradient), activations pass relevance on, squeeze-excite products give all to the features. Convolutions:
 
-    | composite | convolutions | first convolution of ResNet-50 |
+    | composite | convolutions | first convolution of a ResNet |
     |---|---|---|
     | `beta0` | beta rule, beta = 0 | zB |
     | `beta1` | beta rule, beta = 1 | zB |
@@ -116,7 +116,7 @@ def with_rules(
     net = canonize(net, keep_reset_bn)  # a copy: the hooks go with it
     relevances: dict[str, torch.Tensor] = {}
     for site in sites(net):
-        first = site == "conv1"  # only ResNet-50 has a site of that name
+        first = site == "conv1"  # only ResNets have a site of that name
         rule = _conv_rule(net.get_submodule(site), composite, first, bounds, epsilon)
         net.get_submodule(site).register_forward_hook(partial(_hand_on, partial(_record, rule, site, relevances)))
     for module in net.modules():

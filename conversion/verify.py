@@ -87,7 +87,7 @@ def verify_forward(
                     x = torch.from_numpy(batch.astype(dtype)).permute(0, 3, 1, 2).contiguous()
                     logits, outputs = twin.site_outputs(typed_net, x)
                     pairs.append((here, {**_nhwc(outputs), "logits": logits.numpy()}))
-        differences += [_difference(place, dtype, pairs) for place in pairs[0][1]]
+        differences += [difference(place, dtype, pairs) for place in pairs[0][1]]
         ours[dtype] = np.concatenate([a["logits"] for a, _ in pairs])
         theirs[dtype] = np.concatenate([b["logits"] for _, b in pairs])
     net.float()
@@ -105,7 +105,8 @@ def _nhwc(outputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {site: y.permute(0, 2, 3, 1).numpy() for site, y in outputs.items()}
 
 
-def _difference(place: str, dtype: str, pairs: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]) -> Difference:
+def difference(place: str, dtype: str, pairs: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]) -> Difference:
+    """The difference at one place, of (ours, the twin's) arrays by place."""
     absolute = float(np.max([np.max(np.abs(a[place] - b[place])) for a, b in pairs]))  # NaN stays NaN
     scale = max(float(np.max(np.abs(b[place]))) for _, b in pairs)
     return Difference(place, dtype, absolute, absolute / scale if scale else absolute)

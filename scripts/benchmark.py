@@ -30,7 +30,7 @@ import tffjax
 from tffjax.compile.logits import logits_of
 from tffjax.kernels.choice import XLA
 from tffjax.lrp.explain import relevance
-from tffjax.nn import EfficientNetB0, Model, Plain, ResNet50
+from tffjax.nn import EfficientNetB0, Model, Plain, ResNet50, network_of
 
 GFLOP = {"resnet50": 8.2, "efficientnet_b0": 0.78}
 """Multiplications and additions of one forward pass at 224x224, in billions."""
@@ -76,7 +76,7 @@ def random_model(arch: str) -> tuple[Model, torch.nn.Module]:
     """A network with random weights in JAX and the same in PyTorch."""
     module = ResNet50() if arch == "resnet50" else EfficientNetB0()
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    net = twin.twin_from_variables(jax.tree.map(np.asarray, variables), arch, "same", 1e-3)
+    net = twin.twin_from_variables(jax.tree.map(np.asarray, variables), arch, network_of(arch).conventions[0])
     return Model(module, variables), net
 
 

@@ -97,7 +97,7 @@ def pipeline(folder: Path, model: Model, shares: Any, signs: np.ndarray, count: 
     design = Design(tuple(site.channels for site in sites_of(model)), (("g", ""),), 12, 200, 0)
     sites = [site.name for site in sites_of(model)]
     names = [str(file.path) for file in files]
-    card = Card("resnet50", 1, "symmetric", 1e-5)
+    card = Card("resnet50", 1)
 
     def run() -> None:
         sums = FFRSSums(design, sites, files, names, [1] * count, card, confidence=0.0)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from gpu.contenders import stand_in_for_torchvision
 from tffjax.conversion import twin
+from tffjax.conversion.graphs import assumed
 from tffjax.conversion.variables import to_flax
 
 import tffjax
@@ -165,7 +166,7 @@ def large_network(title: str, torch_class: type[twin.Twin], first: str) -> Netwo
     with torch.no_grad():
         net(as_torch(images(64, count=8)).float())
     variables, facts = to_flax({name: array.numpy() for name, array in net.eval().state_dict().items()})
-    card = Card(facts.architecture, facts.num_outputs, facts.padding, facts.epsilon)
+    card = Card(facts.architecture, facts.num_outputs, assumed(facts.architecture, facts.convention))
     model = Model(module_of(card), jax.tree.map(jnp.asarray, variables), card).astype("float64")
 
     def made(add: type[torch.nn.Module]) -> torch.nn.Module:

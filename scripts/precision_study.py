@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from tffjax.conversion import checkpoint
+from tffjax.conversion.graphs import assumed
 from tffjax.conversion.variables import to_flax
 
 from tffjax.compile.passes import Pass
@@ -284,7 +285,8 @@ def load(weights: str) -> tuple[str, Model]:
     """Name and network of `FILE` or `FILE=NORMALIZATION`."""
     path, _, name = weights.partition("=")
     variables, facts = to_flax(checkpoint.read_state_dict(path))
-    card = Card(facts.architecture, facts.num_outputs, facts.padding, facts.epsilon, NORMALIZATIONS[name or "imagenet"])
+    graph = assumed(facts.architecture, facts.convention)
+    card = Card(facts.architecture, facts.num_outputs, graph, NORMALIZATIONS[name or "imagenet"])
     return Path(path).stem, Model(module_of(card), jax.tree.map(jnp.asarray, variables), card)
 
 

@@ -46,8 +46,8 @@ from tffjax.data.preprocessing import Transform, decode, normalize
 from tffjax.files import replace_file
 from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized
-from tffjax.results.metrics import score
-from tffjax.studies.predictions import fake_probability
+from tffjax.results.metrics import measure
+from tffjax.studies.predictions import fake_score
 from tffjax.training.step import Recipe, compile_step, from_scratch, start, trained
 
 SAMPLES = 24
@@ -258,10 +258,10 @@ def load_images(folder: Path) -> UInt8[np.ndarray, "n h w 3"]:
 def evaluate(model: Model, folders: Sequence[Path]) -> dict[str, Any]:
     """AP, accuracies on real and fake at 0.5 and at the calibrated threshold, and numbers of images, per generator."""
     files = find_images(folders)
-    probability = fake_probability(logits(model, files), model.card)
+    score = fake_score(logits(model, files), model.card)
     names = np.array([file.generator for file in files])
     label = np.array([file.label for file in files])
-    scores = {name: score(probability[names == name], label[names == name]) for name in dict.fromkeys(names.tolist())}
+    scores = {name: measure(score[names == name], label[names == name]) for name in dict.fromkeys(names.tolist())}
     return {name: {key: round(value, 4) for key, value in vars(found).items()} for name, found in scores.items()}
 
 

@@ -8,11 +8,13 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tffjax.conversion.graphs import assumed
 from tffjax.conversion.variables import to_flax
 
 from tffjax.data.preprocessing import center_crop, normalize
 from tffjax.nn import Model, module_of
 from tffjax.nn.card import Card, Normalization
+from tffjax.nn.graph_options import GraphOptions
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -29,7 +31,7 @@ class Network(NamedTuple):
     gain: float  # of random gammas, such that images differ in their logits by some 10 % and no activation explodes
 
     def card(self, num_outputs: int = 1, high_means: Literal["fake", "real"] = "fake") -> Card:
-        return Card(self.architecture, num_outputs, self.padding, self.epsilon, high_means=high_means)
+        return Card(self.architecture, num_outputs, GraphOptions(self.padding, self.epsilon), high_means=high_means)
 
     @functools.cache  # noqa: B019  there are three networks, all of them constants
     def random_model(self, num_outputs: int = 1, seed: int = 0) -> Model:
@@ -99,7 +101,7 @@ def _golden_model(golden: Golden) -> Model:
         state_dict = make_weights.build(golden.folder, golden.seed, dict(calibration))
         assert make_weights.digest(state_dict) == calibration["sha256"].item()
     variables, facts = to_flax(state_dict)
-    card = Card(facts.architecture, facts.num_outputs, facts.padding, facts.epsilon)
+    card = Card(facts.architecture, facts.num_outputs, assumed(facts.architecture, facts.convention))
     return Model(module_of(card), jax.tree.map(jnp.asarray, variables), card)
 
 

@@ -86,8 +86,7 @@ class FakeStudy:
 
     def finish(self, images: Images, ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
         table = ended[1].sums.table()
-        write_table(table, folder / "means.csv")
-        write_table(table, folder / "means.parquet")
+        write_table(table, folder / "means")
         return {"images": len(table), "total": int(ended[0].sums.numbers[0])}
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:

@@ -16,8 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 from command import refused, save_image
-from test_composites import SmallNet
-from test_rank import KEYS, StopAfter
+from small import KEYS, SmallNet
 
 import tffjax.pipeline.streaming
 from tffjax.data.preprocessing import decode, normalize
@@ -120,6 +119,20 @@ def columns(path: Path) -> dict[str, np.ndarray]:
     return {name: np.array(table[name].to_pylist()) for name in table.column_names}
 
 
+class StopAfter:
+    """Stands in for `stream`: raises after some batches."""
+
+    def __init__(self, batches: int, error: BaseException) -> None:
+        self.left, self.error, self.original = batches, error, tffjax.pipeline.streaming.stream
+
+    def __call__(self, *arguments, **options):
+        for found in self.original(*arguments, **options):
+            if self.left == 0:
+                raise self.error
+            self.left -= 1
+            yield found
+
+
 def interrupt(batches: int, *arguments) -> None:
     """A run that ctrl-C ends after some batches, counted over all passes over the images."""
     with mock.patch.object(tffjax.pipeline.streaming, "stream", StopAfter(batches, KeyboardInterrupt())):
@@ -138,3 +151,16 @@ def counted_batches() -> Iterator[StopAfter]:
     counter = StopAfter(1000, KeyboardInterrupt())
     with mock.patch.object(tffjax.pipeline.streaming, "stream", counter):
         yield counter
+
+
+def files_of(run: Path) -> dict[str, bytes]:
+    """All of a run but the log, which has the time."""
+    paths = (path for path in run.rglob("*") if path.is_file() and path.name != "log.jsonl")
+    return {path.relative_to(run).as_posix(): path.read_bytes() for path in sorted(paths)}
+
+
+def assert_same_files(run: Path, whole: Path) -> None:
+    """Two runs are the same byte for byte."""
+    ours, expected = files_of(run), files_of(whole)
+    assert ours.keys() == expected.keys()
+    assert [name for name in ours if ours[name] != expected[name]] == []

@@ -95,6 +95,16 @@ def test_every_package_is_installed():
     assert listed == product | {f"tffjax.{name}" for name in beside}
 
 
+def test_every_file_that_is_no_module_is_installed():
+    root = PRODUCT.parent
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("not a checkout")
+    globs = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["tffjax"]
+    installed = {path for glob in globs for path in PRODUCT.glob(glob.replace("**", "**/*"))}
+    files = {path for path in PRODUCT.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix != ".py"} <= installed
+
+
 @pytest.mark.parametrize("door", ["tffjax", "tffjax.nn", "tffjax.lrp"])
 def test_every_public_name_is_there_and_documented(door):
     module = importlib.import_module(door)

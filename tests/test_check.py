@@ -6,7 +6,7 @@ import cases
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_composites import noise, small_model
+from small import noise, small_model
 
 from tffjax.errors import InputError
 from tffjax.lrp import rules
@@ -114,6 +114,7 @@ def test_gradients_are_refused():
         check_model(small_model(jnp.float32), noise(16, dtype=jnp.float32), composite="gradient-x-input")
 
 
+@pytest.mark.parity
 def test_resnet_keeps_all_but_the_bias(shared):
     """On ResNet-50 only the last layer's bias and the epsilons take relevance."""
     golden = next(golden for golden in cases.GOLDEN if golden.folder == "resnet50")

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import errno
 import functools
-import io
 import json
 import os
 import shutil
@@ -13,8 +12,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import cases
 import click
@@ -22,74 +19,28 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import studies
 import tffjax.conversion.cli.verify
 import tffjax.conversion.twin
 import tolerances
 import torch
+from command import Ended, done, refused, save_image, tffjax_command
 from PIL import Image
 from tffjax.conversion import checkpoint as torch_checkpoint
 
 import tffjax.studies.heatmaps.run
 import tffjax.studies.predict
 from tffjax.cli.console import Talk
-from tffjax.cli.main import cli, main
+from tffjax.cli.main import cli
 from tffjax.data.preprocessing import decode, normalize
 from tffjax.nn import checkpoint
 from tffjax.nn.card import Card, Normalization
+from tffjax.results.tables import read_table
 from tffjax.studies.heatmaps.maps import Heatmap
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64  # of the images: small, because every size is compiled
 IMPORT_SECONDS = 2.5  # what `import tffjax` may take
-
-
-class Ended(NamedTuple):
-    """How a run of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def last(self) -> str:
-        """The last line on standard error: why it failed."""
-        return self.err.splitlines()[-1]
-
-
-class Stream(io.StringIO):
-    """Stands in for standard output and error; the names are what a text stream has beyond a string buffer."""
-
-    name = "<captured>"
-    mode = "w"
-
-
-def tffjax_command(*arguments) -> Ended:
-    """Run the command line in this process."""
-    out, err = Stream(), Stream()
-    with (
-        mock.patch.object(sys, "argv", ["tffjax", *map(str, arguments)]),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Ended(ended.value.code, out.getvalue(), err.getvalue())
-
-
-def refused(*arguments) -> str:
-    """The one line with which a run that must end with 2 ends."""
-    ended = tffjax_command(*arguments)
-    assert ended.code == 2
-    assert "Traceback" not in ended.err
-    assert ended.last.startswith("tffjax: error: ")
-    return ended.last
-
-
-def save_image(path: Path, seed: int, side: int = SIDE) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -143,6 +94,15 @@ def test_convert_says_what_it_found_and_records_the_source(torch_file, tmp_path)
     assert len(card.source_sha256) == len(card.weights_sha256) == 64  # hexadecimal digits of SHA-256
 
 
+def test_a_card_says_that_it_is_a_detector_of_the_paper_if_the_user_does(torch_file, tmp_path):
+    for name, options in (("ours", ()), ("theirs", ("--published", "CR-EfficientNet-B0"))):
+        assert tffjax_command("convert", torch_file, tmp_path / name, *options).code == 0
+        assert checkpoint.read_card(tmp_path / name).published == (options[1] if options else None)
+    message = refused("convert", torch_file, tmp_path / "other", "--published", "ResNet-50")
+    assert "--published ResNet-50: this is efficientnet_b0 with 1 outputs, so another" in message
+    assert not (tmp_path / "other").exists()
+
+
 def test_converting_there_and_back_is_bit_exact(torch_file, detector, tmp_path):
     assert tffjax_command("convert", "--to", "torch", detector, tmp_path / "again.pth").code == 0
     before, after = (torch_checkpoint.read_state_dict(path) for path in (torch_file, tmp_path / "again.pth"))
@@ -194,6 +154,7 @@ def interrupt(*_, **__):
 # Verification
 
 
+@pytest.mark.parity
 def test_verify_proves_a_checkpoint_and_writes_json(detector, images, tmp_path):
     ended = tffjax_command("verify", detector, "--images", images, "--limit", 2, "--json", tmp_path / "figures.json")
     assert ended.code == 0, ended.err
@@ -208,6 +169,7 @@ def test_verify_proves_a_checkpoint_and_writes_json(detector, images, tmp_path):
     assert len(figures["images"]) == len(figures["logits"]["jax"]["float32"]) == 2
 
 
+@pytest.mark.parity
 def test_verify_finds_an_altered_weight_and_names_the_first_site(detector, images, monkeypatch):
     build = tffjax.conversion.twin.twin_from_variables
 
@@ -225,11 +187,13 @@ def test_verify_finds_an_altered_weight_and_names_the_first_site(detector, image
     assert "equal:" not in ended.out
 
 
+@pytest.mark.parity
 def test_verify_takes_a_pytorch_file(torch_file, images):
     ended = tffjax_command("verify", torch_file, "--images", images, "--limit", 2, "--quiet")
     assert (ended.code, ended.out) == (0, "")
 
 
+@pytest.mark.parity
 def test_verify_without_images_uses_synthetic_ones(detector, monkeypatch):
     small = functools.partial(tffjax.conversion.cli.verify.synthetic_images, size=SIDE)
     monkeypatch.setattr(tffjax.conversion.cli.verify, "synthetic_images", small)
@@ -250,7 +214,11 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     first, second = (predict(detector, images, "--out", tmp_path / number) for number in "12")
     assert (first.code, second.code) == (0, 0), first.err + second.err
     files, again = ({k: v for k, v in contents(tmp_path / n).items() if k != "log.jsonl"} for n in "12")
-    results = {"predictions.csv", "predictions.parquet", "metrics.csv", "skipped.csv"}
+    results = {
+        f"{name}.{ending}"
+        for name in ("predictions", "metrics", "intervals", "skipped")
+        for ending in ("csv", "parquet")
+    }
     assert set(files) == {".tffjax", ".lock", "run.json"} | results
     assert again == files
     assert "10 images scored, 0 skipped" in first.out
@@ -268,13 +236,36 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     assert np.ptp(ours) > 100 * tolerances.F32_PROGRAM  # rows that are mixed up would show
     csv = pyarrow.csv.read_csv(tmp_path / "1" / "predictions.csv")
     assert csv["path"].to_pylist() == [row["path"] for row in predictions]
-    np.testing.assert_allclose(csv["probability"], [row["probability"] for row in predictions])
-    metrics = pyarrow.csv.read_csv(tmp_path / "1" / "metrics.csv").to_pylist()
+    np.testing.assert_allclose(csv["probability"], [row["probability"] for row in predictions], atol=5e-5)
+    metrics = read_table(tmp_path / "1" / "metrics").to_pylist()
     assert [(row["generator"], row["num_real"], row["num_fake"]) for row in metrics] == [
         ("biggan", 3, 2),
         ("progan", 3, 2),
         ("all", 6, 4),
     ]
+
+
+def test_predict_takes_the_threshold_of_other_predictions(detector, images, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert predict(detector, images, "--out", first).code == 0
+    assert (
+        predict(detector, images / "biggan", "--out", second, "--threshold-from", first / "predictions.csv").code == 0
+    )
+    everything = read_table(first / "metrics").to_pylist()[-1]
+    (row,) = read_table(second / "metrics").to_pylist()
+    assert (row["generator"], row["threshold"]) == ("biggan", everything["threshold"])
+    record = json.loads((second / "run.json").read_text())
+    assert record["identity"]["threshold"] == everything["threshold"]
+    rows = read_table(second / "intervals").to_pylist()
+    assert {(r["generator"], r["metric"], r["estimate"]) for r in rows} >= {("biggan", "ap", row["ap"])}
+    gone = refused("predict", detector, images, "--out", tmp_path / "x", "--threshold-from", tmp_path / "no.csv")
+    assert "no.csv: cannot be read as predictions (no such file)" in gone
+
+
+def test_a_generator_called_all_is_refused(detector, images, tmp_path):
+    shutil.copytree(images / "biggan", tmp_path / "data" / "all")
+    message = refused("predict", detector, tmp_path / "data", "--out", tmp_path / "out")
+    assert "a generator is called all" in message
 
 
 def test_predict_without_labels_writes_no_metrics(detector, images, tmp_path):
@@ -286,7 +277,7 @@ def test_predict_without_labels_writes_no_metrics(detector, images, tmp_path):
     assert ended.code == 0
     assert "none of the 3 images has a label" in ended.err
     assert not (tmp_path / "out" / "metrics.csv").exists()
-    rows = pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv").to_pylist()
+    rows = read_table(tmp_path / "out" / "predictions").to_pylist()
     assert len(rows) == 3
     assert not any(row["label"] for row in rows)
 
@@ -296,7 +287,7 @@ def test_predict_with_one_label_gives_its_accuracy_and_says_what_is_missing(dete
     ended = predict(detector, tmp_path / "data", "--out", tmp_path / "out")
     assert ended.code == 0
     assert "all 2 labeled images are fake" in ended.err
-    (row,) = pyarrow.csv.read_csv(tmp_path / "out" / "metrics.csv").to_pylist()
+    (row,) = read_table(tmp_path / "out" / "metrics").to_pylist()
     assert (row["num_real"], row["num_fake"]) == (0, 2)
     assert row["fake"] in (0, 1 / 2, 1)
 
@@ -315,14 +306,14 @@ def test_a_truncated_image_is_skipped_named_and_counted(detector, images, spoile
     assert ended.code == 0
     assert "4 images scored, 1 skipped" in ended.out
     assert "b.png" in ended.err
-    (row,) = pyarrow.csv.read_csv(tmp_path / "out" / "skipped.csv").to_pylist()
+    (row,) = read_table(tmp_path / "out" / "skipped").to_pylist()
     assert row["path"].endswith("0_real/b.png")
     assert "truncated" in row["reason"]
-    kept = pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv")
+    kept = read_table(tmp_path / "out" / "predictions")
     assert [Path(path).name for path in kept["path"].to_pylist()] == ["a.png", "c.png", "a.png", "b.png"]
     # the rows after it have not moved
     assert predict(detector, images / "biggan", "--out", tmp_path / "whole").code == 0
-    whole = pyarrow.csv.read_csv(tmp_path / "whole" / "predictions.csv")["logit"].to_numpy()
+    whole = read_table(tmp_path / "whole" / "predictions")["logit"].to_numpy()
     np.testing.assert_array_equal(kept["logit"].to_numpy(), np.delete(whole, 1))
 
 
@@ -353,7 +344,7 @@ def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path
         monkeypatch.setattr(module, "batch_sharding", lambda _: None)
     assert predict(detector, images, "--out", tmp_path / "one").code == 0
     assert [len(batch.devices()) for batch in used[3:]] == [1, 1, 1]
-    one, two = (pyarrow.csv.read_csv(tmp_path / name / "predictions.csv") for name in ("one", "two"))
+    one, two = (read_table(tmp_path / name / "predictions") for name in ("one", "two"))
     assert one["path"] == two["path"]
     np.testing.assert_allclose(one["probability"], two["probability"], rtol=tolerances.F32_PROGRAM)
 
@@ -434,7 +425,7 @@ def test_overwrite_replaces_results(detector, images, tmp_path):
     (tmp_path / "out" / "stale.csv").touch()
     assert predict(detector, images / "biggan", "--out", tmp_path / "out", "--overwrite").code == 0
     assert "stale.csv" not in contents(tmp_path / "out")
-    assert pyarrow.csv.read_csv(tmp_path / "out" / "predictions.csv").num_rows == 5
+    assert read_table(tmp_path / "out" / "predictions").num_rows == 5
 
 
 def test_a_network_that_gives_nan_is_an_error(images, tmp_path):
@@ -705,20 +696,26 @@ def test_the_one_logit_network_gives_the_stated_probabilities(tmp_path):
 # heatmap, check, verify --lrp
 
 
-def test_heatmap_writes_pictures_sheets_and_arrays(detector, images, tmp_path):
-    ended = tffjax_command("heatmap", detector, images, "--limit", 2, "--out", tmp_path / "maps")
-    assert ended.code == 0, ended.err
-    files = {path.suffix for path in (tmp_path / "maps").iterdir()}
-    assert {".png", ".pdf", ".npz"} <= files
-    arrays = np.load(tmp_path / "maps" / "heatmaps.npz")
-    maps = [name for name in arrays.files if name.endswith(("/LRP", "/Guided Grad-CAM"))]
-    assert len(maps) == 4
-    assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
+@pytest.mark.parametrize(("network", "methods"), [("small", ["LRP"]), studies.slow("b0", ["LRP", "Guided Grad-CAM"])])
+def test_heatmap_writes_pictures_sheets_and_arrays(network, methods, images, tmp_path):
+    options = [word for method in methods for word in ("--method", method.lower().replace(" ", "-"))]
+    with studies.networks_by_name():
+        done("heatmap", network, images, "--limit", 2, "--out", tmp_path / "maps", *options)
+        done("predict", network, images, "--batch-size", 4, "--out", tmp_path / "scores")
+    files = [path.suffix for path in (tmp_path / "maps").iterdir()]
+    assert files.count(".png") == files.count(".pdf") == 2 * len(methods) + 1
     assert sum(path.name.startswith("contact_sheet") for path in (tmp_path / "maps").iterdir()) == 2
-    assert predict(detector, images, "--out", tmp_path / "scores").code == 0
-    scored = pyarrow.csv.read_csv(tmp_path / "scores" / "predictions.csv")["logit"].to_pylist()[:2]
+    arrays = np.load(tmp_path / "maps" / "heatmaps.npz")
+    maps = [name for name in arrays.files if name.endswith(tuple(f"/{method}" for method in methods))]
+    assert len(maps) == 2 * len(methods)
+    assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
+    scored = read_table(tmp_path / "scores" / "predictions")["logit"].to_pylist()[:2]
     logits = [arrays[name].item() for name in arrays.files if name.endswith("/logits")]
     np.testing.assert_allclose(logits, scored, rtol=tolerances.F32_PROGRAM)
+    record = json.loads((tmp_path / "maps" / "run.json").read_text())
+    assert record["identity"]["weights"] == json.loads(studies.network(network).card.to_json())
+    assert (record["identity"]["images"]["count"], record["results"]) == (2, {"images": 2, "skipped": 0})
+    assert record["paths"] == {"weights": str(Path(network).absolute()), "data": [str(images)]}
 
 
 def test_heatmap_says_that_it_compiles_once_a_size(detector, tmp_path, monkeypatch):
@@ -741,13 +738,15 @@ def test_heatmap_of_an_output_that_is_not_there(detector, images, tmp_path):
     assert not (tmp_path / "maps").exists()
 
 
-def test_check_accounts_for_relevance(detector, images):
-    ended = tffjax_command("check", detector, images, "--limit", 1)
-    assert ended.code == 0, ended.err
+@pytest.mark.parametrize(("network", "last"), [("small", "out"), studies.slow("b0", "_fc")])
+def test_check_accounts_for_relevance(network, last, images):
+    with studies.networks_by_name():
+        ended = done("check", network, images, "--limit", 1)
     assert "conserved:" in ended.out
-    assert "_fc" in ended.out
+    assert f" {last} " in ended.out
 
 
+@pytest.mark.parity
 def test_verify_compares_relevances(detector, images):
     ended = tffjax_command("verify", detector, "--images", images, "--limit", 1, "--lrp")
     assert ended.code == 0, ended.err

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import stats
 from scipy.special import expit, softmax
 from sklearn.metrics import average_precision_score
-from test_rank import assert_same, contents
+from studies import assert_same_files, files_of
 
 import tffjax.pipeline.passes
 import tffjax.studies.color.run
@@ -117,8 +117,9 @@ def assert_close(ours, expected):
 def test_a_run_holds_tables_and_provenance(whole, figures):
     both = [f"densities_{kind}_{generator}" for kind in KINDS for generator in ("biggan", "progan")]
     both += [f"whiskers_{kind}" for kind in KINDS]
-    tables = {f"{name}.csv" for name in ("metrics", "table-i", "tests", "shares", "skipped", *both)}
-    assert contents(whole).keys() == tables | {"per_image.parquet", "run.json", ".tffjax", ".lock"}
+    tables = {f"{name}.{ending}" for name in ("metrics", "grayscale", "table-i1", "tests", "shares", "skipped", *both)
+              for ending in ("csv", "parquet")}  # fmt: skip
+    assert files_of(whole).keys() == tables | {"table-i1.tex", "per_image.parquet", "run.json", ".tffjax", ".lock"}
     curves = {f"curve_{column}_noise" for column in ("ap", "fake_calibrated")}
     assert figures.keys() == {*both, *curves, *(f"shares_{kind}" for kind in KINDS)}
     record = json.loads((whole / "run.json").read_text())
@@ -144,7 +145,7 @@ def test_rows_of_images_are_those_of_the_library(whole, images):
 
 
 def test_tests_are_those_of_scipy(whole):
-    found, rows = samples(whole), studies.read(whole / "tests.csv")
+    found, rows = samples(whole), studies.read(whole / "tests.parquet")
     assert [(row["ablation"], row["generator"], row["key"]) for row in rows] == [
         (name, generator, key) for name in NAMES for generator in ("biggan", "progan") for key in KEYS
     ]
@@ -158,7 +159,7 @@ def test_tests_are_those_of_scipy(whole):
         assert row["p_paired"] == pytest.approx(stats.wilcoxon(before, after).pvalue)
         assert row["color_conditional"] == (row["p"] <= 0.05)
         assert (row["median_before"], row["median_after"]) == pytest.approx((np.median(before), np.median(after)))
-    shares = studies.read(whole / "shares.csv")
+    shares = studies.read(whole / "shares.parquet")
     assert [(row["ablation"], row["num_channels"]) for row in shares[::2]] == [(name, K) for name in NAMES]
     for row in shares:
         own = [r["p"] for r in rows if (r["ablation"], r["generator"]) == (row["ablation"], row["generator"])]
@@ -168,16 +169,16 @@ def test_tests_are_those_of_scipy(whole):
 def test_metrics_and_the_papers_table(whole):
     found = samples(whole)
     p, fake = expit(found["logits"][..., 0].astype(np.float64)), found["label"] == "fake"
-    rows = {(row["ablation"], row["generator"]): row for row in studies.read(whole / "metrics.csv")}
+    rows = {(row["ablation"], row["generator"]): row for row in studies.read(whole / "metrics.parquet")}
     assert len(rows) == 3 * 3
     for place, name in enumerate(("original", *NAMES)):
         for generator in ("biggan", "progan", "all"):
             own, row = np.isin(found["generator"], [generator] if generator != "all" else ["biggan", "progan"]), None
             row = rows[name, generator]
             assert row["ap"] == pytest.approx(average_precision_score(fake[own], p[place, own]))
-            assert row["fake_calibrated"] == pytest.approx((p[place, own & fake] >= row["threshold"]).mean())
+            assert row["fake_calibrated"] == pytest.approx((p[place, own & fake] >= expit(row["threshold"])).mean())
             assert row["threshold"] == rows["original", generator]["threshold"]
-    table = studies.read(whole / "table-i.csv")
+    table = studies.read(whole / "grayscale.parquet")
     assert [(row["input"], row["generator"]) for row in table] == [
         (kind, generator) for kind in ("Baseline", "Grayscale") for generator in ("biggan", "progan", "all")
     ]
@@ -187,14 +188,14 @@ def test_metrics_and_the_papers_table(whole):
         assert row["acc_fake"] == pytest.approx(
             100 * ours["fake" if row["generator"] == "progan" else "fake_calibrated"]
         )
-        assert (row["published_ap"] is None) == (row["generator"] == "all")
+        assert row["published_ap"] is None  # the card does not say that it is the paper's detector
 
 
 def test_whiskers_are_of_detected_fakes(whole):
     found = samples(whole)
     p = 100 * expit(found["logits"][..., 0].astype(np.float64))
     for place, kind in enumerate(KINDS, start=1):
-        rows = studies.read(whole / f"whiskers_{kind}.csv")
+        rows = studies.read(whole / f"whiskers_{kind}.parquet")
         assert [(row["generator"], row["num"]) for row in rows] == [("biggan", 3), ("progan", 3)]
         for row in rows:
             own = (found["generator"] == row["generator"]) & (found["label"] == "fake")
@@ -209,7 +210,7 @@ def test_densities_are_titled_by_what_they_show(figures, whole):
         words = texts(figures[f"densities_{kind}_progan"])
         assert shown <= words
         assert not absent & words
-    data = studies.read(whole / "densities_grayscale_progan.csv")
+    data = studies.read(whole / "densities_grayscale_progan.parquet")
     assert {(row["which"], row["key"]) for row in data} >= {("most", KEYS[0])} or len(data) == 8 * 200
     assert {row["which"] for row in data} == {"most", "least"}
     assert {row["key"] for row in data} <= set(KEYS)
@@ -225,16 +226,16 @@ def test_gray_images_do_not_change(images, ranking, drawn, tmp_path):
     found = samples(run, 2, 2)
     np.testing.assert_array_equal(*found["activations"])
     np.testing.assert_array_equal(*found["logits"])
-    for row in studies.read(run / "tests.csv"):
+    for row in studies.read(run / "tests.parquet"):
         assert (row["p"], row["p_paired"], row["effect"], row["color_conditional"]) == (1, 1, 0, False)
-    assert [row["drop"] for row in studies.read(run / "whiskers_grayscale.csv")] == [0, 0]
+    assert [row["drop"] for row in studies.read(run / "whiskers_grayscale.parquet")] == [0, 0]
     assert "curve_ap_grayscale" not in drawn  # no strengths
 
 
 @pytest.mark.parametrize(("weights", "count"), [("sure", 2), ("unsure", 0)])
 def test_whiskers_need_fakes_that_are_detected(weights, count, images, ranking, drawn, tmp_path):
     ended = done("color", *small(images, ranking, weights=weights), "--out", tmp_path / "run")
-    assert ("whiskers_grayscale.csv" in contents(tmp_path / "run")) == ("whiskers_grayscale" in drawn) == bool(count)
+    assert ("whiskers_grayscale.csv" in files_of(tmp_path / "run")) == ("whiskers_grayscale" in drawn) == bool(count)
     assert ("no fake image has p >= 0.20, so there are no whisker plots" in ended.err) == (not count)
 
 
@@ -248,7 +249,7 @@ def test_figures_are_written_and_the_second_run_gives_the_same_bytes(images, ran
     assert pictures == {path.stem for path in (tmp_path / "one").glob("*.pdf")}
     assert len(pictures) == 6
     assert names - {"densities_jpeg-30"} <= pictures
-    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same_files(tmp_path / "two", tmp_path / "one")
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
@@ -290,12 +291,12 @@ def test_the_correct_class_of_a_classifier(images, ranking, drawn, tmp_path):
     found = samples(run, 3, 2)
     assert found["logits"].shape == (3, 5, 1000)
     p = softmax(found["logits"].astype(np.float64), axis=2)[:, np.arange(5), classes]
-    rows = studies.read(run / "classes.csv")
+    rows = studies.read(run / "classes.parquet")
     assert [(row["ablation"], row["num"]) for row in rows] == [("original", 5), ("blur:1", 5), ("blur:2", 5)]
     assert [row["median_probability"] for row in rows] == pytest.approx(np.median(p, axis=1))
     assert [row["drop"] for row in rows] == pytest.approx(np.median(p[0]) - np.median(p, axis=1))
-    assert not {"metrics.csv", "table-i.csv", "whiskers_blur-1.csv"} & contents(run).keys()
-    assert {row["generator"] for row in studies.read(run / "tests.csv")} <= {"", None}
+    assert not {"metrics.csv", "grayscale.csv", "whiskers_blur-1.csv"} & files_of(run).keys()
+    assert {row["generator"] for row in studies.read(run / "tests.parquet")} <= {"", None}
     assert {"densities_blur-1_all", "curve_median_probability_blur"} <= drawn.keys()
 
 
@@ -329,9 +330,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
     with studies.counted_batches() as counter:
         done("color", "--resume", run)
     assert 1000 - counter.left == 3 - batches
-    assert_same(run, whole)
+    assert_same_files(run, whole)
     assert "done already" in done("color", "--resume", run).out
-    assert_same(run, whole)
+    assert_same_files(run, whole)
 
 
 def test_a_run_is_not_gone_on_with_otherwise(images, ranking, tmp_path):
@@ -355,7 +356,7 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
     ended = done("color", *small(images, ranking), "--out", run, "--overwrite", "--quiet")
     assert ended.out + ended.err == ""
     done("color", *small(images, ranking), "--out", tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
 
 
 # What makes trouble
@@ -400,7 +401,7 @@ def test_unreadable_images(images, ranking, unplotted, tmp_path):
     studies.damage(folder, "progan/0_real/1.png", 20)
     ended = done("color", *small(folder, ranking), "--out", tmp_path / "run")
     assert "10 images tested, 2 skipped" in ended.out
-    skipped = [row["path"] for row in studies.read(tmp_path / "run" / "skipped.csv")]
+    skipped = [row["path"] for row in studies.read(tmp_path / "run" / "skipped.parquet")]
     assert skipped == ["biggan/1_fake/0.png", "progan/0_real/1.png"]
     found = samples(tmp_path / "run", 2, 2)
     assert found["path"].tolist() == [name for name in studies.paths_of(folder) if name not in skipped]
@@ -421,12 +422,17 @@ def test_images_without_labels(images, ranking, drawn, tmp_path):
     shutil.copy(images / "progan/1_fake/0.png", flat / "a.png")
     ended = done("color", *small(flat, ranking), "--out", tmp_path / "run")
     assert "none of the 1 images has a label" in ended.err
-    names = contents(tmp_path / "run").keys()
+    names = files_of(tmp_path / "run").keys()
     assert names == {
-        *("per_image.parquet", "tests.csv", "shares.csv", "skipped.csv", "densities_grayscale_all.csv"),
+        "per_image.parquet",
+        *(
+            f"{name}.{ending}"
+            for name in ("tests", "shares", "skipped", "densities_grayscale_all")
+            for ending in ("csv", "parquet")
+        ),
         *("run.json", ".tffjax", ".lock"),
     }
-    for row in studies.read(tmp_path / "run" / "tests.csv"):
+    for row in studies.read(tmp_path / "run" / "tests.parquet"):
         assert row["num"] == 1
         assert row["p"] == 1
 
@@ -435,8 +441,8 @@ def test_images_without_labels(images, ranking, drawn, tmp_path):
 def test_images_of_one_label(label, images, ranking, drawn, tmp_path):
     ended = done("color", *small(images / "progan" / label, ranking, "--ablation", "blur:1"), "--out", tmp_path / "run")
     assert "AP, the calibrated threshold and the accuracy on" in ended.err
-    for row in studies.read(tmp_path / "run" / "metrics.csv"):
-        assert row["ap"] is None
+    for row in studies.read(tmp_path / "run" / "metrics.parquet"):
+        assert np.isnan(row["ap"])
         assert 0 <= row["fake" if label == "1_fake" else "real"] <= 1
     assert ("whiskers_blur-1" in drawn) == (label == "1_fake")
     for figure in drawn.values():

@@ -13,12 +13,13 @@ import tolerances
 from command import done, refused, tffjax_command
 from scipy.special import expit
 from sklearn.metrics import average_precision_score
-from test_rank import assert_same, contents
+from studies import assert_same_files, files_of
 
 import tffjax.pipeline.passes
 import tffjax.studies.dropout.find_k
 import tffjax.studies.dropout.passes
 import tffjax.studies.dropout.run
+from tffjax.pipeline import parts
 from tffjax.studies.dropout.logits import masked_logits
 from tffjax.studies.dropout.settings import Setting
 from tffjax.studies.rankings import parse_key
@@ -95,8 +96,9 @@ def assert_close(ours, expected):
 
 def test_a_run_holds_tables_plots_and_provenance(whole):
     pictures = {f"{name}.{ending}" for name in ("dropout", "effects") for ending in ("png", "pdf")}
-    tables = {f"{name}.csv" for name in ("dropout", "draws", "probabilities", "effects", "greedy", "skipped")}
-    assert contents(whole).keys() == pictures | tables | {"probabilities.parquet", "run.json", ".tffjax", ".lock"}
+    names = ("dropout", "draws", "table-e1", "scores", "effects", "greedy", "skipped")
+    tables = {f"{name}.{ending}" for name in names for ending in ("csv", "parquet")}
+    assert files_of(whole).keys() == pictures | tables | {"table-e1.tex", "run.json", ".tffjax", ".lock"}
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"images": 8, "skipped": 0}
     assert record["identity"]["keys"] == list(IN_FILE)
@@ -114,14 +116,14 @@ def test_the_baseline_is_predict_bit_for_bit(weights, batch_size, images, rankin
     done("predict", weights, images, "--batch-size", batch_size, "--out", tmp_path / "predicted")
     done("dropout", weights, images, "--ranking", ranking, *options, "--out", tmp_path / "run")
     predicted = studies.columns(tmp_path / "predicted" / "predictions.parquet")
-    ours = studies.columns(tmp_path / "run" / "probabilities.parquet")
+    ours = studies.columns(tmp_path / "run" / "scores.parquet")
     assert list(ours["path"]) == predicted["path"].tolist()
     assert len(set(predicted["probability"])) == 8
-    np.testing.assert_array_equal(ours["baseline"], predicted["probability"])
+    np.testing.assert_array_equal(ours["baseline"], predicted["score"])
 
 
-def test_probabilities_are_those_of_the_library(whole, images):
-    found = studies.columns(whole / "probabilities.parquet")
+def test_scores_are_those_of_the_library(whole, images):
+    found = studies.columns(whole / "scores.parquet")
     draws = [f"random-{k}/{draw}" for k in (2, 5) for draw in (0, 1)]
     assert set(found) == {"path", "generator", "category", "label", "baseline", *SETTINGS, *draws} - {
         "random-2",
@@ -136,29 +138,26 @@ def test_probabilities_are_those_of_the_library(whole, images):
         "file": IN_FILE,
     }
     for (name, _), logits in zip(sets.items(), logits_of(images, *sets.values()).T, strict=True):
-        assert_close(found[name], expit(logits))
+        assert_close(found[name], logits)
     assert len({tuple(found[name]) for name in sets}) == 6
-    csv = studies.columns(whole / "probabilities.csv")
-    np.testing.assert_array_equal(csv["top-5"], found["top-5"])
 
 
-def test_the_table_scores_those_probabilities(whole):
-    found = studies.columns(whole / "probabilities.parquet")
-    rows = studies.read(whole / "dropout.csv")
+def test_the_table_is_of_those_scores(whole):
+    found = studies.columns(whole / "scores.parquet")
+    rows = studies.read(whole / "dropout.parquet")
     assert [row["setting"] for row in rows[::3]] == ["baseline", *SETTINGS]
     assert [row["generator"] for row in rows[:3]] == ["biggan", "progan", "all"]
     fake = found["label"] == "fake"
-    averaged = {f"random-{k}": (found[f"random-{k}/0"] + found[f"random-{k}/1"]) / 2 for k in (2, 5)}
+    averaged = {f"random-{k}": (expit(found[f"random-{k}/0"]) + expit(found[f"random-{k}/1"])) / 2 for k in (2, 5)}
     for row in rows:
         members = np.isin(found["generator"], row["generator"] if row["generator"] != "all" else ("biggan", "progan"))
-        p = averaged.get(row["setting"], found.get(row["setting"]))
+        p = averaged[row["setting"]] if row["setting"] in averaged else expit(found[row["setting"]])
         assert row["ap"] == pytest.approx(average_precision_score(fake[members], p[members]))
         assert row["fake"] == pytest.approx((p[members & fake] > 0.5).mean())
-        assert row["fake_calibrated"] == pytest.approx((p[members & fake] >= row["threshold"]).mean())
+        assert row["fake_calibrated"] == pytest.approx((p[members & fake] >= expit(row["threshold"])).mean())
         assert row["threshold"] == rows[["biggan", "progan", "all"].index(row["generator"])]["threshold"]
-        known = row["generator"] != "all" and row["setting"] in ("baseline", "top-5")
-        assert (row["published_ap"] is not None) == known
-    draws = studies.read(whole / "draws.csv")
+        assert row["published_ap"] is None  # the card does not say that it is the paper's detector
+    draws = studies.read(whole / "draws.parquet")
     assert [row["setting"] for row in draws[::3]][1:6] == ["top-2", "random-2/0", "random-2/1", "low-2", "top-5"]
 
 
@@ -167,13 +166,13 @@ def test_effects_of_channels_alone_and_chosen_greedily(whole, images):
     sets = [(), *((key,) for key in alone), *itertools.combinations(alone, 2)]
     logits = logits_of(images, *sets, pattern="*/1_fake/*.png").astype(np.float64)
     effects = dict(zip(sets, (logits[:, :1] - logits).mean(axis=0), strict=True))
-    rows = studies.read(whole / "effects.csv")
+    rows = studies.read(whole / "effects.parquet")
     assert sorted(row["key"] for row in rows) == sorted(alone)
     assert_close([row["effect"] for row in rows], [effects[row["key"],] for row in rows])
     assert_close([row["effect"] for row in rows], sorted((row["effect"] for row in rows), reverse=True))
     omega = np.linspace(0.5, 0.01, len(studies.SHUFFLED))
     assert [row["omega"] for row in rows] == [omega[alone.index(row["key"])] for row in rows]
-    first, second = studies.read(whole / "greedy.csv")
+    first, second = studies.read(whole / "greedy.parquet")
     assert (first["channels"], first["key"]) == (1, rows[0]["key"])
     pairs = {pair: value for pair, value in effects.items() if len(pair) == 2 and first["key"] in pair}
     best = max(pairs, key=pairs.get)
@@ -185,7 +184,7 @@ def test_effects_of_channels_alone_and_chosen_greedily(whole, images):
 @pytest.mark.exhaustive
 def test_the_second_run_gives_the_same_bytes(whole, images, files, tmp_path):
     done("dropout", "detector", images, "--out", tmp_path / "run", *files, *OPTIONS)
-    assert_same(tmp_path / "run", whole)
+    assert_same_files(tmp_path / "run", whole)
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
@@ -201,7 +200,7 @@ def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path
     done("dropout", *small(images, ranking, "--chunk", 1)[:-4], "--batch-size", 3, "--out", tmp_path / "one")
     assert devices == [2, 2, 1, 1, 1]
     for name in ("baseline", "top-2", "random-2/0"):
-        assert_close(*(studies.columns(tmp_path / run / "probabilities.parquet")[name] for run in ("one", "two")))
+        assert_close(*(studies.columns(tmp_path / run / "scores.parquet")[name] for run in ("one", "two")))
 
 
 # Going on
@@ -226,7 +225,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, files, wh
         done("dropout", "--resume", run)
     # of a round that is over nothing is repeated; the batch in flight when ctrl-C came is
     assert 1000 - counter.left == 6 - batches
-    assert_same(run, whole_tables)
+    assert_same_files(run, whole_tables)
     assert "done already" in done("dropout", "--resume", run).out
 
 
@@ -253,7 +252,7 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
     assert "holds a finished run" in refused("dropout", *small(images, ranking), "--out", run)
     done("dropout", *small(images, ranking), "--out", run, "--overwrite", "--quiet")
     done("dropout", *small(images, ranking), "--out", tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
 
 
 # What makes trouble
@@ -305,10 +304,10 @@ def test_unreadable_images(images, ranking, unplotted, tmp_path):
     studies.damage(folder, "progan/0_real/1.png", 20)
     ended = done("dropout", *small(folder, ranking), "--out", tmp_path / "run")
     assert "6 images scored under 3 settings, 2 skipped" in ended.out
-    rows = studies.read(tmp_path / "run" / "skipped.csv")
+    rows = studies.read(tmp_path / "run" / "skipped.parquet")
     assert [row["path"] for row in rows] == ["biggan/1_fake/0.png", "progan/0_real/1.png"]
     assert "truncated or damaged" in rows[0]["reason"]
-    found = studies.columns(tmp_path / "run" / "probabilities.parquet")
+    found = studies.columns(tmp_path / "run" / "scores.parquet")
     assert_close(found["top-2"], np.delete(expit(logits_of(images, studies.SHUFFLED[:2])[:, 0]), [2, 5]))
     assert "unreadable (--strict)" in refused("dropout", *small(folder, ranking), "--out", tmp_path / "no", "--strict")
     studies.damage(folder, "progan/0_real/1.png", 0)
@@ -326,8 +325,8 @@ def test_images_without_labels(images, ranking, tmp_path):
         shutil.copy(images / name, flat / f"{i}.png")
     ended = done("dropout", *small(flat, ranking), "--out", tmp_path / "run")
     assert "none of the 3 images has a label" in ended.err
-    assert "dropout.csv" not in contents(tmp_path / "run")
-    rows = studies.read(tmp_path / "run" / "probabilities.parquet")
+    assert "dropout.csv" not in files_of(tmp_path / "run")
+    rows = studies.read(tmp_path / "run" / "scores.parquet")
     assert [(row["path"], row["generator"], row["label"]) for row in rows] == [(f"{i}.png", "", None) for i in range(3)]
     line = refused("dropout", *small(flat, ranking, "--each", 2), "--out", tmp_path / "no")
     assert "--each looks at fake images" in line
@@ -340,11 +339,11 @@ def test_images_without_labels(images, ranking, tmp_path):
 def test_images_of_one_label(label, images, ranking, tmp_path):
     ended = done("dropout", *small(images / "progan" / label, ranking), "--out", tmp_path / "run")
     assert "AP, the calibrated threshold and the accuracy on" in ended.err
-    for row in studies.read(tmp_path / "run" / "dropout.csv"):
-        assert row["ap"] is None  # written as nan
-        assert row["real" if label == "1_fake" else "fake"] is None
+    for row in studies.read(tmp_path / "run" / "dropout.parquet"):
+        assert np.isnan(row["ap"])
+        assert np.isnan(row["real" if label == "1_fake" else "fake"])
         assert 0 <= row["fake" if label == "1_fake" else "real"] <= 1
-    assert "dropout.png" in contents(tmp_path / "run")
+    assert "dropout.png" in files_of(tmp_path / "run")
 
 
 # find-k
@@ -374,10 +373,11 @@ def test_k_is_the_place_of_the_channel_that_decides(told_apart, tmp_path):
     assert ended.err.count("tffjax:") == 0
     results = json.loads((run / "run.json").read_text())["results"]
     assert (results["k"], results["warning"]) == (3, None)
-    assert contents(run).keys() == {
-        *("find-k.csv", "find-k.png", "find-k.pdf", "skipped.csv", "run.json", ".tffjax", ".lock")
+    assert files_of(run).keys() == {
+        *("find-k.csv", "find-k.parquet", "find-k.png", "find-k.pdf", "skipped.csv", "skipped.parquet"),
+        *("run.json", ".tffjax", ".lock"),
     }
-    rows = {(row["setting"], row["generator"]): row["ap"] for row in studies.read(run / "find-k.csv")}
+    rows = {(row["setting"], row["generator"]): row["ap"] for row in studies.read(run / "find-k.parquet")}
     assert {setting for setting, _ in rows} == {
         "baseline",
         *(f"{s}-{k}" for s in ("top", "random") for k in (1, 2, 3, 4)),
@@ -403,7 +403,13 @@ def test_an_interrupted_search_goes_on_to_the_same_bytes(batches, told_apart, un
     arguments = [part if argument == whole / "run" else argument for argument in arguments]
     studies.interrupt(batches, *arguments)
     done("find-k", "--resume", part)
-    assert_same(part, whole / "run")
+    assert_same_files(part, whole / "run")
+
+
+def test_every_pass_of_a_search_is_read_once(told_apart, unplotted, tmp_path):
+    with mock.patch.object(parts, "read_parts", side_effect=parts.read_parts) as read:
+        done(*find_k(told_apart, tmp_path, [*OTHERS[:2], DECISIVE, *OTHERS[2:]]))
+    assert [call.args[0].name for call in read.call_args_list] == ["pass-0", "pass-1"]
 
 
 def test_no_k_is_said(told_apart, unplotted, tmp_path):

@@ -13,7 +13,8 @@ import studies
 import tolerances
 from command import done, refused
 from PIL import Image
-from test_rank import assert_same, contents, share_of
+from studies import assert_same_files, files_of
+from test_rank import share_of
 
 import tffjax.data.reading
 import tffjax.pipeline.passes
@@ -118,15 +119,15 @@ def check_run(run: Path, images: Path, pattern: str, weights: str, keys=KEYS, to
 
 def test_a_run_holds_tables_patches_collages_and_provenance(whole):
     collages = {"patches_1.png", "patches_1.pdf", "places_1.png"}
-    tables = {"index.parquet", "index.csv", "maps.parquet", "skipped.csv"}
+    tables = {"index.parquet", "index.csv", "maps.parquet", "skipped.csv", "skipped.parquet"}
     folders = ("001_head._2_T_8", "002_stem._4_T_6", "003_project._1_T_6", "004_depthwise._3_T_6", "005_stem._0_T_6")
     # the first channel is asleep, and has no patches
     patches = {f"patches/{f}/{g}_0{rank}.png" for f in folders[1:] for g in ("biggan", "progan") for rank in (1, 2)}
-    assert contents(whole).keys() == collages | tables | patches | {"run.json", ".tffjax", ".lock"}
+    assert files_of(whole).keys() == collages | tables | patches | {"run.json", ".tffjax", ".lock"}
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"explained": 20, "skipped": 0}
     assert record["identity"]["channels"] == list(KEYS)
-    assert studies.read(whole / "index.csv") == [
+    assert studies.read(whole / "index.parquet") == [
         {name: pytest.approx(value, rel=1e-6) if isinstance(value, float) else value for name, value in row.items()}
         for row in studies.read(whole / "index.parquet")
     ]
@@ -241,7 +242,7 @@ def test_a_real_network(images, unplotted, tmp_path):
 @pytest.mark.exhaustive
 def test_the_second_run_gives_the_same_bytes(whole, images, ranking, tmp_path):
     done("lrpmax", "asleep", images, "--ranking", ranking, "--out", tmp_path / "run", *OPTIONS)
-    assert_same(tmp_path / "run", whole)
+    assert_same_files(tmp_path / "run", whole)
 
 
 def test_a_batch_is_spread_over_all_devices(images, ranking, unplotted, tmp_path, monkeypatch):
@@ -281,9 +282,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(batches, images, ranking, 
     with studies.counted_batches() as counter:
         done("lrpmax", "--resume", run)
     assert 1000 - counter.left == 4 - batches
-    assert_same(run, whole_tables)
+    assert_same_files(run, whole_tables)
     assert "done already" in done("lrpmax", "--resume", run).out
-    assert_same(run, whole_tables)
+    assert_same_files(run, whole_tables)
 
 
 def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unplotted, tmp_path):
@@ -296,7 +297,7 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
     ended = done("lrpmax", *small(images, ranking), "--out", run, "--overwrite", "--quiet")
     assert ended.out + ended.err == ""
     done("lrpmax", *small(images, ranking), "--out", tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
 
 
 # What makes trouble
@@ -333,7 +334,7 @@ def test_unreadable_images(images, ranking, unplotted, tmp_path):
     studies.damage(folder, "progan/1_fake/1.png", 20)
     ended = done("lrpmax", *small(folder, ranking, "--label", "any", "--top", 3), "--out", tmp_path / "run")
     assert "2 images skipped" in ended.out
-    rows = studies.read(tmp_path / "run" / "skipped.csv")
+    rows = studies.read(tmp_path / "run" / "skipped.parquet")
     assert [row["path"] for row in rows] == ["biggan/1_fake/0.png", "progan/1_fake/1.png"]
     left = tmp_path / "left"
     shutil.copytree(folder, left)
@@ -376,4 +377,4 @@ def test_every_part_has_a_fixed_length(images, ranking, whole_tables, unplotted,
     parts = [pyarrow.parquet.read_table(path) for path in sorted(run.glob("work/pass-1/*.parquet"))]
     assert {len(part) for part in parts[:-1]} == {3}
     done("lrpmax", "--resume", run)
-    assert_same(run, whole_tables)
+    assert_same_files(run, whole_tables)

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 import tolerances
 from scipy import stats
-from test_composites import noise, small_model
+from scipy.special import logit
+from small import noise, small_model
 
 from tffjax.data.ablations import ORIGINAL, Ablation
 from tffjax.data.preprocessing import center_crop, normalize
@@ -20,8 +21,9 @@ from tffjax.nn import Model
 from tffjax.nn.card import Normalization
 from tffjax.nn.resnet import ResNet50
 from tffjax.nn.sites import site_outputs
+from tffjax.results.detection import Scored, metrics_table
 from tffjax.results.figures import save_figure
-from tffjax.results.metrics import score
+from tffjax.results.metrics import measure
 from tffjax.studies.color import figures as color_figures
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.color.statistics import (
@@ -38,7 +40,6 @@ from tffjax.studies.color.tables import (
     class_table,
     detected,
     grayscale_table,
-    metrics_by_ablation,
     whisker_table,
 )
 from tffjax.studies.rankings import Channel, all_channels
@@ -69,6 +70,7 @@ def check_golden(golden, model, size, count, dtype, suffix, rtol):
     return stored, np.asarray(logits), np.asarray(maxima)
 
 
+@pytest.mark.parity
 def test_golden_activations_and_p_values(golden, golden_model):
     rtol = tolerances.GOLDEN_F32_MAXIMUM
     stored, logits, maxima = check_golden(golden, golden_model, 224, 4, np.float32, "f32", rtol)
@@ -362,26 +364,31 @@ PROBABILITY = np.array([[0.1, 0.6, 0.7, 0.9, 0.05, 0.1, 0.2, 0.3], [0.1, 0.2, 0.
 NAMES = (ORIGINAL, "grayscale")
 
 
+def by_ablation(names, generator, label, probability) -> pa.Table:
+    return metrics_table(Scored(generator, label), dict(zip(names, logit(probability), strict=True)), "ablation")
+
+
 def test_metrics_use_the_threshold_of_the_original():
-    rows = metrics_by_ablation(NAMES, GENERATOR, LABEL, PROBABILITY).to_pylist()
+    rows = by_ablation(NAMES, GENERATOR, LABEL, PROBABILITY).to_pylist()
     assert [(row["ablation"], row["generator"]) for row in rows] == [
         (ablation, name) for ablation in NAMES for name in ("progan", "Other", "all")
     ]
     other, gray = rows[1], rows[4]
-    assert other["threshold"] == gray["threshold"] == 0.2
+    assert other["threshold"] == gray["threshold"] == logit(0.2)
     assert (other["real_calibrated"], other["fake_calibrated"]) == (1, 1)
     assert (gray["real_calibrated"], gray["fake_calibrated"]) == (0.5, 0.5)
-    assert gray["ap"] == score(PROBABILITY[1, 4:], LABEL[4:]).ap
+    assert gray["ap"] == measure(PROBABILITY[1, 4:], LABEL[4:]).ap
 
 
 def test_one_label_has_no_threshold():
-    rows = metrics_by_ablation(NAMES, GENERATOR, np.ones(8, int), PROBABILITY).to_pylist()
-    assert all(math.isnan(row["threshold"]) and math.isnan(row["fake_calibrated"]) for row in rows)
+    rows = by_ablation(NAMES, GENERATOR, np.ones(8, int), PROBABILITY).to_pylist()
+    assert all(math.isnan(row["threshold"]) == math.isnan(row["fake_calibrated"]) for row in rows)
+    assert [row["threshold"] for row in rows if not math.isnan(row["threshold"])] == [0, 0]  # ProGAN
     assert rows[3]["fake"] == 0.25
 
 
 def test_table_beside_the_published_one():
-    metrics = metrics_by_ablation((*NAMES, "jpeg:30"), GENERATOR, LABEL, np.stack([*PROBABILITY, PROBABILITY[0]]))
+    metrics = by_ablation((*NAMES, "jpeg:30"), GENERATOR, LABEL, np.stack([*PROBABILITY, PROBABILITY[0]]))
     rows = {(row["input"], row["generator"]): row for row in grayscale_table(metrics, "ResNet-50").to_pylist()}
     assert len(rows) == 6
     progan = rows["Grayscale", "progan"]
@@ -395,7 +402,7 @@ def test_table_beside_the_published_one():
 
 
 def test_a_detector_without_published_numbers():
-    table = grayscale_table(metrics_by_ablation(NAMES, GENERATOR, LABEL, PROBABILITY), "mine")
+    table = grayscale_table(by_ablation(NAMES, GENERATOR, LABEL, PROBABILITY), None)
     assert table["published_ap"].null_count == table.num_rows
 
 
@@ -418,7 +425,7 @@ def test_classes_by_hand():
 
 
 def figures(tests) -> dict:
-    metrics = metrics_by_ablation((*NAMES, "jpeg:30", "jpeg:90"), GENERATOR, LABEL, np.concatenate([PROBABILITY] * 2))
+    metrics = by_ablation((*NAMES, "jpeg:30", "jpeg:90"), GENERATOR, LABEL, np.concatenate([PROBABILITY] * 2))
     line = density_table(np.ones(3), np.ones(3))
     rows = tests.to_pylist()
     return {
@@ -457,8 +464,8 @@ def test_curves_go_from_the_original_to_the_lowest_quality(tests):
     assert [label.get_text() for label in axes.get_xticklabels()] == [ORIGINAL, "90", "30"]
     progan = axes.lines[0].get_ydata()
     # the table's rows stand at 30 (PROBABILITY[0]) and 90 (PROBABILITY[1])
-    assert progan[0] == progan[2] == pytest.approx(100 * score(PROBABILITY[0, :4], LABEL[:4]).ap)
-    assert progan[1] == pytest.approx(100 * score(PROBABILITY[1, :4], LABEL[:4]).ap)
+    assert progan[0] == progan[2] == pytest.approx(100 * measure(PROBABILITY[0, :4], LABEL[:4]).ap)
+    assert progan[1] == pytest.approx(100 * measure(PROBABILITY[1, :4], LABEL[:4]).ap)
 
 
 def test_curves_of_a_classifier():

@@ -1,21 +1,23 @@
 """Two rankings compared: against sets, fractions by hand and loops; the command; and figures of the right things."""
 
+import hashlib
 import itertools
-import json
 from fractions import Fraction
 from math import comb
 
 import click
 import click.testing
+import jax
 import numpy as np
-import pyarrow.csv
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tffjax.cli.compare import compare
 from tffjax.errors import InputError
+from tffjax.pipeline import directory
 from tffjax.results.figures import save_figure
+from tffjax.results.tables import read_table
 from tffjax.studies.compare import correlation_table, movers_table, overlap_curve, overlap_table, pair_up
 from tffjax.studies.ffrs.figures import Place, comparison, omega_by_kind, omega_curve, place_of, stability, top_by_site
 from tffjax.studies.rankings import Channel, Ranking, all_channels, read_ranking, write_ranking
@@ -193,14 +195,23 @@ def test_the_command_prints_and_writes(published, tmp_path):
     for words in ("26560 channels", "union of the two top-27", "of 225 channels in either top-114", "layer4.2.conv1"):
         assert words in result.output
     files = sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
-    assert files == ["compare.pdf", "compare.png", "correlations.json", "movers.csv", "overlap.csv"]
-    overlap = pyarrow.csv.read_csv(tmp_path / "out" / "overlap.csv")
+    assert files == sorted(
+        ["compare.pdf", "compare.png", "run.json"]
+        + [f"{name}.{ending}" for name in ("correlations", "movers", "overlap") for ending in ("csv", "parquet")]
+    )
+    overlap = read_table(tmp_path / "out" / "overlap")
     assert overlap["k"].to_pylist() == [27, 114]
     assert overlap["common"].to_pylist() == [0, 3]
-    assert len(pyarrow.csv.read_csv(tmp_path / "out" / "movers.csv")) == 225
-    report = json.loads((tmp_path / "out" / "correlations.json").read_text())
-    assert [row["k"] for row in report["correlations"]] == [None, 27, 114]
-    assert report["a"].endswith("fake.csv")
+    assert len(read_table(tmp_path / "out" / "movers")) == 225
+    assert read_table(tmp_path / "out" / "correlations")["k"].to_pylist() == [None, 27, 114]
+    record = directory.read_record(tmp_path / "out")
+    assert record["identity"]["arguments"] == {"ks": [27, 114]}
+    assert record["identity"]["rankings"] == {
+        name: hashlib.sha256("\n".join(channel.key for channel in read_ranking(path).channels).encode()).hexdigest()
+        for name, path in zip("ab", published, strict=True)
+    }
+    assert record["paths"]["rankings"] == [str(path) for path in published]
+    assert (record["environment"]["jax"], record["results"]["channels"]) == (jax.__version__, 26_560)
 
 
 def test_the_command_without_out_writes_nothing(tmp_path, monkeypatch):
@@ -225,8 +236,8 @@ def test_rankings_of_one_value_have_no_correlation(tmp_path):
     write_ranking(tmp_path / "a.csv", ranking([1, 1, 1]))
     result = run(tmp_path / "a.csv", tmp_path / "a.csv", "--k", 2, "--out", tmp_path / "out")
     assert result.exit_code == 0
-    report = json.loads((tmp_path / "out" / "correlations.json").read_text())
-    assert [row["spearman"] for row in report["correlations"]] == [None, None]
+    table = pyarrow.csv.read_csv(tmp_path / "out" / "correlations.csv")
+    assert table["spearman"].to_pylist() == [None, None]
 
 
 # Figures

@@ -12,6 +12,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import tolerances
+from small import noise, small_model
 
 from tffjax.errors import InputError
 from tffjax.kernels import choice
@@ -37,38 +38,10 @@ from tffjax.nn.sites import Record
 CONV, FIRST = Layer("a.conv", "conv", (4, 4, 8)), Layer("stem", "conv", (8, 8, 4), first=True)
 
 
-class SmallNet(nn.Module):
-    """A user's network with every operation that relevance passes."""
-
-    outputs: int = 3
-
-    @nn.compact
-    def __call__(self, x, ops: Plain = Plain(), tap=no_tap):
-        x = ops.relu(Conv(6, 3, stride=2, padding=1, name="stem")(x, ops, tap), "stem.relu")
-        x = ops.max_pool(x, (3, 3), Geometry((2, 2), ((1, 1), (1, 1))), "pool")
-        y = ops.silu(Conv(6, 3, padding="same", groups=6, name="depthwise")(x, ops, tap), "depthwise.silu")
-        gate = Conv(6, is_site=False, kernel_size=1, name="squeeze")(
-            ops.mean_pool(y, "se.pool")[:, None, None], ops, tap
-        )
-        y = ops.gate(y, ops.sigmoid(gate, "se.sigmoid"), "se.gate")
-        y = ops.add(Conv(6, 1, name="project")(y, ops, tap), x, "sum")
-        y = ops.average_pool(ops.relu(y, "sum.relu"), (2, 2), "average")
-        y = ops.relu(Conv(8, 3, padding=1, groups=2, name="head")(y, ops, tap), "head.relu")
-        return Dense(self.outputs, name="out")(ops.mean_pool(y, "global"), ops)
-
-
 NAMES = """
     stem stem.relu pool depthwise depthwise.silu se.pool squeeze se.sigmoid se.gate project sum sum.relu average head
     head.relu global out
 """.split()  # noqa: SIM905
-
-
-def small_model(dtype=jnp.float64) -> Model:
-    return Model(SmallNet(), cases.random_variables(SmallNet(), seed=0)).astype(dtype)
-
-
-def noise(size: int, count: int = 2, dtype=jnp.float64):
-    return jnp.asarray(np.random.default_rng(1).standard_normal((count, size, size, 3)), dtype)
 
 
 # Composites as values

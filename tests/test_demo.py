@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from unittest import mock
@@ -10,12 +11,11 @@ from unittest import mock
 import cases
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pytest
 import studies
 from command import done, refused, tffjax_command
 from PIL import Image
-from test_rank import contents
+from studies import files_of
 
 import tffjax.cli.demo
 import tffjax.pipeline.passes
@@ -27,11 +27,12 @@ import tffjax.studies.ffrs.run
 import tffjax.studies.lrpmax.figures
 import tffjax.studies.predict
 from tffjax import embedded
-from tffjax.cli.demo import demonstration
 from tffjax.embedded import EMBEDDED, Embedded
+from tffjax.embedded.demonstration import demonstration
 from tffjax.errors import InputError
 from tffjax.pipeline import directory as runs
 from tffjax.pipeline.reporter import Silent
+from tffjax.results.tables import read_table
 from tffjax.whole import run as whole_run
 from tffjax.whole import steps as whole_steps
 from tffjax.whole.findings import (
@@ -47,6 +48,7 @@ from tffjax.whole.findings import (
     transfer_finding,
     verdict,
 )
+from tffjax.whole.forecast import forecasts, total
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 # What the findings say, on tables made by hand
@@ -272,9 +274,35 @@ def test_every_step_has_its_command_and_its_question(small):
 def test_a_dry_run_writes_nothing(replaced, tmp_path):
     ended = done("demo", "--out", tmp_path / "out", "--dry-run")
     lines = ended.out.splitlines()
-    assert [line.split()[:3] for line in lines] == [["$", "tffjax", command] for command in QUESTIONS]
+    assert [line.split()[:3] for line in lines[:8]] == [["$", "tffjax", command] for command in QUESTIONS]
     assert sum("--k K " in line for line in lines) == 1
+    assert [line.split(": ")[0] for line in lines[8:]] == list(QUESTIONS)[:6]
+    assert all("too few images to be timed" in line for line in lines[8:])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_forecast_of_every_step(replaced, small, tmp_path):
+    """Eight batches of two: before there is a ranking or a k, and once they are there."""
+    whole = dataclasses.replace(tffjax.cli.demo.demonstration(small), confidence=0.0)
+    with mock.patch("tffjax.pipeline.images.default_batch_size", return_value=2):
+        found = {one.command: one for one in forecasts(whole, tmp_path / "out", tuple(QUESTIONS), Silent())}
+        assert list(found) == list(QUESTIONS)[:6]
+        assert {name: one.passes.images for name, one in found.items()} == dict.fromkeys(found, 16) | {
+            "rank": 8,
+            "find-k": 8,
+            "lrpmax": 8,
+        }
+        assert all(re.match(r"[\d.]+ images/s, \d+ s for \d+ images, [\d.]+ MB to be kept", str(one.passes))
+                   for one in found.values())  # fmt: skip
+        assert {name for name, one in found.items() if one.passes.more} - {"find-k"} == {"lrpmax"}
+        assert {name for name, one in found.items() if one.note} == {"find-k", "dropout", "lrpmax"}
+        assert "its first pass; the search takes up to 4" in found["find-k"].note
+        assert found["dropout"].note == "for k = 3, which find-k may find otherwise"
+        assert not list(tmp_path.iterdir())
+        assert not list(forecasts(whole, tmp_path / "out", tuple(QUESTIONS), Silent(), least=9))
+        given = list(forecasts(dataclasses.replace(whole, k=2), tmp_path / "out", ("find-k", "dropout"), Silent()))
+        assert [(one.command, one.note) for one in given] == [("dropout", "")]
+    assert re.fullmatch(r"together: \d+ s, [\d.]+ MB to be kept, and what is not timed", total(given))
 
 
 def test_bad_places_are_refused(replaced, tmp_path):
@@ -353,7 +381,7 @@ def test_a_demo_leaves_runs_a_report_and_findings(replaced, whole):
 def test_the_findings_are_those_of_the_tables(small, whole):
     out, said = whole
     k = found_k(out)
-    tables = (pyarrow.csv.read_csv(out / name) for name in ("dropout/draws.csv", "color/tests.csv"))
+    tables = (read_table(out / name) for name in ("dropout/draws", "color/tests"))
     found = findings(*tables, k, "seen")
     page = (out / "findings.md").read_text()
     for number, finding in enumerate(found, start=1):
@@ -361,7 +389,7 @@ def test_the_findings_are_those_of_the_tables(small, whole):
         assert all(f"   {line}" in said and f"- {line}\n" in page for line in finding.text.splitlines())
     assert f"k = {k} is the smallest for which on every generator, the accuracy on fake images" in page
     assert found[0].verdict in ("yes", "partly")  # find-k found it
-    draws = studies.columns(out / "dropout" / "draws.csv")
+    draws = studies.columns(out / "dropout" / "draws.parquet")
     own = draws["fake_calibrated"][(draws["generator"] == "seen") & (draws["setting"] == f"top-{k}")]
     assert f"{own.item():.1%} (" in found[0].text
 
@@ -391,7 +419,7 @@ def test_an_interrupted_demo_goes_on(replaced, whole, tmp_path):
     assert (ended.code, ended.last) == (2, f"tffjax: error: {go_on}")
     assert "step 1 of 8: predict is done already" in ended.out
     done("demo", "--out", out)
-    assert contents(out).keys() == contents(whole[0]).keys()
+    assert files_of(out).keys() == files_of(whole[0]).keys()
     assert (out / "findings.md").read_bytes() == (whole[0] / "findings.md").read_bytes()
 
 
@@ -406,7 +434,7 @@ def test_what_is_deleted_is_made_again_and_the_report_with_it(replaced, whole, t
     assert (out / "report.html").stat().st_mtime_ns > report
     with mock.patch.object(whole_run, "steps", side_effect=KeyboardInterrupt):
         assert "interrupted" in refused("demo", "--out", out, "--overwrite")
-    assert contents(out).keys() == {"study.json", ".tffjax"}
+    assert files_of(out).keys() == {"study.json", ".tffjax"}
 
 
 @pytest.mark.slow
@@ -430,7 +458,7 @@ def test_top_channels_of_the_embedded_detector_matter_far_more_than_random_ones(
         next(step for step in made if step.command == name).run(Silent())
     k = runs.read_record(tmp_path / "find-k")["results"]["k"]
     assert k is not None
-    found = effects(pyarrow.csv.read_csv(tmp_path / "dropout" / "draws.csv"), k)
+    found = effects(read_table(tmp_path / "dropout" / "draws"), k)
     unseen = [one for name, one in found.items() if name != EMBEDDED.seen]
     assert len(unseen) == 3
     assert verdict(found[EMBEDDED.seen]) == "yes"

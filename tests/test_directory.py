@@ -226,7 +226,7 @@ def killed(*_, **__):
     raise Killed
 
 
-@pytest.mark.parametrize("where", ["tffjax.pipeline.directory._write_json", "tffjax.pipeline.directory.fcntl.flock"])
+@pytest.mark.parametrize("where", ["tffjax.pipeline.directory.write_record", "tffjax.pipeline.directory.fcntl.flock"])
 def test_a_start_that_was_cut_off_can_be_started_again(tmp_path, where):
     path = tmp_path / "run"
     with mock.patch(where, killed), pytest.raises(Killed), directory.start(path, RECORD):

@@ -1,6 +1,7 @@
 """Feature-map dropout: golden logits, constants by hand, shared work, mask sets, tables, search and figures."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import cases
@@ -24,6 +25,7 @@ from tffjax.nn.conv_bn import conv_bn
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.nn.sites import sites_of
 from tffjax.results.figures import save_figure
+from tffjax.results.published import dropout_numbers
 from tffjax.studies.dropout import logits as dropout
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.logits import GROUPS, STEP, masked_logits, plan_chunks
@@ -44,8 +46,8 @@ from tffjax.studies.dropout.tables import (
     dropout_table,
     effect_correlation,
     effect_table,
-    probability_table,
-    published,
+    mean_score,
+    score_table,
     with_published,
 )
 from tffjax.studies.rankings import Channel, Ranking, all_channels, parse_key
@@ -70,6 +72,7 @@ def assert_golden(golden, model, images, **tolerance):
         np.testing.assert_allclose(found[:, index, 0], expected, **tolerance, err_msg=setting.name)
 
 
+@pytest.mark.parity
 def test_golden_logits_in_single_precision(golden, golden_model):
     images = cases.golden_images(224)
     assert_golden(golden, golden_model, images, rtol=0, atol=tolerances.GOLDEN_F32_DROPOUT)
@@ -446,7 +449,7 @@ def test_names():
 
 # Tables
 
-CARD = Card("resnet50", 1, "symmetric", 1e-5)
+CARD = Card("resnet50", 1)
 
 
 def files_of(*kinds: tuple[str, int | None]) -> list[ImageFile]:
@@ -459,7 +462,7 @@ def logit(*probabilities: float) -> np.ndarray:
 
 
 @pytest.fixture
-def probabilities() -> pa.Table:
+def scores() -> pa.Table:
     """Two generators and an image without label: the baseline, top-2 and two draws of random-2."""
     files = files_of(("ProGAN", 0), ("ProGAN", 1), ("stylegan", 0), ("stylegan", 1), ("stylegan", 1), ("", None))
     logits = np.stack(
@@ -472,29 +475,31 @@ def probabilities() -> pa.Table:
         axis=1,
     )[..., None]
     names = ("baseline", "top-2", "random-2/0", "random-2/1")
-    return probability_table(CARD, files, [Setting(name, ()) for name in names], logits)
+    return score_table(CARD, files, [Setting(name, ()) for name in names], logits)
 
 
-def test_probabilities_of_every_image_and_setting(probabilities):
+def test_scores_of_every_image_and_setting(scores):
     settings = ["baseline", "top-2", "random-2/0", "random-2/1"]
-    assert probabilities.column_names == ["path", "generator", "category", "label", *settings]
-    assert probabilities["label"].to_pylist() == ["real", "fake", "real", "fake", "fake", None]
-    assert probabilities["top-2"].to_pylist() == pytest.approx([0.1, 0.4, 0.2, 0.1, 0.3, 0.5])
+    assert scores.column_names == ["path", "generator", "category", "label", *settings]
+    assert scores["label"].to_pylist() == ["real", "fake", "real", "fake", "fake", None]
+    assert scores["top-2"].to_pylist() == pytest.approx(logit(0.1, 0.4, 0.2, 0.1, 0.3, 0.5).tolist())
 
 
 def rows_of(table: pa.Table) -> dict[tuple[str, str], dict]:
     return {(row["setting"], row["generator"]): row for row in table.to_pylist()}
 
 
-def test_table_in_the_layout_of_e1_by_hand(probabilities):
-    rows = rows_of(dropout_table(probabilities))
+def test_table_in_the_layout_of_e1_by_hand(scores):
+    rows = rows_of(dropout_table(scores))
     assert list(rows) == [
         (setting, generator)
         for setting in ("baseline", "top-2", "random-2")
         for generator in ("ProGAN", "stylegan", "all")
     ]
-    assert all(rows[setting, "ProGAN"]["threshold"] == 0.5 for setting in ("baseline", "top-2"))
-    assert all(rows[setting, "stylegan"]["threshold"] == pytest.approx(0.3) for setting in ("baseline", "top-2"))
+    assert all(rows[setting, "ProGAN"]["threshold"] == 0 for setting in ("baseline", "top-2"))
+    assert all(
+        rows[setting, "stylegan"]["threshold"] == pytest.approx(logit(0.3)[0]) for setting in ("baseline", "top-2")
+    )
     base, top = rows["baseline", "stylegan"], rows["top-2", "stylegan"]
     assert (base["ap"], base["real"], base["fake"], base["fake_calibrated"]) == (1, 1, 1 / 2, 1)
     # from high to low: fake 0.3, real 0.2, fake 0.1
@@ -504,28 +509,35 @@ def test_table_in_the_layout_of_e1_by_hand(probabilities):
     assert (rows["baseline", "all"]["num_real"], rows["baseline", "all"]["num_fake"]) == (2, 3)
 
 
-def test_random_draws_are_averaged_as_probabilities(probabilities):
-    row = rows_of(dropout_table(probabilities))["random-2", "stylegan"]
+def test_random_draws_are_averaged_as_probabilities(scores):
+    row = rows_of(dropout_table(scores))["random-2", "stylegan"]
     # (0.6 + 0.2) / 2 = 0.4 real; 0.2 and 0.7 fake
     assert row["ap"] == pytest.approx((1 + 2 / 3) / 2)
     assert (row["real"], row["fake"], row["real_calibrated"], row["fake_calibrated"]) == (1, 1 / 2, 0, 1 / 2)
-    progan = rows_of(dropout_table(probabilities))["random-2", "ProGAN"]
+    progan = rows_of(dropout_table(scores))["random-2", "ProGAN"]
     assert (progan["ap"], progan["real"], progan["fake"]) == (1 / 2, 0, 1)  # 0.6 either way: a tie
-    single = rows_of(dropout_table(probabilities, average=False))
+    single = rows_of(dropout_table(scores, average=False))
     assert (single["random-2/0", "ProGAN"]["ap"], single["random-2/1", "ProGAN"]["ap"]) == (1, 1 / 2)
+
+
+def test_a_mean_of_probabilities_that_all_are_1_in_float64():
+    mean = mean_score(np.array([[40.0, 50, 60, -800], [60, 50, 40, 800]]))
+    assert mean[1] == pytest.approx(50)
+    # 1 - mean p = (e^-40 + e^-60) / 2
+    assert mean[0] == mean[2] == pytest.approx(40 + math.log(2), rel=1e-9)
+    assert mean[3] == pytest.approx(0)
 
 
 def test_a_generator_of_fakes_only():
     files = files_of(("a", 1), ("a", 1))
     settings = [BASELINE, Setting("top-1", ())]
-    table = dropout_table(probability_table(CARD, files, settings, logit(0.9, 0.2)[:, None, None].repeat(2, axis=1)))
+    table = dropout_table(score_table(CARD, files, settings, logit(0.9, 0.2)[:, None, None].repeat(2, axis=1)))
     assert [row["fake"] for row in table.to_pylist()] == [1 / 2, 1 / 2]
     assert np.isnan(table["threshold"]).all()
 
 
-def test_published_numbers_stand_beside_ours(probabilities):
-    assert len(published()) == 91
-    table = with_published(dropout_table(probabilities), CARD)
+def test_published_numbers_stand_beside_ours(scores):
+    table = with_published(dropout_table(scores), "ResNet-50")
     rows = rows_of(table)
     assert rows["baseline", "stylegan"]["published_ap"] == 0.993
     assert rows["baseline", "stylegan"]["published_real_calibrated"] == 0.96
@@ -533,8 +545,9 @@ def test_published_numbers_stand_beside_ours(probabilities):
     assert rows["baseline", "ProGAN"]["published_ap"] == 1
     assert rows["top-2", "ProGAN"]["published_ap"] is None
     assert rows["baseline", "all"]["published_ap"] is None
-    assert published()["EfficientNet-B0", "random-27", "biggan"] == (0.845, 0.594, 0.891)
-    of_b0 = with_published(dropout_table(probabilities), Card("efficientnet_b0", 1, "same", 1e-3))
+    assert dropout_numbers("EfficientNet-B0", "random-27", "BigGAN") == (0.845, 0.594, 0.891)
+    assert with_published(dropout_table(scores), None)["published_ap"].null_count == len(table)
+    of_b0 = with_published(dropout_table(scores), "EfficientNet-B0")
     assert rows_of(of_b0)["baseline", "stylegan"]["published_ap"] == 0.99
 
 
@@ -544,9 +557,9 @@ def test_the_published_table_is_the_shared_one(shared):
 
 
 def test_a_classifier_has_no_table():
-    card = Card("resnet50", 1000, "symmetric", 1e-5)
+    card = Card("resnet50", 1000)
     with pytest.raises(InputError, match="with one output, this network has 1000"):
-        probability_table(card, files_of(("a", 1)), [BASELINE], np.zeros((1, 1, 1000), np.float32))
+        score_table(card, files_of(("a", 1)), [BASELINE], np.zeros((1, 1, 1000), np.float32))
 
 
 def effects_of(card: Card, sign: int) -> pa.Table:
@@ -560,7 +573,7 @@ def effects_of(card: Card, sign: int) -> pa.Table:
 
 @pytest.mark.parametrize("high_means", ["fake", "real"])
 def test_effects_of_single_channels_by_hand(high_means):
-    card = Card("resnet50", 1, "symmetric", 1e-5, high_means=high_means)
+    card = Card("resnet50", 1, high_means=high_means)
     effects = effects_of(card, 1 if high_means == "fake" else -1)
     assert effects.to_pylist() == [
         {"key": "conv.#3(T=4)", "omega": None, "effect": 2.0},
@@ -706,8 +719,8 @@ def texts(figure) -> str:
     return " | ".join(parts)
 
 
-def test_curves_show_every_generator_and_how_many_images(probabilities, tmp_path):
-    figure = dropout_curves(dropout_table(probabilities), dropout_table(probabilities, average=False), "$title_")
+def test_curves_show_every_generator_and_how_many_images(scores, tmp_path):
+    figure = dropout_curves(dropout_table(scores), dropout_table(scores, average=False), "$title_")
     assert len(figure.axes) == 3 * 3
     assert "stylegan\n(1 real, 2 fake)" in texts(figure)
     assert "top k" in texts(figure)

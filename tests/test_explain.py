@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tolerances
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from test_composites import SmallNet, noise, small_model
+from small import SmallNet, noise, small_model
 
 from tffjax.errors import InputError
 from tffjax.lrp import rules
@@ -101,6 +101,7 @@ def check_golden_224(golden, model, count):
         assert_equal_as_stored(found.maps[site][0], stored[f"map_f64__{site}"].transpose(1, 2, 0))
 
 
+@pytest.mark.parity
 def test_golden_relevance_in_float64(shared, x64):
     # ResNet-50 only: EfficientNet-B0 takes much longer to compile
     check_golden_224(cases.GOLDEN[0], cases.GOLDEN[0].model(), count=1)

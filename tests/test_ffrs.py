@@ -9,7 +9,7 @@ import pytest
 import tolerances
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_composites import SmallNet, noise
+from small import SmallNet, noise
 from test_explain import released, with_float32_epsilons
 
 from tffjax.errors import InputError

@@ -18,6 +18,7 @@ def visit(out: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_every_part_runs_and_a_second_visit_goes_on(tmp_path):
     visit(tmp_path / "visit", "--budget", "300")
     found = json.loads((tmp_path / "visit" / "gpu.json").read_text())

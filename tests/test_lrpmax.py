@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from jax.extend.core import jaxpr_as_fun
-from test_composites import noise, small_model
+from small import noise, small_model
 from test_explain import relative_l2, released, with_float32_epsilons
 from test_receptive_field import own_model, same_model
 
@@ -528,6 +528,7 @@ def check_golden(golden, model, size, pairs, images):
     return found
 
 
+@pytest.mark.parity
 def test_golden_lrp_max_of_shallow_layers(golden, golden_model):
     check_golden(golden, golden_model, 224, [0, 1], images=4)
 

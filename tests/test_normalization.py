@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_composites import SmallNet
+from small import SmallNet
 
 from tffjax.compile.logits import forward, logits_of
 from tffjax.compile.placement import put

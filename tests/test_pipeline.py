@@ -74,7 +74,9 @@ class Recorder(Silent):
 
 
 def test_a_run(data, tmp_path, whole):
-    assert whole.keys() == {".lock", ".tffjax", "run.json", "means.csv", "means.parquet", "skipped.csv"}
+    assert whole.keys() == {".lock", ".tffjax", "run.json", "means.csv", "means.parquet", "skipped.csv"} | {
+        "skipped.parquet"
+    }
     record = json.loads(whole["run.json"])
     assert record["results"] == {"images": COUNT - 1, "total": record["results"]["total"], "skipped": 1}
     assert record["identity"]["arguments"]["batch_size"] == 4
@@ -107,6 +109,7 @@ def test_a_forecast_is_what_the_run_takes(data, tmp_path):
     with mock.patch.object(FakeStudy, "_brightness", staticmethod(slow)):
         found = probe(FakeStudy(), images_of(request(data, tmp_path / "run"), Silent()), Silent())
     assert 0.75 < found.seconds / (8 * 0.03) < 1.25
+    assert found.more
     assert found.finishing is None
 
 

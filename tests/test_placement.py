@@ -3,11 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tolerances
+from small import small_model
 
 from tffjax.compile.logits import forward
 from tffjax.compile.passes import micro_batch_size
 from tffjax.compile.placement import batch_sharding, put, put_model
+from tffjax.nn import Model
 
 
 def test_a_batch_is_divided_among_the_devices():
@@ -16,6 +19,11 @@ def test_a_batch_is_divided_among_the_devices():
     assert [device for device, _ in parts] == jax.local_devices()
     np.testing.assert_array_equal(np.concatenate([data for _, data in parts]), tree["images"])
     assert len(tree["weights"].devices()) == 2
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return small_model(jnp.float32)
 
 
 def test_a_model_stays_the_same_arrays_once_it_is_placed(model):

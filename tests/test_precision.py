@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tolerances
 from command import done, refused
+from small import SmallNet
 from studies import make_images, networks_by_name
-from test_composites import SmallNet
 
 from tffjax.compile.logits import forward
 from tffjax.compile.products import products

@@ -8,7 +8,7 @@ import numpy as np
 import precision_study
 import pytest
 from precision_study import FORMATS, Format, compare, iou, kept, markdown, measure, spread
-from test_composites import noise, small_model
+from small import noise, small_model
 
 from tffjax.data import ImageFile
 from tffjax.lrp.explain import relevance

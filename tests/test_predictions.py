@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from tffjax.data import ImageFile
-from tffjax.studies.predictions import fake_probability, metrics_table, prediction_table
+from tffjax.errors import InputError
+from tffjax.results.detection import metrics_table
+from tffjax.results.tables import write_table
+from tffjax.studies.predictions import fake_probability, fake_score, prediction_table, scored, threshold_from
 
 LOGITS = np.float32([0, math.log(3), -math.log(3)])
 
@@ -44,7 +47,7 @@ def test_table_of_a_detector():
         ("b", "cat", "fake"),
         ("", "", None),
     ]
-    assert [row["logit"] for row in rows] == LOGITS.tolist()
+    assert [row["logit"] for row in rows] == [row["score"] for row in rows] == LOGITS.tolist()
     assert [row["probability"] for row in rows] == pytest.approx([1 / 2, 3 / 4, 1 / 4])
 
 
@@ -59,7 +62,8 @@ def test_table_of_a_classifier():
 def metrics_of(*rows: tuple[str, int | None, float]) -> list[dict]:
     files = [ImageFile(Path("x"), label, generator) for generator, label, _ in rows]
     logits = np.float32([[logit] for *_, logit in rows])
-    return metrics_table(prediction_table(cases.B0_SAME.card(), files, logits)).to_pylist()
+    table = prediction_table(cases.B0_SAME.card(), files, logits)
+    return metrics_table(scored(table), {"": table["score"].to_numpy()}).to_pylist()
 
 
 def test_metrics_per_generator_then_over_all():
@@ -70,7 +74,7 @@ def test_metrics_per_generator_then_over_all():
     assert (b["real"], b["fake"]) == (1, 1 / 2)
     assert (a["ap"], a["real"], a["fake"]) == (1, 0, 1)
     assert (a["real_calibrated"], a["fake_calibrated"]) == (1, 1)
-    assert a["threshold"] == pytest.approx(1 / (1 + math.exp(-3)))
+    assert a["threshold"] == 3
     assert (everything["num_real"], everything["num_fake"]) == (2, 3)
     # from high to low: fake, real, fake, real, fake
     assert everything["ap"] == pytest.approx((1 + 2 / 3 + 3 / 5) / 3)
@@ -92,3 +96,37 @@ def test_a_generator_with_one_label_has_its_accuracy_only():
 def test_images_without_label_do_not_count():
     (row,) = metrics_of(("a", 0, -1), ("a", 1, 1), ("", None, 5))
     assert (row["num_real"], row["num_fake"]) == (1, 1)
+
+
+def test_a_score_is_turned_round_where_a_high_logit_means_real():
+    card = cases.RESNET50.card(high_means="real")
+    assert fake_score(np.float32([50, -60]), card).tolist() == [-50, 60]
+
+
+def predictions(*rows: tuple[int | None, float]):
+    files = [ImageFile(Path("x"), label, "g") for label, _ in rows]
+    return prediction_table(cases.B0_SAME.card(), files, np.float32([[logit] for _, logit in rows]))
+
+
+def test_a_threshold_from_other_predictions_is_that_of_the_full_precision(tmp_path):
+    write_table(predictions((0, 0.5), (1, 1.000001), (None, 99.0)), tmp_path / "predictions")
+    for path in (tmp_path / "predictions.csv", tmp_path / "predictions.parquet"):
+        assert threshold_from(path) == np.float32(1.000001)
+    (tmp_path / "predictions.parquet").unlink()
+    assert threshold_from(tmp_path / "predictions.csv") == 1.0  # a table of somebody else
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file"),
+        ("a,b\n1,2\n", "expected the columns label"),
+        ("label,score\nfake,1\n", "no labeled real and fake"),
+        ("label,score\nyes,1\n", "expected the columns label"),
+    ],
+)
+def test_what_is_no_threshold(text, message, tmp_path):
+    if text:
+        (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        threshold_from(tmp_path / "p.csv")

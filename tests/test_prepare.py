@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tolerances
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from test_composites import SmallNet
+from small import SmallNet
 
 import tffjax
 from tffjax.compile.logits import forward

@@ -333,6 +333,17 @@ def test_resize_truncates_the_long_side():
     assert resized_size(427, 640, 256) == (256, 383)  # 383.70
 
 
+def test_resize_to_a_size_leaves_the_ratio():
+    image = noise_image(30, 50)
+    out = resize(image, (24, 16))
+    by_pillow = Image.fromarray(image).resize((16, 24), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(out, np.asarray(by_pillow), strict=True)
+    assert Transform([24, 16]) == Transform((24, 16))  # as JSON gives it back
+    assert Transform((24, 16)).output_size(30, 50) == (24, 16)
+    with pytest.raises(InputError, match="resize must be at least 1 pixel, got 0"):
+        Transform((24, 0))
+
+
 def test_resize_refuses_what_would_explode():
     with pytest.raises(InputError, match="1x1000000 image is too elongated to resize its short side to 256"):
         resize(np.zeros((1, 1_000_000, 3), np.uint8), 256)

@@ -6,10 +6,6 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cases
@@ -23,7 +19,9 @@ import pytest
 import tolerances
 from command import Ended, done, refused, save_image
 from PIL import Image
-from test_composites import SmallNet
+from processes import begin, killed
+from small import KEYS, SmallNet
+from studies import StopAfter, assert_same_files, files_of
 
 import tffjax.pipeline.passes
 import tffjax.pipeline.streaming
@@ -31,13 +29,13 @@ import tffjax.studies.ffrs.run
 from tffjax.data.preprocessing import center_crop, decode, normalize, random_resized_crop
 from tffjax.lrp.explain import relevance
 from tffjax.nn import Model, checkpoint
+from tffjax.results.tables import read_table
 from tffjax.studies.ffrs.statistic import UNIT
 from tffjax.studies.rankings import read_ranking
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE = 64
 KINDS = ("omega", "top_by_site", "omega_by_kind", "stability")
-SITES = {"stem": 6, "depthwise": 6, "project": 6, "head": 8}
 
 
 # A small network in place of a checkpoint: what is tested here does not depend on the network
@@ -85,18 +83,6 @@ def rank(data: Path, run: Path, *options) -> Ended:
     return done("rank", "weights", data, "--out", run, *OWN, "--confidence", 0, *options)
 
 
-def contents(run: Path) -> dict[str, bytes]:
-    """All of a run but the log, which has the time."""
-    paths = (path for path in run.rglob("*") if path.is_file() and path.name != "log.jsonl")
-    return {path.relative_to(run).as_posix(): path.read_bytes() for path in sorted(paths)}
-
-
-def assert_same(run: Path, whole: Path) -> None:
-    ours, expected = contents(run), contents(whole)
-    assert ours.keys() == expected.keys()
-    assert [name for name in ours if ours[name] != expected[name]] == []
-
-
 def share_of(path: Path, model: Model, sign: int, image=None) -> np.ndarray:
     """r of every channel for one image: the definition, over the sums that `tffjax.relevance` returns."""
     pixels = decode(path) if image is None else image
@@ -109,9 +95,6 @@ def expected_omega(folder: Path, label: str, model: Model, sign: int, pattern: s
     paths = sorted(path for path in folder.glob(f"{pattern}/*.png") if label in path.parts or label == "")
     assert paths
     return np.mean([share_of(path, model, sign, **options) for path in paths], axis=0)
-
-
-KEYS = [f"{site}.#{index}(T={count})" for site, count in SITES.items() for index in range(count)]
 
 
 def omega_in(path: Path) -> np.ndarray:
@@ -167,6 +150,7 @@ def check_golden_ranking(golden, path: Path, name: str) -> None:
         assert set(ours[:k]) in [set(theirs[:k]) for theirs in orders]
 
 
+@pytest.mark.parity
 @pytest.mark.slow
 def test_the_golden_rankings(golden, golden_checkpoint, golden_pngs, tmp_path, unplotted):
     """With the confidence filter, and without it for +f and -f of all images, in single precision."""
@@ -216,8 +200,9 @@ def test_a_run_holds_rankings_tables_plots_and_provenance(small, images, tmp_pat
     names = {f"{name}_{label}" for name in ("ranking", "near_cut") for label in ("fake", "real")}
     plots = {f"{kind}_{label}.{end}" for kind in KINDS for label in ("fake", "real") for end in ("png", "pdf")}
     tables = {f"{name}.csv" for name in (*names, "stability", "images", "skipped")}
+    tables |= {f"{name}.parquet" for name in ("near_cut_fake", "near_cut_real", "stability", "images", "skipped")}
     tables |= {"statistics.parquet", "groups.parquet"}
-    assert contents(run).keys() == tables | plots | {"run.json", ".tffjax", ".lock"}
+    assert files_of(run).keys() == tables | plots | {"run.json", ".tffjax", ".lock"}
 
     model = small_detector()
     statistics = pyarrow.parquet.read_table(run / "statistics.parquet")
@@ -233,12 +218,12 @@ def test_a_run_holds_rankings_tables_plots_and_provenance(small, images, tmp_pat
         assert [row["omega"] for row in rows] == read_ranking(run / f"ranking_{label}.csv").omega.tolist()
         assert all(row["images"] == count and row["standard_error"] >= 0 for row in rows)
         assert all(0 <= row["low"] <= row["high"] <= 1 for row in rows)
-        near = pyarrow.csv.read_csv(run / f"near_cut_{label}.csv").to_pylist()
+        near = read_table(run / f"near_cut_{label}").to_pylist()
         assert [row["key"] for row in near] == [row["key"] for row in rows if row["near_cut"]]
     groups = pyarrow.parquet.read_table(run / "groups.parquet").to_pylist()
     mine = [r["omega"] for r in groups if (r["label"], r["generator"], r["category"]) == ("fake", "biggan", "")]
     assert_close(mine, expected_omega(images / "biggan", "1_fake", model, 1))
-    counts = pyarrow.csv.read_csv(run / "images.csv").to_pylist()
+    counts = read_table(run / "images").to_pylist()
     assert {(r["label"], r["generator"], r["category"], r["kept"], r["dropped"]) for r in counts} == {
         *(("fake", *group, 2, 0) for group in (("biggan", ""), ("progan", ""), ("progan", "cat"))),
         *(("real", *group, 3, 0) for group in (("biggan", ""), ("progan", ""), ("progan", "cat"))),
@@ -257,7 +242,7 @@ def test_a_run_holds_rankings_tables_plots_and_provenance(small, images, tmp_pat
 def test_the_second_run_gives_the_same_bytes(small, images, tmp_path):
     for name in ("one", "two"):
         rank(images, tmp_path / name, "--per-image")
-    assert_same(tmp_path / "two", tmp_path / "one")
+    assert_same_files(tmp_path / "two", tmp_path / "one")
 
 
 def test_images_may_lie_elsewhere(small, unplotted, images, tmp_path):
@@ -399,7 +384,7 @@ def test_an_unreadable_image_is_skipped_and_named(small, unplotted, damaged, tmp
     ended = rank(damaged, tmp_path / "run", "--per-image")
     assert "skipped: " in ended.err
     assert "9 images kept, 0 dropped by --confidence, 1 skipped" in ended.out
-    (row,) = pyarrow.csv.read_csv(tmp_path / "run" / "skipped.csv").to_pylist()
+    (row,) = read_table(tmp_path / "run" / "skipped").to_pylist()
     assert row["path"] == "biggan/1_fake/a.png"
     assert "truncated or damaged" in row["reason"]
     assert len(pyarrow.parquet.read_table(tmp_path / "run" / "per_image")) == 9
@@ -449,20 +434,6 @@ def test_a_site_without_relevance_is_left_out_and_said(small, unplotted, images,
 # Going on
 
 
-class StopAfter:
-    """Stands in for `stream`: raises after some batches."""
-
-    def __init__(self, batches: int, error: BaseException) -> None:
-        self.left, self.error, self.original = batches, error, tffjax.pipeline.streaming.stream
-
-    def __call__(self, *arguments, **options):
-        for found in self.original(*arguments, **options):
-            if self.left == 0:
-                raise self.error
-            self.left -= 1
-            yield found
-
-
 @pytest.fixture
 def saves_always(monkeypatch):
     monkeypatch.setattr(tffjax.pipeline.passes, "SAVE_SECONDS", 0.0)
@@ -484,9 +455,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     monkeypatch.setattr(tffjax.pipeline.streaming, "stream", seen)
     done("rank", "--resume", run)
     assert 99 - seen.left == 3 - batches  # of the three batches, only the missing ones
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
     assert "done already" in done("rank", "--resume", run).out
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
 
 
 def test_a_full_disk_leaves_a_run_that_goes_on(small, unplotted, saves_always, images, tmp_path, monkeypatch):
@@ -511,7 +482,7 @@ def test_a_full_disk_leaves_a_run_that_goes_on(small, unplotted, saves_always, i
     assert "results" not in json.loads((run / "run.json").read_text())
     assert not list(run.glob(".results.*"))
     done(*options)
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
 
 
 def test_a_run_is_not_gone_on_with_otherwise(small, unplotted, images, tmp_path, monkeypatch):
@@ -551,7 +522,7 @@ def test_a_damaged_state_is_said_with_what_to_do(small, unplotted, saves_always,
     state.unlink()
     done("rank", "--resume", run)
     rank(images, tmp_path / "whole")
-    assert_same(run, tmp_path / "whole")
+    assert_same_files(run, tmp_path / "whole")
 
 
 def test_overwrite_starts_anew(small, unplotted, images, tmp_path):
@@ -559,26 +530,10 @@ def test_overwrite_starts_anew(small, unplotted, images, tmp_path):
     assert "holds a finished run" in refused("rank", "weights", images, "--out", tmp_path / "run", *OWN)
     rank(images, tmp_path / "run", "--overwrite")
     rank(images, tmp_path / "whole")
-    assert_same(tmp_path / "run", tmp_path / "whole")
+    assert_same_files(tmp_path / "run", tmp_path / "whole")
 
 
 # The real network, as processes of their own
-
-IMPATIENT = """
-import functools, sys
-import tffjax.pipeline.passes
-from tffjax.cli.main import main
-tffjax.pipeline.passes.SAVE_SECONDS = 0.0
-import tffjax.studies.ffrs.run
-tffjax.studies.ffrs.run.save_figure = lambda figure, path: None
-sys.argv[0] = "tffjax"
-main()
-"""
-
-
-def begin(*arguments) -> subprocess.Popen:
-    command = [sys.executable, "-c", IMPATIENT, "rank", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="session")
@@ -593,31 +548,17 @@ def b0(tmp_path_factory) -> Path:
 def test_kill_at_random_moments(b0, images, tmp_path):
     """Killed some milliseconds after every first to third of the saves that it makes after each image."""
     options = (b0, images, "--own-size", "--batch-size", 1, "--confidence", 0, "--per-image")
-    with begin(*options, "--out", tmp_path / "whole") as process:
+    with begin("rank", *options, "--out", tmp_path / "whole") as process:
         assert process.wait() == 0, process.stderr.read()
     run, draw, kills = tmp_path / "run", random.Random(0), 0
     arguments = (*options, "--out", run)
     for _ in range(3):
-        with begin(*arguments) as process:
-            for _ in range(draw.randint(1, 3)):
-                wait_for_a_save(run, process)
-            time.sleep(draw.uniform(0, 0.03))
-            process.kill()
-        kills += process.returncode == -signal.SIGKILL
+        kills += killed(run, 0, draw, "rank", *arguments)
         arguments = ("--resume", run)
     assert kills > 0
-    with begin("--resume", run) as process:
+    with begin("rank", "--resume", run) as process:
         assert process.wait() == 0, process.stderr.read()
-    assert_same(run, tmp_path / "whole")
-
-
-def wait_for_a_save(run: Path, process: subprocess.Popen) -> None:
-    def saved() -> int:
-        return next((path.stat().st_mtime_ns for path in run.glob("work/pass-0.npz")), 0)
-
-    before = saved()
-    while saved() == before and process.poll() is None:
-        time.sleep(0.001)
+    assert_same_files(run, tmp_path / "whole")
 
 
 @pytest.mark.slow

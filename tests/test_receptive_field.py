@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_composites import SmallNet, small_model
+from small import SmallNet, small_model
 
 from tffjax.kernels.convolution import Geometry
 from tffjax.nn import Conv, Dense, LayerNorm, Model

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import studies
 from command import done, refused
-from test_rank import KEYS
+from small import KEYS
+from studies import assert_same_files
 
 import tffjax
 from tffjax.nn import checkpoint
@@ -57,11 +58,6 @@ def arguments(images, tmp_path_factory) -> dict[str, tuple]:
     return {name: ("decisive", images, *given[name], *OPTIONS[name], "--batch-size", 3) for name in OPTIONS}
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "log.jsonl")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
-
-
 def in_shards(command: str, arguments: tuple, out: Path, count: int, order: random.Random) -> None:
     """All passes, each in shards in another order, one of them twice."""
     while True:
@@ -78,7 +74,7 @@ def in_shards(command: str, arguments: tuple, out: Path, count: int, order: rand
 def test_shards_give_the_same_bytes_as_one_run(command, count, arguments, tmp_path):
     done(command, *arguments[command], "--out", tmp_path / "whole")
     in_shards(command, arguments[command], tmp_path / "run", count, random.Random(count))
-    assert files(tmp_path / "run") == files(tmp_path / "whole")
+    assert_same_files(tmp_path / "run", tmp_path / "whole")
 
 
 def test_what_cannot_be_merged_is_said(arguments, images, tmp_path):
@@ -106,7 +102,7 @@ def test_from_python(arguments, images, tmp_path):
         tffjax.rank(model, images, tmp_path / "run", shard=(index, 2), **asked)
     assert "say --weights CHECKPOINT" in refused("merge", tmp_path / "run")
     assert merge(Rank(model_of(model)[0], confidence=0.0, bootstrap=5), tmp_path / "run", Silent())
-    assert files(tmp_path / "run") == files(tmp_path / "whole")
+    assert_same_files(tmp_path / "run", tmp_path / "whole")
     assert whole.table("ranking_fake").column_names == ["key", "mean_relevance"]
     again = tffjax.rank(model, images, tmp_path / "whole", **asked)
     assert again.summary == whole.summary

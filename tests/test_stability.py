@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from test_composites import noise, small_model
+from small import noise, small_model
 
 from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import near_jumps

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tolerances
-from test_composites import noise, small_model
+from small import noise, small_model
 
 import tffjax
 from tffjax.errors import InputError

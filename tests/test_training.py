@@ -11,7 +11,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow.csv
 import pytest
 import tolerances
 import torch
@@ -33,6 +32,7 @@ from tffjax.kernels.kernel_gradient import kernel_gradient, trainable_conv
 from tffjax.nn import BatchNorm, Conv, Dense, Model, canonize, checkpoint, network_of
 from tffjax.nn.card import Normalization
 from tffjax.nn.ops import Plain, no_tap
+from tffjax.results.tables import read_table
 from tffjax.training import loop as fit
 from tffjax.training import step as training
 from tffjax.training.images import TrainingImages, split
@@ -344,7 +344,7 @@ def test_gradients_and_statistics_of_the_networks_are_pytorchs(network, x64, rng
     run = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (value, (logits, statistics)), gradients = run(model.variables["params"])
 
-    twin = twin_from_variables(network.random_model().variables, network.architecture, network.padding, network.epsilon)
+    twin = twin_from_variables(network.random_model().variables, network.architecture, network.card().graph)
     twin = twin.double().train()
     for module in twin.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -586,10 +586,12 @@ def test_killed_and_resumed_is_not_killed(tmp_path, monkeypatch):
     for name in ("checkpoint", "last"):
         whole, killed = (checkpoint.load(tmp_path / run / name) for run in ("whole", "killed"))
         assert whole.card.weights_sha256 == killed.card.weights_sha256
-    tables = [(tmp_path / run / "train.csv").read_bytes() for run in ("whole", "killed")]
+    tables = [(tmp_path / run / "train.parquet").read_bytes() for run in ("whole", "killed")]
     assert tables[0] == tables[1]
-    assert tables[0].count(b"\n") == 3
-    assert {path.name for path in (tmp_path / "killed").iterdir()} == {"checkpoint", "last", "train.csv", "states"}
+    assert (tmp_path / "killed" / "train.csv").read_bytes().count(b"\n") == 3
+    assert {path.name for path in (tmp_path / "killed").iterdir()} == {
+        *("checkpoint", "last", "states", "train.csv", "train.parquet")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -606,7 +608,7 @@ def test_three_epochs_learn_an_easy_difference(tmp_path, init):
     run = tmp_path / "run"
     options = ("--crop", SIDE, "--load-size", 0, "--batch-size", BATCH, "--rate", 3e-3, "--blur", 0.0, "--jpeg", 0.0)
     ended = done("train", data, "--validation", validation, "--init", init, "--out", run, "--epochs", 3, *options)
-    history = pyarrow.csv.read_csv(run / "train.csv").to_pylist()
+    history = read_table(run / "train").to_pylist()
     assert [row["epoch"] for row in history] == [1, 2, 3]
     best = max(row["validation_accuracy"] for row in history)
     assert best >= 0.9

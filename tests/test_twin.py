@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tffjax.conversion import names, twin, twin_lrp
+from tffjax.conversion.graphs import assumed
 from tffjax.conversion.variables import to_flax
 from torch.nn import functional as F
 
@@ -43,7 +44,9 @@ def network(request) -> tuple[str, twin.Twin]:
     spec.loader.exec_module(make_weights)
     weights = make_weights.build(request.param, NETWORKS[request.param], calibration)
     variables, facts = to_flax(weights)
-    return request.param, twin.twin_from_variables(variables, facts.architecture, facts.padding, facts.epsilon).double()
+    return request.param, twin.twin_from_variables(
+        variables, facts.architecture, assumed(facts.architecture, facts.convention)
+    ).double()
 
 
 def randomized(net: twin.Twin, seed: int = 0) -> twin.Twin:
@@ -85,10 +88,12 @@ def test_keys_and_shapes_are_those_of_the_libraries(architecture, padding):
     assert list(state_dict) == list(wanted)
 
 
-@pytest.mark.parametrize(("same", "expected"), [(True, [3 + 4 + 5, 5 + 6]), (False, [3 + 4, 4 + 5 + 6])])
-def test_padding_of_a_strided_convolution_by_hand(same, expected):
-    # an even size: TensorFlow pads nothing before and 1 after, PyTorch 1 on both sides
-    conv = twin.Conv(1, 1, 3, stride=2, same=same).requires_grad_(False)
+@pytest.mark.parametrize(
+    ("padding", "expected"), [("same", [12, 11]), (4, [12, 11]), (3, [7, 15]), ("symmetric", [7, 15])]
+)
+def test_padding_of_a_strided_convolution_by_hand(padding, expected):
+    # an even size: TensorFlow pads nothing before and 1 after, PyTorch 1 on both sides, as TensorFlow for 3 pixels
+    conv = twin.Conv(1, 1, 3, stride=2, padding=padding).requires_grad_(False)
     conv.weight.fill_(0)
     conv.weight[0, 0, 1] = 1  # a horizontal sum
     row = torch.tensor([3.0, 4.0, 5.0, 6.0])
@@ -116,6 +121,7 @@ def test_canonize_is_the_identity_also_with_negative_and_zero_scales(architectur
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("size", SIZES)
 def test_golden_logits(network, size):
     name, net = network
@@ -213,6 +219,7 @@ def assert_equal_as_stored(ours: torch.Tensor, stored: np.ndarray) -> None:
     np.testing.assert_allclose(ours, stored, rtol=1e-7, atol=1e-9 * np.abs(stored).max())
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("composite", ["beta0", "beta1", "beta-adaptive"])
 def test_golden_relevance(network, composite):
     name, net = network

@@ -102,3 +102,9 @@ BFLOAT16_LOGIT = 0.02
 # way: a denominator whose terms cancel is as small as the stabilizer, 1e-6, which makes 1e-10 of a rounding of 1e-16 of
 # its terms. 3e-11 is seen in such a network, 3e-13 in others.
 RANDOM_NETWORK = 1e-9
+
+# float32 logits of some units in another framework, through up to 270 layers; graphs differ by a hundred times as much.
+ORIGINALS = 1e-4
+
+# Relevance maps of two implementations in float64, summed in another order through up to 150 layers.
+F64_TWIN_RELEVANCE = 1e-9

@@ -1,4 +1,4 @@
-"""The two ways in which a command can end badly."""
+"""The two ways in which a command can end badly, and what is said beside a result."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class CheckFailed(Exception):
     """A check that the user asked for did not hold. The command line exits with 1."""
+
+
+class GraphAssumed(UserWarning):
+    """A network was loaded whose graph the file does not say, nor anybody else: see `tffjax.nn.graph_options`."""

@@ -1,33 +1,60 @@
 """`tffjax convert`: PyTorch checkpoint to tffjax checkpoint, and back."""
 
-import hashlib
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from tffjax.conversion.cli import require_torch
+from tffjax.conversion.graphs import NAMES
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.nn.card import NORMALIZATIONS, Card
+from tffjax.nn.networks import network_of
+from tffjax.results.published import DETECTORS
 
 if TYPE_CHECKING:
     import torch
 
     from tffjax.nn import Model
 
+_GRAPH_OPTIONS = (
+    click.option("--padding", metavar="same|symmetric|PIXELS", help="Of an EfficientNet; a number fixes it."),
+    click.option("--epsilon", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Of batch norms."),
+    click.option("--stem-stride", type=click.Choice(["1", "2"]), help="Of a ResNet's first convolution."),
+    click.option("--pool-stride", type=click.Choice(["1", "2"]), help="Of the max pool behind it."),
+    click.option("--stride-in", type=click.Choice(["3x3", "1x1"]), help="Which convolution of a bottleneck has it."),
+    click.option("--dilated-stages", metavar="4|3,4", help="Stages with a dilation in place of their stride."),
+    click.option("--pool-padding", type=click.Choice(["0", "1"]), help="Of the max pool."),
+    click.option("--ceil-mode/--no-ceil-mode", default=None, help="Whether the max pool rounds its size up."),
+)
+_NAMES_OF_OPTIONS = (
+    "padding", "epsilon", "stem_stride", "pool_stride", "stride_in", "dilated_stages", "pool_padding", "ceil_mode",
+)  # fmt: skip
+
+
+def graph_options(command: Any) -> Any:
+    """--graph, and the options of a graph one by one."""
+    for option in reversed(_GRAPH_OPTIONS):
+        command = option(command)
+    help_text = "What keys and shapes do not say, by the name of who uses it; see `tffjax convert`'s words on SOURCE."
+    return click.option("--graph", type=click.Choice(NAMES), help=help_text)(command)
+
 
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", type=click.Choice(["flax", "torch"]), default="flax", show_default=True, help="Direction.")
+@graph_options
 @click.option(
     "--normalization",
     type=click.Choice(sorted(NORMALIZATIONS)),
     default="imagenet",
     show_default=True,
-    help="Input of the network. imagenet: RGB in [0, 1], mean and std of ImageNet; caffe: BGR in [0, 255] minus means.",
+    help="Input of the network. imagenet: RGB, mean and std of ImageNet; imagenet-bgr: the same in BGR; caffe: BGR in "
+    "[0, 255] minus means; inception: RGB in [-1, 1]; unit: RGB in [0, 1].",
 )
 @click.option(
     "--high-means",
@@ -36,74 +63,162 @@ if TYPE_CHECKING:
     show_default=True,
     help="What a high logit of a one-output network means.",
 )
+@click.option(
+    "--fake-output",
+    type=click.Choice(["0", "1", "none"]),
+    help="Which of two outputs means fake: the detector's logit is then fake minus real. none: two classes.",
+)
+@click.option(
+    "--expect",
+    type=click.Path(path_type=Path),
+    help="Table of what the original network says (file, logit or probability): finds and proves graph, normalization "
+    "and size. tffjax export-check writes the script that makes it.",
+)
+@click.option("--images", type=click.Path(path_type=Path), help="With --expect: the folder with the table's images.")
+@click.option("--under", metavar="NAME", help="Where the file holds several state dicts: the name of the one to take.")
+@click.option("--prefix", metavar="TEXT", help="Where a state dict holds several networks: how its keys begin.")
+@click.option(
+    "--published",
+    type=click.Choice(DETECTORS),
+    help="The weights are those of this detector of the paper: its numbers stand beside the studies'.",
+)
 @overwrite_option
 @quiet_option
-def convert(
-    source: Path, out: Path, to: str, normalization: str, high_means: str, overwrite: bool, quiet: bool
-) -> None:
+def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **given: Any) -> None:
     """Convert a PyTorch checkpoint SOURCE to a tffjax checkpoint folder OUT, or back with --to torch.
 
-    The network (ResNet-50, EfficientNet-B0 of efficientnet_pytorch or torchvision) and its number of outputs are
-    recognized from the keys. Files are loaded with weights_only=True; what needs more is refused. `tffjax verify`
-    proves the result.
+    ResNet-18 to 152 and EfficientNet-B0 to B7 are recognized from keys and shapes, in the names of torchvision, timm or
+    efficientnet_pytorch, with any prefix; .pth and .safetensors. Files are loaded with weights_only=True; what needs
+    more is refused.
+
+    Keys and shapes do not say everything. Where they leave a choice, --graph settles it: cnndetection (ResNets as
+    torchvision's), grip-nodown (no down-sampling in the stem), resnet-v1 (stride in the 1x1 convolution: Caffe, Keras);
+    efficientnet-pytorch ("same" padding from the input), efficientnet-pytorch-224 (fixed for 224 pixels), timm, timm-tf
+    (tf_efficientnet). Without it the published detectors' graph is assumed, and every command says so.
+
+    A ProGAN generator is recognized, too (of GAN Dissection, interfacegan, genforce, pytorch_GAN_zoo, pro_gan_pytorch),
+    one way only.
 
     \b
     Example:
       tffjax convert detector.pth detector
+      tffjax convert nodown.pth detector --graph grip-nodown
+      tffjax convert detector.pth detector --expect logits.csv --images images/
+      tffjax convert two-outputs.pth detector --fake-output 1
+      tffjax convert b4.pth detector --graph efficientnet-pytorch --padding 380
+      tffjax convert proggan_bedroom-d8a89ff1.pth bedroom
       tffjax convert --to torch detector detector-again.pth
     """
     require_torch()
     from tffjax.conversion import checkpoint as torch_checkpoint
+    from tffjax.conversion.cli.proof import proven
+    from tffjax.conversion.convert import choices_text, convert_file
+    from tffjax.conversion.generator import read_generator
+    from tffjax.conversion.names import conventions_of
 
     from tffjax.nn import checkpoint
+    from tffjax.nn.generator import save_generator
 
     talk = Talk(quiet)
     if to == "torch":
-        refuse_unused("with --to torch: the card says it", "normalization", "high_means")
+        refuse_unused("with --to torch: the card says it", *given)
     if out.exists() and not overwrite:
         raise InputError(f"{out} exists already; choose another name or pass --overwrite")
     if to == "torch":
         with talk.busy(f"reading {source}"):
             model = checkpoint.load(source)
-        convention = "efficientnet_pytorch" if model.card.padding == "same" else "torchvision"
-        _write_torch(torch_checkpoint.to_torch(model.variables, model.card.architecture, convention), out)
-        talk.say(f"{source} -> {out}: {model.card.architecture}, keys as in {convention}")
+        architecture = model.card.architecture
+        convention = conventions_of(architecture)[0]
+        if "torchvision" in conventions_of(architecture) and model.card.graph.padding == "symmetric":
+            convention = "torchvision"
+        _write_torch(torch_checkpoint.to_torch(model.variables, architecture, convention), out)
+        talk.say(f"{source} -> {out}: {architecture}, keys as in {convention}")
         return
+    with talk.busy(f"reading {source}"):
+        generator = read_generator(source)
+    if generator is not None:
+        refuse_unused("for a generator", *given)
+        made = save_generator(generator, out, overwrite=overwrite)
+        talk.say(f"{source} -> {out}: generator of {made.size} pixels, latents of {made.latent}, widths {made.widths}")
+        return
+    expect, images = given.pop("expect"), given.pop("images")
+    if (expect is None) != (images is None):
+        raise InputError(
+            "--expect needs --images, the folder with the images of the table, and --images needs --expect"
+        )
     with talk.busy(f"converting {source}"):
-        model = read_torch(source, normalization, high_means)
-        card = checkpoint.save(model, out, overwrite=overwrite)
-    meaning = f", a high logit means {card.high_means}" if card.num_outputs == 1 else ""
-    talk.say(
-        f"{source} -> {out}: {card.architecture}, {card.padding} padding, epsilon {card.epsilon:g}, "
-        f"outputs: {card.num_outputs}, {normalization} normalization{meaning}"
-    )
+        model, facts = convert_file(source, asked(given))
+        if facts.num_outputs == 2 and given["fake_output"] is None:
+            raise InputError(
+                f"{source} has two outputs: say which one means fake with --fake-output 0 or 1 (often 1), or "
+                "--fake-output none for a network of two classes that is no detector"
+            )
+        model = dataclasses.replace(model, card=as_published(model.card, given["published"]))
+    for note in facts.notes:
+        talk.say(f"{source}: {note}")
+    if expect:
+        model = proven(talk, model, facts, expect, images)
+    card = checkpoint.save(model, out, overwrite=overwrite)
+    normalization = next(name for name, known in NORMALIZATIONS.items() if known == card.normalization)
+    talk.say(f"{source} -> {out}: {described(card)}, {normalization} normalization")
+    if card.graph_source == "assumed":
+        talk.warn(
+            f"keys and shapes do not say which graph this is; {card.graph} is assumed. Settle it with "
+            f"{choices_text(facts)}"
+        )
 
 
-def read_torch(source: Path, normalization: str = "imagenet", high_means: str = "fake") -> "Model":
-    """A PyTorch checkpoint as a model with its card.
+def as_published(card: Card, name: str | None) -> Card:
+    """The card of a detector of the paper; unchanged for None.
 
     Raises:
-        InputError: as `tffjax.conversion.checkpoint`.
+        InputError: that detector has another architecture, or the network is none.
     """
-    import jax
-    import jax.numpy as jnp
-    from tffjax.conversion import checkpoint
-    from tffjax.conversion.variables import to_flax
+    if name is not None and (network_of(card).published != name.removeprefix("CR-") or card.num_outputs != 1):
+        raise InputError(f"--published {name}: this is {card.architecture} with {card.num_outputs} outputs, so another")
+    return dataclasses.replace(card, published=name)
 
-    from tffjax.nn import Model, module_of
 
-    variables, facts = to_flax(checkpoint.read_state_dict(source))
-    card = Card(
-        facts.architecture,
-        facts.num_outputs,
-        facts.padding,
-        facts.epsilon,
-        NORMALIZATIONS[normalization],
-        high_means,
-        source=source.name,
-        source_sha256=_sha256(source),
-    )
-    return Model(module_of(card), jax.tree.map(jnp.asarray, variables), card)
+def asked(given: dict[str, Any]) -> Any:
+    """The options of a command as `tffjax.conversion.convert.Asked`."""
+    from tffjax.conversion.convert import Asked
+
+    options = {name: given[name] for name in _NAMES_OF_OPTIONS if given[name] is not None}
+    for name in ("stem_stride", "pool_stride", "pool_padding"):
+        if name in options:
+            options[name] = int(options[name])
+    if options.get("padding", "").isdigit():
+        options["padding"] = int(options["padding"])
+    if "dilated_stages" in options:
+        try:
+            options["dilated_stages"] = tuple(sorted(int(stage) for stage in options["dilated_stages"].split(",")))
+        except ValueError:
+            raise InputError(f"--dilated-stages is numbers from 2 to 4, not {options['dilated_stages']!r}") from None
+    fake = given["fake_output"]
+    rest = {name: given[name] for name in ("graph", "normalization", "high_means", "under", "prefix")}
+    return Asked(options=options, fake_output=int(fake) if fake in ("0", "1") else None, **rest)
+
+
+def described(card: Card) -> str:
+    """What a card says, in a line."""
+    if card.fake_output is not None:
+        meaning = f"one logit, output {card.fake_output} (fake) minus output {1 - card.fake_output}"
+    elif card.num_outputs == 1:
+        meaning = f"one output, a high logit means {card.high_means}"
+    else:
+        meaning = f"outputs: {card.num_outputs}"
+    return f"{card.architecture}, {card.graph} ({card.graph_source}), {meaning}"
+
+
+def read_torch(source: Path, **options: Any) -> "Model":
+    """A PyTorch checkpoint as a model with its card; options as of `tffjax.conversion.convert.Asked`.
+
+    Raises:
+        InputError: as `tffjax.conversion.convert.convert_file`.
+    """
+    from tffjax.conversion.convert import Asked, convert_file
+
+    return convert_file(source, Asked(**options)).model
 
 
 def _write_torch(state_dict: dict[str, "torch.Tensor"], out: Path) -> None:
@@ -113,8 +228,3 @@ def _write_torch(state_dict: dict[str, "torch.Tensor"], out: Path) -> None:
     # an open file: from a name, PyTorch would write the name into the archive
     with replace_file(out) as temporary, temporary.open("wb") as file:
         torch.save(state_dict, file)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

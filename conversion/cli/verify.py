@@ -11,7 +11,7 @@ from tffjax.conversion.cli import require_torch
 
 from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import size_options
-from tffjax.data.preprocessing import Transform, normalize
+from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.errors import CheckFailed
 from tffjax.files import replace_file
 from tffjax.pipeline.groups import read_groups, synthetic_images
@@ -40,7 +40,7 @@ def verify(
     checkpoint: Path,
     images: Path | None,
     limit: int,
-    resize: int | None,
+    resize: Resize | None,
     crop: int | None,
     lrp: bool,
     composite: str,
@@ -52,18 +52,24 @@ def verify(
     CHECKPOINT is a folder written by `tffjax convert`, or a PyTorch file, which is then converted in memory. In float64
     both must agree to 1e-10 of a site's largest value, in float32 to 1e-3 (rounding grows through the layers). Exit
     code 1 if they do not. --lrp explains the largest output of each image with both and compares the relevance maps.
+    Generators are run on four latents.
 
     \b
     Example:
       tffjax verify detector --images images/
       tffjax verify detector --lrp --composite beta1
       tffjax verify detector.pth --json differences.json
+      tffjax verify generator.pth
     """
     if images is None:
         refuse_unused("without --images", "limit", "resize", "crop")
     if not lrp:
         refuse_unused("without --lrp", "composite")
     require_torch()
+    if _holds_generator(checkpoint):
+        refuse_unused("for a generator", "images", "limit", "resize", "crop", "lrp", "composite", "json_path")
+        _verify_generator(Talk(quiet), checkpoint)
+        return
     from tffjax.conversion.cli.convert import read_torch
     from tffjax.conversion.twin import twin_from_variables
     from tffjax.conversion.verify import verify_forward
@@ -74,12 +80,12 @@ def verify(
     start_jax()
     model = read_torch(checkpoint) if checkpoint.is_file() else checkpoints.load(checkpoint)
     card = model.card
-    net = twin_from_variables(model.variables, card.architecture, card.padding, card.epsilon)
+    net = twin_from_variables(model.variables, card.architecture, card.graph)
     groups = [synthetic_images()] if images is None else read_groups(talk, [images], limit, Transform(resize, crop))
     names = [Path(name).name for group in groups for name in group.names]
     batches = [normalize(group.pixels, card.normalization) for group in groups]
     result = verify_forward(model, net, batches, talk.busy)
-    talk.say(_site_table(result))
+    talk.say(_site_table(result.differences))
     talk.say(_logit_table(result, names))
     explained: tuple[LrpDifference, ...] = ()
     if lrp:
@@ -94,6 +100,24 @@ def verify(
         _conclude(talk, f"the relevances of {composite} are the same", explained)
 
 
+def _holds_generator(path: Path) -> bool:
+    from tffjax.conversion.generator import read_generator
+
+    from tffjax.nn.generator import is_generator
+
+    return is_generator(path) if path.is_dir() else path.is_file() and read_generator(path) is not None
+
+
+def _verify_generator(talk: Talk, path: Path) -> None:
+    from tffjax.conversion.verify_generator import verify_generator
+
+    start_jax()
+    with talk.busy(f"comparing the generator {path} with PyTorch"):
+        differences = verify_generator(path)
+    talk.say(_site_table(differences))
+    _conclude(talk, f"{path} makes the same images in JAX and PyTorch", differences)
+
+
 def _conclude(talk: Talk, claim: str, differences: "tuple[Difference, ...] | tuple[LrpDifference, ...]") -> None:
     """Say that the claim holds, with the largest differences, or raise CheckFailed where it does not."""
     for bad in differences:
@@ -106,8 +130,8 @@ def _conclude(talk: Talk, claim: str, differences: "tuple[Difference, ...] | tup
     )
 
 
-def _site_table(result: "Verification") -> Table:
-    by_dtype = {dtype: [d for d in result.differences if d.dtype == dtype] for dtype in ("float32", "float64")}
+def _site_table(differences: "tuple[Difference, ...]") -> Table:
+    by_dtype = {dtype: [d for d in differences if d.dtype == dtype] for dtype in ("float32", "float64")}
     table = Table(title="largest difference per site", title_justify="left")
     table.add_column("site", no_wrap=True)
     for column in ("float32 absolute", "relative", "float64 absolute", "relative", ""):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from tffjax.conversion import twin, twin_lrp
+from tffjax.conversion.graphs import assumed
 from tffjax.conversion.variables import to_flax
 
 from gpu.work import Rows, Setup
@@ -113,7 +114,7 @@ def _network(setup: Setup, name: str) -> torch.nn.Module:
     with np.load(setup.goldens / f"calib_{name}_{seed}.npz") as calibration:
         state_dict = recipe(setup.goldens / "make_weights.py").build(name, seed, dict(calibration))
     variables, facts = to_flax(state_dict)
-    return twin.twin_from_variables(variables, architecture, facts.padding, facts.epsilon)
+    return twin.twin_from_variables(variables, architecture, assumed(facts.architecture, facts.convention))
 
 
 def _use(chosen: str) -> None:

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tffjax.conversion.graphs import assumed
 from tffjax.conversion.variables import to_flax
 
 from tffjax.kernels.convolution import Geometry
@@ -42,7 +43,7 @@ def golden_model(name: str, folder: Path) -> Model:
         if made.digest(state_dict) != calibration["sha256"].item():
             raise ValueError(f"the recipe in {folder} gives other weights for {name}")
     variables, facts = to_flax(state_dict)
-    card = Card(facts.architecture, facts.num_outputs, facts.padding, facts.epsilon)
+    card = Card(facts.architecture, facts.num_outputs, assumed(facts.architecture, facts.convention))
     return Model(module_of(card), jax.tree.map(jnp.asarray, variables), card)
 
 
@@ -68,7 +69,7 @@ def small_model() -> Model:
     module = _Small()
     with jax.enable_x64(False):
         variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    return Model(module, variables, Card("resnet50", 1, "symmetric", 1e-5))
+    return Model(module, variables, Card("resnet50", 1))
 
 
 def recipe(path: Path) -> types.ModuleType:

@@ -9,12 +9,16 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from tffjax.cli.console import overwrite_option, quiet_option, start_jax
+from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import image_options
 from tffjax.errors import InputError
+from tffjax.nn import checkpoint
 from tffjax.pipeline import directory
 from tffjax.pipeline.request import Reading, Request, parse_shard
+from tffjax.pipeline.run import run
 from tffjax.pipeline.shards import request_of
+from tffjax.results.published import DETECTORS
+from tffjax.studies.call import options_of, study_class
 
 _ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard", "workers")
 _READING = tuple(field.name for field in dataclasses.fields(Reading))
@@ -40,6 +44,12 @@ _RUN_OPTIONS = (
     quiet_option,
 )
 
+published_option = click.option(
+    "--published",
+    type=click.Choice(DETECTORS),
+    help="Numbers of this detector of the paper beside ours. [default: where the card says that it is one of them]",
+)
+
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--shard, --dry-run, --overwrite and --quiet."""
@@ -55,23 +65,19 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """What a study is asked for.
+def run_study(context: click.Context, given: dict[str, Any]) -> None:
+    """Do the study that is named as the command, with the parameters that this was given.
 
-    Attributes:
-        request: images, run directory and how to read.
-        weights: the checkpoint.
-        options: of the study, by name.
+    Raises:
+        InputError: as `ask` and `tffjax.pipeline.run.run`.
     """
+    request, options = ask(context, given)
+    study = study_class(context.command.name)
+    run(study(checkpoint.load(request.weights), **options_of(study, options)), request, Talk(given["quiet"]))
 
-    request: Request
-    weights: Path
-    options: dict[str, Any]
 
-
-def ask(context: click.Context, given: dict[str, Any]) -> Asked:
-    """Sort the parameters of a study's command; starts JAX.
+def ask(context: click.Context, given: dict[str, Any]) -> tuple[Request, dict[str, Any]]:
+    """The request and the options of a study, from the parameters of its command; starts JAX.
 
     Raises:
         InputError: something is missing, or a resumed run was made with another value of an option that is given.
@@ -86,7 +92,7 @@ def ask(context: click.Context, given: dict[str, Any]) -> Asked:
             raise InputError(f"give WEIGHTS, DATA and --out RUN, or --resume RUN; see tffjax {command} --help")
         reading = Reading(**{name: given[name] for name in _READING if name in given})
         flags = {name: given[name] for name in ("overwrite", "dry_run", "workers")}
-        return Asked(Request(data, out, reading, weights, shard=shard, **flags), weights, options)
+        return Request(data, out, reading, weights, shard=shard, **flags), options
     if shard:
         raise InputError("a shard goes on by itself: give the same command again, without --resume")
     reading = {name: given[name] for name in _READING if name in given}
@@ -96,7 +102,7 @@ def ask(context: click.Context, given: dict[str, Any]) -> Asked:
     kept = {name: value for name, value in record["identity"]["arguments"].items() if name not in _READING}
     changes = {"resume": True, "weights": weights, "data": given["data"] or request.data}
     changes |= {name: given[name] for name in ("dry_run", "workers")}
-    return Asked(dataclasses.replace(request, **changes), weights, kept)
+    return dataclasses.replace(request, **changes), kept
 
 
 def record_to_resume(context: click.Context, given: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +121,7 @@ def record_to_resume(context: click.Context, given: dict[str, Any], arguments: d
     kept = record["identity"]["arguments"]
     for name, value in arguments.items():
         said = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if said and name in kept and kept[name] != value:
+        if said and name in kept and kept[name] != _plain(value):
             raise InputError(
                 f"{path} was made with {name} = {kept[name]}, not {value}; start another run, or leave the option away"
             )

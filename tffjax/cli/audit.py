@@ -36,7 +36,7 @@ def audit_command(**given: Any) -> None:
     generator (chance is 0.5). Duplicates are found across labels and splits (folders train, val, test, or the DATA), as
     files and as pictures.
 
-    DATA are labeled images, as of `tffjax predict`. Writes traps.csv, duplicates.csv, facts.parquet (a row an image),
+    DATA are labeled images, as of `tffjax predict`. Writes the tables traps, duplicates and facts (a row an image),
     audit.html and run.json. Exit code 1 if a trap gives the labels away, or a duplicate is where it must not be.
 
     \b

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import size_options
-from tffjax.data.preprocessing import Transform, normalize
+from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.errors import CheckFailed
 from tffjax.lrp.composites import COMPOSITES
 from tffjax.lrp.conservation import Check, check_model
@@ -36,7 +36,7 @@ def check(
     paths: tuple[Path, ...],
     composite: str,
     output: int | None,
-    resize: int | None,
+    resize: Resize | None,
     crop: int | None,
     limit: int,
     quiet: bool,

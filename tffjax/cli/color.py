@@ -5,13 +5,8 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, published_option, run_study, study_options
 from tffjax.cli.memory import halving
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.color.run import Color
 
 
 @click.command()
@@ -32,6 +27,7 @@ from tffjax.studies.color.run import Color
     type=click.Path(path_type=Path),
     help="CSV path,class: the correct output of each image, for networks with several outputs.",
 )
+@published_option
 @study_options
 @click.pass_context
 @halving
@@ -43,8 +39,9 @@ def color(context: click.Context, **given: Any) -> None:
     of the ranking the largest activation before batch norm is compared by Mood's median test (the paper's criterion:
     p <= 0.05), with Benjamini-Hochberg adjusted p, Wilcoxon's paired test and an effect size beside it.
 
-    Writes metrics.csv, table-i.csv (the paper's layout, published values beside ours), tests.csv, shares.csv,
-    whiskers, densities and curves (CSV, PNG, PDF), per_image.parquet, and run.json with the provenance.
+    Writes metrics, grayscale (color and grayscale images), table-i1 (that in the paper's layout, also as LaTeX), tests,
+    shares, whiskers, densities and curves: tables as CSV to read and as Parquet in full precision, figures as PNG and
+    PDF; per_image.parquet, and run.json with the provenance. The paper's values stand beside ours with --published.
 
     \b
     Example:
@@ -52,6 +49,4 @@ def color(context: click.Context, **given: Any) -> None:
       tffjax color detector images/ --ranking run/ranking_fake.csv --ablation grayscale --ablation jpeg:90,60,30 --out c
       tffjax color imagenet photos/ --ranking rank.csv --classes classes.csv --resize 256 --crop 224 --out c
     """
-    asked = ask(context, given)
-    study = Color(checkpoint.load(asked.weights), **options_of(Color, asked.options))
-    run(study, asked.request, Talk(given["quiet"]))
+    run_study(context, given)

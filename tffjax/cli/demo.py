@@ -7,14 +7,10 @@ import click
 
 from tffjax import embedded
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
-from tffjax.cli.study import do_whole
-from tffjax.embedded import Embedded
+from tffjax.embedded.demonstration import demonstration
 from tffjax.errors import InputError
-from tffjax.nn import network_of
-from tffjax.whole.run import examples
-from tffjax.whole.steps import QUESTIONS, Whole
-
-CONFIDENCE = 0.9  # rank's default, the paper's
+from tffjax.whole.command import do_whole
+from tffjax.whole.steps import QUESTIONS
 
 
 @click.command()
@@ -25,7 +21,7 @@ CONFIDENCE = 0.9  # rank's default, the paper's
     show_default=True,
     help="Folder for the results; called again with the same one, the demo goes on where it was.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the commands, then stop.")
+@click.option("--dry-run", is_flag=True, help="Print the commands, and what they will take, then stop.")
 @overwrite_option
 @quiet_option
 def demo(out: Path, dry_run: bool, overwrite: bool, quiet: bool) -> None:
@@ -49,20 +45,3 @@ def demo(out: Path, dry_run: bool, overwrite: bool, quiet: bool) -> None:
     start_jax()
     again = shlex.join(["tffjax", "demo", "--out", str(out)])
     do_whole(Talk(quiet), demonstration(given), out, tuple(QUESTIONS), dry_run, overwrite, again)
-
-
-def demonstration(given: Embedded) -> Whole:
-    """The study of the demo: images keep their size, and channels are ranked on the generator of the training alone."""
-    return Whole(
-        given.detector,
-        (given.images,),
-        (given.images / given.seen,),
-        given.seen,
-        own_size=True,
-        confidence=CONFIDENCE,
-        bootstrap=50,
-        max_k=1024,
-        shown=(8, 4),  # every site that is shown is compiled
-        color_channels=network_of("efficientnet_b0").paper_k,
-        heatmaps=examples((given.images,), given.seen),
-    )

@@ -5,13 +5,8 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, published_option, run_study, study_options
 from tffjax.cli.memory import halving
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.dropout.run import Dropout
 
 
 class Numbers(click.ParamType):
@@ -56,6 +51,7 @@ chunk_option = click.option(
 )
 @seed_option
 @chunk_option
+@published_option
 @study_options
 @click.pass_context
 @halving
@@ -66,15 +62,14 @@ def dropout(context: click.Context, **given: Any) -> None:
     --resize or --crop are given. Scored are the baseline, the first k channels, and k random others (probabilities
     averaged over the draws); --low, --keys, --each and --greedy add more.
 
-    Writes dropout.csv (as table E.1: AP, accuracy on real and fake images at 0.5 and at the baseline's calibrated
-    threshold; published values beside ours), draws.csv, probabilities.csv and .parquet, dropout.png and .pdf; with
-    --each effects.csv and a map of effect against omega; with --greedy greedy.csv; run.json with the provenance.
+    Writes dropout (the metrics of every setting and generator), table-e1 (AP and accuracies on real and fake images at
+    the baseline's calibrated threshold, in the paper's layout, also as LaTeX; with --published the paper's values),
+    draws and scores (logits), each as CSV to read and as Parquet in full precision; dropout.png and .pdf; with --each
+    effects and a map of effect against omega; with --greedy greedy; run.json with the provenance.
 
     \b
     Example:
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --k 29,57,114,228 --random 5 --low --out dropout
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --each 114 --out effects
     """
-    asked = ask(context, given)
-    study = Dropout(checkpoint.load(asked.weights), **options_of(Dropout, asked.options))
-    run(study, asked.request, Talk(given["quiet"]))
+    run_study(context, given)

@@ -4,14 +4,9 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.dropout import chunk_option, ranking_option, seed_option
 from tffjax.cli.memory import halving
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.dropout.find_k import FindK
 
 
 @click.command("find-k")
@@ -51,6 +46,4 @@ def find_k_command(context: click.Context, **given: Any) -> None:
     Example:
       tffjax find-k detector images/ --ranking run/ranking_fake.csv --out k
     """
-    asked = ask(context, given)
-    study = FindK(checkpoint.load(asked.weights), **options_of(FindK, asked.options))
-    run(study, asked.request, Talk(given["quiet"]))
+    run_study(context, given)

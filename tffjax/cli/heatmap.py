@@ -1,6 +1,7 @@
 """`tffjax heatmap`: pictures of what a single decision rests on."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,47 +31,21 @@ from tffjax.studies.heatmaps.run import METHODS, heatmaps
 @click.option("--limit", type=click.IntRange(min=1), default=24, show_default=True, help="Take at most so many images.")
 @overwrite_option
 @quiet_option
-def heatmap(
-    weights: Path,
-    paths: tuple[Path, ...],
-    out: Path,
-    methods: tuple[str, ...],
-    output: int | None,
-    negative: bool,
-    composite: str,
-    resize: int | None,
-    crop: int | None,
-    limit: int,
-    overwrite: bool,
-    quiet: bool,
-) -> None:
+def heatmap(weights: Path, paths: tuple[Path, ...], out: Path, quiet: bool, **options: Any) -> None:
     """Explain single decisions: positive relevance drawn over each image.
 
     WEIGHTS is a folder written by `tffjax convert`. Detectors are explained at their logit, networks with several
     outputs at the largest one of each image or at --class.
 
-    Writes one picture for each image and method (PNG and PDF), contact sheets of images by methods, and heatmaps.npz
-    with the raw arrays (pixels, logits, one map for each method).
+    Writes one picture for each image and method (PNG and PDF), contact sheets of images by methods, heatmaps.npz with
+    the raw arrays (pixels, logits, one map for each method), and run.json with the provenance.
 
     \b
     Example:
       tffjax heatmap detector images/ --out heatmaps
       tffjax heatmap imagenet cat.png --resize 256 --crop 224 --class 285 --method lrp --out cat
     """
-    if "lrp" not in methods:
+    if "lrp" not in options["methods"]:
         refuse_unused("without --method lrp", "composite")
     start_jax()
-    heatmaps(
-        weights,
-        paths,
-        out,
-        methods=methods,
-        output=output,
-        negative=negative,
-        composite=composite,
-        resize=resize,
-        crop=crop,
-        limit=limit,
-        overwrite=overwrite,
-        reporter=Talk(quiet),
-    )
+    heatmaps(weights, paths, out, **options, reporter=Talk(quiet))

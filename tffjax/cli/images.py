@@ -1,9 +1,27 @@
 """Options of commands that read images."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+
+from tffjax.data.preprocessing import Resize
+
+
+class _Size(click.ParamType):
+    """A number of pixels, or HEIGHTxWIDTH."""
+
+    name = "PIXELS|HxW"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Resize:
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", value)
+        if not match:
+            self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH, such as 256 or 256x256")
+        return (int(match[1]), int(match[2])) if match[2] else int(match[1])
+
 
 labels_option = click.option(
     "--labels",
@@ -14,7 +32,11 @@ workers_option = click.option(
     "--workers", type=click.IntRange(min=1), help="Images read at a time. [default: one a core, at most 16]"
 )
 _SIZE_OPTIONS = (
-    click.option("--resize", type=click.IntRange(min=1), help="Resize the shorter side to this many pixels."),
+    click.option(
+        "--resize",
+        type=_Size(),
+        help="Resize the shorter side to this many pixels, or every image to a height and width, its ratio not kept.",
+    ),
     click.option("--crop", type=click.IntRange(min=1), help="Crop a square of this size from the center."),
 )
 _BATCH_OPTIONS = (

@@ -5,15 +5,10 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.memory import halving
 from tffjax.data import LABELS
 from tffjax.lrp.composites import COMPOSITES
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.lrpmax.run import LrpMax
 
 
 @click.command()
@@ -57,6 +52,4 @@ def lrpmax(context: click.Context, **given: Any) -> None:
       tffjax lrpmax detector images/ --ranking run/ranking_fake.csv --k 114 --top 20 --out patches
       tffjax lrpmax detector images/ --ranking run/ranking_fake.csv --k 12 --top 4 --by relevance --out patches
     """
-    asked = ask(context, given)
-    study = LrpMax(checkpoint.load(asked.weights), **options_of(LrpMax, asked.options))
-    run(study, asked.request, Talk(given["quiet"]))
+    run_study(context, given)

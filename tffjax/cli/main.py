@@ -11,12 +11,14 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from tffjax import __version__
-from tffjax.errors import CheckFailed, InputError
+from tffjax.errors import CheckFailed, GraphAssumed, InputError
 
 _COMMANDS = {
     "audit": "tffjax.cli.audit:audit_command",
@@ -26,6 +28,8 @@ _COMMANDS = {
     "demo": "tffjax.cli.demo:demo",
     "dropout": "tffjax.cli.dropout:dropout",
     "find-k": "tffjax.cli.find_k:find_k_command",
+    "generate": "tffjax.cli.generate:generate",
+    "generator": "tffjax.cli.generator:generator",
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "lrpmax": "tffjax.cli.lrpmax:lrpmax",
     "merge": "tffjax.cli.merge:merge_command",
@@ -76,7 +80,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line and exit with 0, 1, 2 or 3."""
     try:
-        with _interruptible():
+        with _interruptible(), _doubts_in_a_line():
             # click returns the code of an early exit (--help) and None from a command
             code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -123,6 +127,24 @@ def _interruptible() -> Iterator[None]:
     finally:
         sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _doubts_in_a_line() -> Iterator[None]:
+    """A network with an assumed graph is named once, in a line."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, GraphAssumed):
+                if "--quiet" not in sys.argv:
+                    click.echo(f"tffjax: {message}", err=True)
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = say
+        warnings.simplefilter("once", GraphAssumed)
+        yield
 
 
 def _say(kind: str, message: object, code: int) -> int:

@@ -1,6 +1,5 @@
 """`tffjax merge`: the shards of a study brought together."""
 
-import importlib
 from pathlib import Path
 
 import click
@@ -10,7 +9,7 @@ from tffjax.errors import InputError
 from tffjax.nn import checkpoint
 from tffjax.pipeline.shards import merge, shards_of
 from tffjax.studies import STUDIES
-from tffjax.studies.call import options_of
+from tffjax.studies.call import options_of, study_class
 
 
 @click.command("merge")
@@ -34,8 +33,7 @@ def merge_command(out: Path, weights: Path | None, data: tuple[Path, ...], quiet
     _, record = shards_of(out)
     if record["command"] not in STUDIES:
         raise InputError(f"{out}: the shards are of {record['command']}, which this tffjax does not know")
-    module, _, name = STUDIES[record["command"]].partition(":")
-    study = getattr(importlib.import_module(module), name)
+    study = study_class(record["command"])
     weights = weights or (Path(record["paths"]["weights"]) if record["paths"]["weights"] else None)
     if weights is None:
         raise InputError(f"{out}: the shards' model came from memory; say --weights CHECKPOINT")

@@ -1,19 +1,21 @@
 """`tffjax predict`: probabilities of images, and metrics per generator."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.memory import halving
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.predict import Predict
 
 
 @click.command()
 @input_options
+@click.option(
+    "--threshold-from",
+    type=click.Path(path_type=Path),
+    help="predictions.csv of other labeled images: the calibrated threshold is theirs.",
+)
 @study_options
 @click.pass_context
 @halving
@@ -27,16 +29,17 @@ def predict(context: click.Context, **given: Any) -> None:
 
     Images are used at their own size unless --resize or --crop are given. Every different size is compiled once.
 
-    Writes predictions.csv and predictions.parquet (one row an image, probability of being fake), metrics.csv where
-    labels are known (AP, accuracy on real and fake images at 0.5 and at the calibrated threshold), skipped.csv, and
-    run.json with the provenance. An interrupted run goes on with --resume.
+    Writes predictions (one row an image: logit, probability of being fake) and, where labels are known, metrics (AP,
+    ROC AUC, accuracies at 0.5, at the calibrated and at the best threshold, TPR at 1 % and 5 % FPR, EER) and their 95 %
+    bootstrap intervals, each as CSV to read and as Parquet in full precision; skipped.csv, and run.json with the
+    provenance. Images are ranked by logits, thresholds are logits. An interrupted run goes on with --resume.
 
     \b
     Example:
       tffjax predict detector images/ --out results
+      tffjax predict detector new/ --threshold-from results/predictions.csv --out new-results
       tffjax predict detector a.png b.jpg --crop 224 --out results
       tffjax predict detector GenImage/ --labels real=nature,fake=ai --resize 256 --crop 224 --out results
       tffjax predict detector images.parquet --out results
     """
-    asked = ask(context, given)
-    run(Predict(checkpoint.load(asked.weights)), asked.request, Talk(given["quiet"]))
+    run_study(context, given)

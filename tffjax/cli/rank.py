@@ -5,15 +5,11 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, input_options, study_options
-from tffjax.cli.console import Talk, precision_option, refuse_unused
+from tffjax.cli.asked import input_options, run_study, study_options
+from tffjax.cli.console import precision_option, refuse_unused
 from tffjax.cli.memory import halving
 from tffjax.data import LABELS
 from tffjax.lrp.composites import COMPOSITES
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.ffrs.run import Rank
 
 
 @click.command()
@@ -84,6 +80,4 @@ def rank(context: click.Context, **given: Any) -> None:
         given[name] = None if given["own_size"] else given[name] or 224
     if given["random_crop"] is not None:
         given["resize"] = None
-    asked = ask(context, given)
-    study = Rank(checkpoint.load(asked.weights), **options_of(Rank, asked.options))
-    run(study, asked.request, Talk(given["quiet"]))
+    run_study(context, given)

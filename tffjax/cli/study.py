@@ -6,9 +6,9 @@ import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import size_options
-from tffjax.errors import InputError
-from tffjax.whole.run import RECORD, begin, check_free, chosen_steps, run_whole, say_findings, whole_of, write_findings
-from tffjax.whole.steps import Whole, found_k, steps
+from tffjax.data.preprocessing import Resize
+from tffjax.whole.command import do_whole
+from tffjax.whole.run import chosen_steps, whole_of
 
 
 class Steps(click.ParamType):
@@ -40,7 +40,7 @@ class Steps(click.ParamType):
 @click.option("--max-k", type=click.IntRange(min=2), help="find-k searches up to here. [default: half of the channels]")
 @click.option("--only", type=Steps(), default=(), help="Do these steps only.")
 @click.option("--skip", type=Steps(), default=(), help="Leave these steps out.")
-@click.option("--dry-run", is_flag=True, help="Print the commands, then stop.")
+@click.option("--dry-run", is_flag=True, help="Print the commands, and what they will take, then stop.")
 @overwrite_option
 @quiet_option
 def study(
@@ -48,7 +48,7 @@ def study(
     data: tuple[Path, ...],
     out: Path,
     seen: str | None,
-    resize: int | None,
+    resize: Resize | None,
     crop: int | None,
     confidence: float,
     k: int | None,
@@ -77,33 +77,3 @@ def study(
     start_jax()
     whole = whole_of(weights, data, seen, (resize, crop), confidence, k, max_k)
     do_whole(Talk(quiet), whole, out, chosen_steps(only, skip), dry_run, overwrite, "tffjax study with the same words")
-
-
-def do_whole(
-    talk: Talk, whole: Whole, out: Path, chosen: tuple[str, ...], dry_run: bool, overwrite: bool, again: str
-) -> None:
-    """A whole study, or its commands; `again` says how an interrupted one is gone on with.
-
-    Raises:
-        InputError: as `tffjax.whole.run`; interrupted.
-    """
-    check_free(whole, out, overwrite)
-    if dry_run:
-        for step in steps(whole, out, None if overwrite else found_k(out)):
-            if step.command in chosen:
-                done = step.done and not overwrite
-                talk.say(f"{step.command} is done already, in {step.out}" if done else step.line)
-        return
-    try:
-        begin(whole, out, overwrite)
-        run_whole(whole, out, talk, chosen)
-    except (click.Abort, KeyboardInterrupt, InputError) as error:
-        # A step that was interrupted says how it alone is gone on with.
-        if isinstance(error, InputError) and not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        anew = "" if (out / RECORD).is_file() else " --overwrite"  # it was interrupted while the folder was emptied
-        raise InputError(f"interrupted; go on with: {again}{anew}") from None
-    needed = [step for step in steps(whole, out, found_k(out)) if not (whole.k and step.command == "find-k")]
-    if all(step.done for step in needed):
-        say_findings(write_findings(whole, out), talk)
-        talk.say(f"\nreport: {out / 'report.html'} (open it in a browser); findings: {out / 'findings.md'}")

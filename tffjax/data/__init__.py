@@ -1,7 +1,8 @@
 """Images: where they are, decoding, preprocessing, ablations, batches."""
 
 from tffjax.data.folders import EXTENSIONS, LABEL_FOLDERS, other_extensions
-from tffjax.data.image_file import LABELS, ImageFile, fingerprint, label_warning, relative_names
+from tffjax.data.image_file import ImageFile, fingerprint, label_warning, relative_names
+from tffjax.data.labels import LABELS, Label
 from tffjax.data.loading import Batch, BatchPlan, Plan, Variant, batches, plan
 from tffjax.data.sources import Found, address, find, find_images, has_folder
 
@@ -13,6 +14,7 @@ __all__ = [
     "BatchPlan",
     "Found",
     "ImageFile",
+    "Label",
     "Plan",
     "Variant",
     "address",

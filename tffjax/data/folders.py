@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from tffjax.data.image_file import LABELS, ImageFile
+from tffjax.data.image_file import ImageFile
+from tffjax.data.labels import LABELS
 from tffjax.errors import InputError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")

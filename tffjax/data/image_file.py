@@ -15,8 +15,6 @@ import numpy as np
 
 from tffjax.data.preprocessing import Transform
 
-LABELS = ("real", "fake")
-
 
 @runtime_checkable
 class Stored(Protocol):

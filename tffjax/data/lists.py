@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from tffjax.data.image_file import LABELS, ImageFile
+from tffjax.data.image_file import ImageFile
+from tffjax.data.labels import LABELS
 from tffjax.errors import InputError
 
 LIST_SUFFIXES = (".csv", ".parquet")

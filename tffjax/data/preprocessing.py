@@ -25,6 +25,9 @@ from tffjax.nn.card import Normalization
 
 MAX_PIXELS = 100_000_000  # 300 MB as RGB: more than cameras deliver, less than what hurts a machine
 
+Resize = int | tuple[int, int]
+"""Of images: the length of the shorter side, or height and width, whatever the ratio was."""
+
 _TRANSPOSE = {  # EXIF orientation -> what puts the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -85,12 +88,14 @@ def decode(
         return np.asarray(upright)
 
 
-def resized_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """The size after `resize`: the short side becomes `size`, the long side `int(size * long / short)`.
+def resized_size(height: int, width: int, size: Resize) -> tuple[int, int]:
+    """The size after `resize`: the short side becomes `size`, the long side `int(size * long / short)`; or a given one.
 
     Raises:
         InputError: an image so elongated that the result would have more than `MAX_PIXELS` pixels.
     """
+    if not isinstance(size, int):
+        return size
     short, long = sorted((height, width))
     new_long = int(size * long / short)
     if size * new_long > MAX_PIXELS:
@@ -98,8 +103,10 @@ def resized_size(height: int, width: int, size: int) -> tuple[int, int]:
     return (size, new_long) if height <= width else (new_long, size)
 
 
-def resize(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+def resize(image: UInt8[np.ndarray, "h w 3"], size: Resize) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Resize the shorter side to `size`, bilinear with antialiasing; equals torchvision's `Resize(size)`.
+
+    A pair (height, width) is what the image becomes, its ratio not kept.
 
     Raises:
         InputError: as `resized_size`.
@@ -183,7 +190,7 @@ class Transform:
     """Resize, then center crop; either may be left out. `Transform()` keeps images as they are (SPEC 6).
 
     Attributes:
-        resize: length of the shorter side, see `resize`.
+        resize: length of the shorter side, or height and width, see `resize`.
         crop: side of the square that is cut out, see `center_crop`.
         random_crop: a seed; the square is then `random_resized_crop` instead of the central one (SPEC 4).
 
@@ -191,15 +198,18 @@ class Transform:
         InputError: a length below 1; on use, an image too elongated to resize.
     """
 
-    resize: int | None = None
+    resize: Resize | None = None
     crop: int | None = None
     random_crop: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse lengths below 1, and a random crop without a size."""
+        """Refuse lengths below 1, and a random crop without a size; a pair as JSON gives it is a list."""
+        if isinstance(self.resize, list):
+            object.__setattr__(self, "resize", tuple(self.resize))
         if self.random_crop is not None and self.crop is None:
             raise InputError("a random crop needs the side of the square, crop")
-        for name, length in (("resize", self.resize), ("crop", self.crop)):
+        lengths = self.resize if isinstance(self.resize, tuple) else (self.resize,)
+        for name, length in (*(("resize", length) for length in lengths), ("crop", self.crop)):
             if length is not None and length < 1:
                 raise InputError(f"{name} must be at least 1 pixel, got {length}")
 

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from array_record.python.array_record_module import ArrayRecordReader
 
-from tffjax.data.image_file import LABELS, ImageFile
+from tffjax.data.image_file import ImageFile
+from tffjax.data.labels import LABELS
 from tffjax.data.preprocessing import Transform, UnreadableImage
 from tffjax.errors import InputError
 

@@ -1,6 +1,7 @@
 """`prepare`: what passes need of the weights, computed once a model and handed to them."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,7 @@ def _prepare(
     return Prepared(model.module, model.variables, model.card, transformed, weights, composite, precision, kernels)
 
 
-def prepared_for(model: Model, composite: Composite, precision: str, images: jax.Array) -> Prepared:
+def prepared_for(model: Model, composite: Composite, precision: str, images: Any) -> Prepared:
     """The model itself if it is prepared, else what `prepare` makes of it, for images of this size."""
     if isinstance(model, Prepared):
         return model

@@ -7,7 +7,7 @@ _PUBLIC = {
     "Card": "tffjax.nn.card",
     "Conv": "tffjax.nn.layers",
     "ConvTranspose": "tffjax.nn.layers",
-    "Convention": "tffjax.nn.networks",
+    "GraphOptions": "tffjax.nn.graph_options",
     "Dense": "tffjax.nn.layers",
     "EfficientNet": "tffjax.nn.efficientnet",
     "EfficientNetB0": "tffjax.nn.efficientnet",

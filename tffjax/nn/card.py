@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from tffjax.errors import InputError
+from tffjax.nn.graph_options import GraphOptions, from_fields
 
-VERSION = "1.0"
+VERSION = "2.0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,14 @@ NORMALIZATIONS = {
     "caffe": Normalization(
         mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255), order="bgr"
     ),
+    "inception": Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    "unit": Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+    "imagenet-bgr": Normalization(mean=(0.406, 0.456, 0.485), std=(0.225, 0.224, 0.229), order="bgr"),
 }
+"""imagenet: RGB, mean and deviation of ImageNet. imagenet-bgr: the same in BGR. caffe: BGR in [0, 255] minus means.
+inception: RGB in [-1, 1]. unit: RGB in [0, 1]."""
+
+GRAPH_SOURCES = ("keys", "assumed", "chosen", "proven")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,24 +60,43 @@ class Card:
     Attributes:
         architecture: name of the network's record (`tffjax.nn.networks`), such as `resnet50`.
         num_outputs: 1 for a detector (a logit), 1000 for an ImageNet network.
-        padding, epsilon: one of the conventions of the record.
+        graph: what the weights do not say.
         normalization: from pixels to network input.
         high_means: which label a high logit of a one-output network speaks for, `fake` or `real`.
+        graph_source: how the graph is known: the `keys` of the file leave no choice; `assumed` among several; `chosen`
+            by the user, or by the program that made the weights; `proven` on outputs of the original network.
+        proof: of a proven graph, in words.
+        fake_output: of a network with two outputs, real and fake, the one that means fake. Its head was made one logit,
+            fake minus real, whose sigmoid is the softmax of the two; so `num_outputs` is 1. None for all others.
         source, source_sha256: name and SHA-256 of the file that the weights came from.
         weights_sha256: hash of the weights themselves (`tffjax.nn.checkpoint.digest`), checked on loading.
+        published: name in the paper's tables, such as `ResNet-50`, where it is known to be that very detector.
         version: of this format, `major.minor`.
     """
 
     architecture: str
     num_outputs: int
-    padding: Literal["symmetric", "same"]
-    epsilon: float
+    graph: GraphOptions = GraphOptions()
     normalization: Normalization = Normalization()
     high_means: Literal["fake", "real"] = "fake"
     source: str = ""
     source_sha256: str = ""
     weights_sha256: str = ""
+    graph_source: Literal["keys", "assumed", "chosen", "proven"] = "chosen"
+    proof: str = ""
+    fake_output: Literal[0, 1] | None = None
+    published: str | None = None
     version: str = VERSION
+
+    @property
+    def doubt(self) -> str | None:
+        """What nobody has settled about this network, in a line; None if nothing is open."""
+        if self.graph_source != "assumed":
+            return None
+        return (
+            f"{self.source or 'the checkpoint'} may be another network than {self.architecture} with {self.graph}: its "
+            "keys do not say, so that was assumed; settle it with tffjax convert --graph or --expect"
+        )
 
     def to_json(self) -> str:
         """The card as indented JSON."""
@@ -87,33 +114,37 @@ class Card:
 
         try:
             fields: dict[str, Any] = json.loads(text)
-            version = str(fields["version"])
-        except (ValueError, KeyError, TypeError) as error:
+            kind, version = fields.get("kind"), str(fields["version"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None
+        if kind == "generator":
+            raise InputError("this is a generator, and a detector is wanted")
         if version.split(".")[0] != VERSION.split(".")[0]:
             raise InputError(
                 f"the card has format version {version}, this tffjax reads {VERSION}; convert the checkpoint again"
             )
         try:
+            fields.setdefault("published", None)
             norm = fields.pop("normalization")
             norm = Normalization(mean=_three(norm["mean"]), std=_three(norm["std"]), order=norm["order"])
-            expected = {field.name for field in dataclasses.fields(cls)} - {"normalization"}
+            graph = from_fields(fields.pop("graph"))
+            expected = {field.name for field in dataclasses.fields(cls)} - {"normalization", "graph"}
             if fields.keys() != expected:
                 raise ValueError(f"its fields differ by {', '.join(sorted(fields.keys() ^ expected))}")
             for value, allowed in (
                 (fields["architecture"], names()),
-                (fields["padding"], ("symmetric", "same")),
+                (fields["graph_source"], GRAPH_SOURCES),
+                (fields["fake_output"], (None, 0, 1)),
                 (fields["high_means"], ("fake", "real")),
                 (norm.order, ("rgb", "bgr")),
             ):
                 if value not in allowed:
-                    raise ValueError(f"{value!r} is not one of {', '.join(allowed)}")
+                    raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
             if not isinstance(fields["num_outputs"], int) or fields["num_outputs"] < 1:
                 raise ValueError(f"{fields['num_outputs']!r} is no number of outputs")
-            fields["epsilon"] = float(fields["epsilon"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
             raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None
-        return cls(**fields, normalization=norm)
+        return cls(**fields, graph=graph, normalization=norm)
 
 
 def _three(numbers: Any) -> tuple[float, float, float]:

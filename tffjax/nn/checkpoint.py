@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from tffjax.errors import InputError
+from tffjax.errors import GraphAssumed, InputError
 from tffjax.nn.card import Card
 from tffjax.nn.model import Model, module_of
 from tffjax.nn.networks import network_of
@@ -39,10 +40,7 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
         raise InputError(
             "a model without a card cannot be saved; give it one: dataclasses.replace(model, card=Card(...))"
         )
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists already; choose another name or pass --overwrite")
-    if path.exists() and not (path / "card.json").is_file():
-        raise InputError(f"{path} is not a checkpoint, so it is not overwritten; choose another name")
+    check_free(path, overwrite)
     variables = jax.tree.map(np.asarray, model.variables)
     if difference := _difference(variables, _expected(model.card)):
         raise InputError(
@@ -50,6 +48,20 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
             f"saved: {difference}"
         )
     card = dataclasses.replace(model.card, weights_sha256=digest(variables))
+    write(path, variables, card.to_json())
+    return card
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise an InputError if `path` exists and `overwrite` is off, or if it is no checkpoint."""
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; choose another name or pass --overwrite")
+    if path.exists() and not (path / "card.json").is_file():
+        raise InputError(f"{path} is not a checkpoint, so it is not overwritten; choose another name")
+
+
+def write(path: Path, variables: Any, card: str) -> None:
+    """Write variables and the text of their card, whole or not at all; a checkpoint at `path` is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.absolute().with_name(f".{path.name}.tmp{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -59,12 +71,11 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
         committed = temporary / "weights" / "commit_success.txt"
         if committed.exists():  # Orbax writes the path of this machine into it
             committed.write_text("Checkpoint commit was successful.\n", encoding="utf-8")
-        (temporary / "card.json").write_text(card.to_json(), encoding="utf-8")
+        (temporary / "card.json").write_text(card, encoding="utf-8")
         (temporary / "files.json").write_text(json.dumps(_hashes(temporary / "weights"), indent=1), encoding="utf-8")
         replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return card
 
 
 def replace_folder(new: Path, path: Path) -> None:
@@ -80,33 +91,63 @@ def load(path: str | os.PathLike[str]) -> Model:
     """Read a checkpoint written by `save` (or by `tffjax convert`).
 
     Raises:
+        GraphAssumed: (a warning) the card leaves the graph open.
         InputError: no such checkpoint, a PyTorch file, a card of another major version, weights that are damaged,
             half-written or not those of the card's architecture.
     """
     path = Path(path)
     card = read_card(path)
+    if card.doubt:
+        warnings.warn(card.doubt, GraphAssumed, stacklevel=2)
+    what = f"{card.architecture} with outputs: {card.num_outputs}"
+    variables = read_variables(path, _expected(card), what, card.weights_sha256)
+    return Model(module_of(card), variables, card)
+
+
+def read_variables(path: Path, expected: Any, what: str, sha256: str) -> Any:
+    """The variables of a checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        expected: their shapes and types.
+        what: has such variables, in words.
+        sha256: their `digest`.
+
+    Raises:
+        InputError: weights that are damaged, half-written or others.
+    """
     _check_files(path)
-    module = module_of(card)
-    expected = _expected(card)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             variables = checkpointer.restore((path / "weights").absolute(), expected)
     except Exception as error:  # Orbax raises many kinds; the files are whole, so the card asks for other arrays
         reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(f"{path}: the weights are not a {card.architecture} ({reason}); convert again") from None
+        raise InputError(f"{path}: the weights are not a {what} ({reason}); convert again") from None
     if _form(variables) != _form(expected):
-        what = f"{card.architecture} with outputs: {card.num_outputs}"
         raise InputError(f"{path}: the weights are not a {what}, as the card says; convert again")
-    if digest(variables) != card.weights_sha256:
+    if digest(variables) != sha256:
         raise InputError(f"{path}: the weights do not have the hash that the card states; convert again")
-    return Model(module, jax.tree.map(jnp.asarray, variables), card)
+    return jax.tree.map(jnp.asarray, variables)
 
 
 def read_card(path: Path) -> Card:
     """The card of a checkpoint folder.
 
     Raises:
-        InputError: no checkpoint there, or a card that cannot be read.
+        InputError: no checkpoint there, that of a generator, or a card that cannot be read.
+    """
+    text = read_card_text(path)
+    try:
+        return Card.from_json(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_card_text(path: Path) -> str:
+    """The text of the card of a checkpoint folder, of a detector or of a generator.
+
+    Raises:
+        InputError: no checkpoint there, or a card that is no text.
     """
     if path.is_file():
         raise InputError(f"{path} is a file, not a tffjax checkpoint; convert it first: tffjax convert {path} OUT")
@@ -115,10 +156,9 @@ def read_card(path: Path) -> Card:
     if not (path / "card.json").is_file():
         raise InputError(f"{path} is not a tffjax checkpoint: it has no card.json")
     try:
-        return Card.from_json((path / "card.json").read_text(encoding="utf-8"))
-    except (InputError, UnicodeDecodeError) as error:
-        reason = error if isinstance(error, InputError) else "the card is damaged; convert the checkpoint again"
-        raise InputError(f"{path}: {reason}") from None
+        return (path / "card.json").read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: the card is damaged; convert the checkpoint again") from None
 
 
 def _expected(card: Card) -> Any:

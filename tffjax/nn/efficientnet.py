@@ -1,18 +1,21 @@
 """EfficientNets (Tan & Le 2019), named as in the PyTorch package `efficientnet_pytorch`.
 
-Two conventions exist in the wild, one module serves both: `efficientnet_pytorch` ("same" padding computed from the
-input size, epsilon 1e-3) and torchvision (symmetric padding, epsilon 1e-5, of B5 to B7 1e-3).
+One module serves the conventions in the wild: `efficientnet_pytorch` and timm's `tf_` networks ("same" padding,
+epsilon 1e-3; the former fixes the padding for one image size unless told otherwise), torchvision and timm (symmetric
+padding, epsilon 1e-5, of torchvision's B5 to B7 1e-3).
 """
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from tffjax.kernels.convolution import same_padding
 from tffjax.nn.conv_bn import conv_bn
+from tffjax.nn.graph_options import Padding
 from tffjax.nn.layers import Conv, Dense
 from tffjax.nn.ops import Plain, Tap, no_tap
 
@@ -58,7 +61,7 @@ class EfficientNet(nn.Module):
     Attributes:
         width, depth: coefficients of the numbers of channels and of blocks, 1 and 1 for B0, 2 and 3.1 for B7.
         num_outputs: of the head, `_fc`.
-        padding: "same" or symmetric, see above.
+        padding: see `tffjax.nn.graph_options.Padding`.
         epsilon: of batch norms.
         batch_norm: what stands behind each convolution, see `tffjax.nn.conv_bn`.
     """
@@ -66,7 +69,7 @@ class EfficientNet(nn.Module):
     width: float
     depth: float
     num_outputs: int = 1
-    padding: Literal["same", "symmetric"] = "same"
+    padding: Padding = "same"
     epsilon: float = 1e-3
     batch_norm: Literal["statistics", "folded", "reset"] = "statistics"
 
@@ -75,27 +78,36 @@ class EfficientNet(nn.Module):
         self, x: Float[Array, "n h w 3"], ops: Plain = Plain(), tap: Tap = no_tap
     ) -> Float[Array, "n outputs"]:
         """Logits of normalized images."""
-        x = self._conv("_conv_stem", "_bn0", x, ops, tap, features=rounded(32, self.width), kernel_size=3, stride=2)
-        x = ops.silu(x, "_swish0")
+        stem = {"features": rounded(32, self.width), "kernel_size": 3, "stride": 2}
+        x = self._conv("_conv_stem", "_bn0", x, ops, tap, padding=self._pads(3, 2, 1), **stem)
+        x, reduction = ops.silu(x, "_swish0"), 2
         for index, block in enumerate(blocks_of(self.width, self.depth)):
-            x = self._block(f"_blocks.{index}", block, x, ops, tap)
+            x = self._block(f"_blocks.{index}", block, x, ops, tap, reduction)
+            reduction *= block.stride
         x = self._conv("_conv_head", "_bn1", x, ops, tap, features=rounded(1280, self.width))
         x = ops.silu(x, "_swish1")
         return Dense(self.num_outputs, name="_fc")(ops.mean_pool(x, "_avg_pooling"), ops)
 
-    def _conv(
-        self, conv: str, bn: str, x: jax.Array, ops: Plain, tap: Tap, *, kernel_size: int = 1, **shape: int
-    ) -> jax.Array:
-        padding = "same" if self.padding == "same" else kernel_size // 2
-        return conv_bn(self, conv, bn, x, ops, tap, kernel_size=kernel_size, padding=padding, **shape)
+    def _conv(self, conv: str, bn: str, x: jax.Array, ops: Plain, tap: Tap, **shape: Any) -> jax.Array:
+        return conv_bn(self, conv, bn, x, ops, tap, **{"kernel_size": 1, "padding": 0} | shape)
 
-    def _block(self, name: str, block: Block, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
+    def _pads(self, kernel_size: int, stride: int, reduction: int) -> Any:
+        """Padding of a convolution whose input is so many times smaller than the image."""
+        if self.padding == "same":
+            return "same"
+        if self.padding == "symmetric":
+            return kernel_size // 2
+        size = -(-self.padding // reduction)
+        return same_padding((size, size), (kernel_size, kernel_size), (stride, stride))
+
+    def _block(self, name: str, block: Block, x: jax.Array, ops: Plain, tap: Tap, reduction: int) -> jax.Array:
         hidden = block.inputs * block.expansion
         y = x
         if block.expansion > 1:
             y = self._conv(f"{name}._expand_conv", f"{name}._bn0", y, ops, tap, features=hidden)
             y = ops.silu(y, f"{name}._swish0")
         depthwise = {"features": hidden, "kernel_size": block.kernel_size, "stride": block.stride, "groups": hidden}
+        depthwise["padding"] = self._pads(block.kernel_size, block.stride, reduction)
         y = self._conv(f"{name}._depthwise_conv", f"{name}._bn1", y, ops, tap, **depthwise)
         y = ops.silu(y, f"{name}._swish1")
         y = self._squeeze_excite(name, max(1, block.inputs // 4), y, ops)
@@ -125,7 +137,7 @@ class EfficientNet(nn.Module):
 
 def EfficientNetB0(
     num_outputs: int = 1,
-    padding: Literal["same", "symmetric"] = "same",
+    padding: Padding = "same",
     epsilon: float = 1e-3,
     batch_norm: Literal["statistics", "folded", "reset"] = "statistics",
 ) -> EfficientNet:

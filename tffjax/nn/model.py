@@ -92,12 +92,9 @@ def module_of(card: Card) -> nn.Module:
     """The network that a card describes, as trained (batch norms not folded).
 
     Raises:
-        InputError: no network is known by the card's name for it, or no weights of it have the card's padding.
+        InputError: no network is known by the card's name for it, or it has no such graph options.
     """
-    network = network_of(card)
-    if card.padding not in {convention.padding for convention in network.conventions}:
-        raise InputError(f"the card is damaged (a {card.architecture} has no {card.padding} padding)")
-    return network.constructor(card)
+    return network_of(card).module(card)
 
 
 def record_of(model: Model) -> Network | None:

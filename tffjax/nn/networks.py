@@ -9,25 +9,19 @@ import dataclasses
 import functools
 import importlib.metadata
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
 from tffjax.nn.efficientnet import EfficientNet
+from tffjax.nn.graph_options import GraphOptions
 from tffjax.nn.resnet import ResNet
 
 GROUP = "tffjax.networks"
 
-_OF_A_CHECKPOINT = ("num_outputs", "padding", "epsilon", "batch_norm")  # of modules: differ from weights to weights
-
-
-class Convention(NamedTuple):
-    """How a library that published weights pads convolutions, and the epsilon of its batch norms."""
-
-    padding: Literal["symmetric", "same"] = "symmetric"
-    epsilon: float = 1e-5
+_OF_A_CHECKPOINT = ("num_outputs", "epsilon", "batch_norm")  # of modules: differ from weights to weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +33,9 @@ class Network:
         constructor: of the linen module that a card describes, as trained (batch norms not folded). The module's
             `__call__` takes `(images, ops, tap)`.
         head: name of the dense layer that gives the outputs.
-        conventions: in which its weights exist; the first one is that of training from scratch.
+        conventions: graph options of the libraries that publish its weights; the first one is that of training from
+            scratch.
+        options: names of graph options in which its weights may differ from all conventions.
         cam_layer: whose output Grad-CAM takes: a convolution or an activation.
         first_rule: what the paper's composites (beta0, beta1, beta-adaptive) do with the convolution that reads the
             image: `z_box`, or None to treat it like the others.
@@ -54,7 +50,8 @@ class Network:
     name: str
     constructor: Callable[[Card], nn.Module]
     head: str
-    conventions: tuple[Convention, ...] = (Convention(),)
+    conventions: tuple[GraphOptions, ...] = (GraphOptions(),)
+    options: tuple[str, ...] = ("epsilon",)
     cam_layer: str | None = None
     first_rule: Literal["z_box"] | None = None
     paper_k: int | None = None
@@ -70,34 +67,58 @@ class Network:
         if len(self.image_size) != 2 or min(self.image_size) < 1:
             raise InputError(f"image_size is (height, width), not {self.image_size}")
 
+    def module(self, card: Card) -> nn.Module:
+        """The module that a card describes.
+
+        Raises:
+            InputError: the card has a graph option that this network does not know.
+        """
+        for field in dataclasses.fields(GraphOptions):
+            value = getattr(card.graph, field.name)
+            known = {getattr(convention, field.name) for convention in self.conventions}
+            if field.name not in self.options and value not in known:
+                raise InputError(f"{self.name} has no {field.name.replace('_', ' ')} {value}")
+        return self.constructor(card)
+
     def makes(self, module: nn.Module) -> bool:
         """Whether a module is this network, whatever its outputs, convention and state of batch norms."""
         try:
-            own = self.constructor(Card(self.name, 1, *self.conventions[0]))
+            own = self.constructor(Card(self.name, 1, self.conventions[0]))
         except Exception:  # a user's, which may want another card: it says so when a card names the network
             return False
         if type(own) is not type(module):
             return False
         fields = {field.name for field in dataclasses.fields(module)}
-        return own.clone(**{name: getattr(module, name) for name in _OF_A_CHECKPOINT if name in fields}) == module
+        free = {*_OF_A_CHECKPOINT, *self.options, "padding"} & fields
+        return own.clone(**{name: getattr(module, name) for name in free}) == module
+
+
+_BASIC = ("epsilon", "stem_stride", "pool_stride", "pool_padding", "ceil_mode")
+_BOTTLENECK = (*_BASIC, "stride_in", "dilated_stages")
 
 
 def _resnet(name: str, block: Literal["basic", "bottleneck"], stages: tuple[int, ...], **of_the_paper: Any) -> Network:
+    names = _BASIC if block == "basic" else _BOTTLENECK
+
     def constructor(card: Card) -> nn.Module:
-        return ResNet(block, stages, num_outputs=card.num_outputs, epsilon=card.epsilon)
+        options = {name: getattr(card.graph, name) for name in names}
+        return ResNet(block, stages, num_outputs=card.num_outputs, **options)
 
     cam_layer = f"layer4.{stages[-1] - 1}.relu{2 if block == 'basic' else 3}"
-    return Network(name, constructor, head="fc", cam_layer=cam_layer, first_rule="z_box", **of_the_paper)
+    return Network(name, constructor, "fc", options=names, cam_layer=cam_layer, first_rule="z_box", **of_the_paper)
 
 
 def _efficientnet(
     name: str, width: float, depth: float, dropout: float, torchvision_epsilon: float = 1e-5, **of_the_paper: Any
 ) -> Network:
     def constructor(card: Card) -> nn.Module:
-        return EfficientNet(width, depth, card.num_outputs, card.padding, card.epsilon)
+        return EfficientNet(width, depth, card.num_outputs, card.graph.padding, card.graph.epsilon)
 
-    conventions = (Convention("same", 1e-3), Convention("symmetric", torchvision_epsilon))
-    return Network(name, constructor, "_fc", conventions, cam_layer="_conv_head", dropout=dropout, **of_the_paper)
+    conventions = (GraphOptions("same", 1e-3), GraphOptions("symmetric", torchvision_epsilon))
+    options = ("padding", "epsilon")
+    return Network(
+        name, constructor, "_fc", conventions, options, cam_layer="_conv_head", dropout=dropout, **of_the_paper
+    )
 
 
 _BUILT_IN = (

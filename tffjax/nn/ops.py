@@ -105,7 +105,7 @@ class Plain:
         self,
         x: Float[Array, "n h w i"],
         kernel: Float[Array, "kh kw i_per_group o"],
-        bias: Float[Array, " o"] | None,
+        bias: Float[Array, "*positions o"] | None,
         geometry: Geometry,
         name: str,
     ) -> Float[Array, "n oh ow o"]:

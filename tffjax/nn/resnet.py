@@ -1,6 +1,6 @@
 """ResNets (He et al. 2016), named as in torchvision: basic blocks or bottlenecks, v1.5, v1 or without down-sampling."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -19,6 +19,7 @@ class Convolution(NamedTuple):
     features: int
     kernel_size: int
     stride: int = 1
+    dilation: int = 1
 
 
 class Block(NamedTuple):
@@ -50,10 +51,8 @@ class ResNet(nn.Module):
         num_outputs: of the head, `fc`.
         batch_norm: what stands behind each convolution, see `tffjax.nn.conv_bn`.
         epsilon: of batch norms.
-        stem_stride, pool_stride: of the 7x7 convolution and of the max pool behind it; 1 and 1 is the network without
-            down-sampling of Gragnaniello et al. 2021.
-        stride_in: which convolution of a bottleneck has the stride: the `3x3` one (v1.5, torchvision) or the first
-            `1x1` one (v1, the paper of He et al.). Basic blocks have it in their first one.
+        stem_stride, pool_stride, stride_in, dilated_stages, pool_padding, ceil_mode: see
+            `tffjax.nn.graph_options.GraphOptions`. Basic blocks have their stride in the first convolution.
     """
 
     block: Literal["basic", "bottleneck"]
@@ -64,6 +63,9 @@ class ResNet(nn.Module):
     stem_stride: int = 2
     pool_stride: int = 2
     stride_in: Literal["3x3", "1x1"] = "3x3"
+    dilated_stages: tuple[int, ...] = ()
+    pool_padding: int = 1
+    ceil_mode: bool = False
 
     @nn.compact
     def __call__(
@@ -72,11 +74,16 @@ class ResNet(nn.Module):
         """Logits of normalized images."""
         x = self._conv("conv1", "bn1", x, ops, tap, Convolution(64, 7, self.stem_stride))
         x = ops.relu(x, "relu")
-        x = ops.max_pool(x, (3, 3), Geometry(stride=(self.pool_stride,) * 2, padding=((1, 1), (1, 1))), "maxpool")
+        x = ops.max_pool(x, (3, 3), self._pool(x.shape[1:3]), "maxpool")
         for block in self._blocks():
             x = self._residual(block, x, ops, tap)
         x = ops.mean_pool(x, "avgpool")
         return Dense(self.num_outputs, name="fc")(x, ops)
+
+    def _pool(self, size: Sequence[int]) -> Geometry:
+        stride, before = self.pool_stride, self.pool_padding
+        after = (before + (_overhang(n + 2 * before, stride, n + before) if self.ceil_mode else 0) for n in size)
+        return Geometry(stride=(stride, stride), padding=tuple((before, end) for end in after))
 
     def _residual(self, block: Block, x: jax.Array, ops: Plain, tap: Tap) -> jax.Array:
         y, last = x, len(block.convolutions)
@@ -90,24 +97,27 @@ class ResNet(nn.Module):
         return ops.relu(ops.add(x, y, f"{block.name}.add"), f"{block.name}.relu{last}")
 
     def _conv(self, name: str, bn: str, x: jax.Array, ops: Plain, tap: Tap, convolution: Convolution) -> jax.Array:
-        padding = convolution.kernel_size // 2
+        padding = convolution.kernel_size // 2 * convolution.dilation
         return conv_bn(self, name, bn, x, ops, tap, **convolution._asdict(), padding=padding)
 
     def _blocks(self) -> Iterator[Block]:
-        channels = 64
+        channels, dilation = 64, 1
         for stage, count in enumerate(self.stages, start=1):
+            stride, first = (1 if stage == 1 else 2), dilation
+            if stage in self.dilated_stages:
+                stride, dilation = 1, dilation * stride
             for number in range(count):
-                stride = 2 if stage > 1 and number == 0 else 1
-                convolutions = self._convolutions(32 * 2**stage, stride)
+                shape = (1, dilation) if number else (stride, first)
+                convolutions = self._convolutions(32 * 2**stage, *shape)
                 features = convolutions[-1].features
-                yield Block(f"layer{stage}.{number}", convolutions, projects=stride > 1 or channels != features)
+                yield Block(f"layer{stage}.{number}", convolutions, projects=shape[0] > 1 or channels != features)
                 channels = features
 
-    def _convolutions(self, width: int, stride: int) -> tuple[Convolution, ...]:
+    def _convolutions(self, width: int, stride: int, dilation: int) -> tuple[Convolution, ...]:
         if self.block == "basic":
             return Convolution(width, 3, stride), Convolution(width, 3)
         first, second = (stride, 1) if self.stride_in == "1x1" else (1, stride)
-        return Convolution(width, 1, first), Convolution(width, 3, second), Convolution(4 * width, 1)
+        return Convolution(width, 1, first), Convolution(width, 3, second, dilation), Convolution(4 * width, 1)
 
     def batch_norm_pairs(self) -> Iterator[tuple[str, str]]:
         """(convolution, batch norm behind it), for `canonize`."""
@@ -117,6 +127,12 @@ class ResNet(nn.Module):
                 yield f"{block.name}.conv{number}", f"{block.name}.bn{number}"
             if block.projects:
                 yield f"{block.name}.downsample.0", f"{block.name}.downsample.1"
+
+
+def _overhang(padded: int, stride: int, begin: int) -> int:
+    """How far the last 3x3 window of a pool sticks out; there is none that begins at `begin` or behind."""
+    last = -(-(padded - 3) // stride) * stride
+    return max((last if last < begin else last - stride) + 3 - padded, 0)
 
 
 def ResNet50(

@@ -58,7 +58,7 @@ def sites_of(model: Model, size: tuple[int, ...] | None = None) -> tuple[Site, .
 
 def site_outputs(
     model: Model, images: Float[Array, "n h w c"], ops: Plain = Plain()
-) -> tuple[Float[Array, "n outputs"], dict[str, jax.Array]]:
+) -> tuple[Float[Array, "n *outputs"], dict[str, jax.Array]]:
     """Logits, and the output (n, h, w, c) of every site by name (`jit` sorts them; `sites_of` keeps the order)."""
     record = Record()
     logits = model(images, ops, record)

@@ -27,8 +27,8 @@ import numpy as np
 
 from tffjax.errors import InputError
 from tffjax.files import delete, flush, replace_file
+from tffjax.results.record import RECORD, is_done, read_record, write_record
 
-RECORD = "run.json"
 MARKER = ".tffjax"
 LOCK = ".lock"
 WORK = "work"
@@ -145,7 +145,7 @@ class Run:
                 if target.is_dir():
                     shutil.rmtree(target)
                 file.replace(target)
-            _write_json(self.path / RECORD, {**self.record, "results": results})
+            write_record(self.path, {**self.record, "results": results})
             for folder in (WORK, SHARDS):
                 shutil.rmtree(self.path / folder, ignore_errors=True)
         finally:
@@ -168,7 +168,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
         for old in path.iterdir():
             if not old.name.startswith((MARKER, LOCK)):
                 delete(old)
-        _write_json(path / RECORD, record)
+        write_record(path, record)
         yield Run(path)
 
 
@@ -176,7 +176,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
 def adopt(path: Path, record: dict[str, Any]) -> Iterator[Run]:
     """Make a run directory of one that so far holds shards only, and lock it."""
     with _locked(path):
-        _write_json(path / RECORD, record)
+        write_record(path, record)
         yield Run(path)
 
 
@@ -201,32 +201,6 @@ def check_same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> Non
     differences = list(_differences(*ours))
     if differences:
         raise InputError(f"{path} was made otherwise: {'; '.join(differences[:5])}; start another run")
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """What run.json says.
-
-    Raises:
-        InputError: `path` is not a run directory.
-    """
-    try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is not a run directory: it has no {RECORD}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path / RECORD}: cannot be read ({error}); start another run") from None
-    if not isinstance(record, dict) or not {"command", "identity", "paths"} <= record.keys():
-        raise InputError(f"{path / RECORD}: not the record of a run; start another run")
-    return record
-
-
-def is_done(path: Path) -> bool:
-    """Whether a run directory holds its results; False where there is none.
-
-    Raises:
-        InputError: the record is damaged.
-    """
-    return (path / RECORD).is_file() and "results" in read_record(path)
 
 
 def as_json(record: Any) -> Any:
@@ -292,9 +266,3 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"another process works on {path}; wait for it or stop it") from None
         yield
-
-
-def _write_json(path: Path, value: Any) -> None:
-    with replace_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=1)
-        stream.write("\n")

@@ -1,5 +1,6 @@
 """How long a study will take and how much it will write, from its first batches."""
 
+import contextlib
 import dataclasses
 import itertools
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tffjax.data import BatchPlan
+from tffjax.errors import InputError
 from tffjax.pipeline.images import Images, images_in
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.streaming import Done, stream
@@ -26,7 +28,8 @@ class Forecast:
         rate: images a second.
         bytes: that the pass keeps on the disk.
         compiling: seconds before the first batch was done, less what a batch takes.
-        finishing: seconds of writing the results; None where another pass comes first.
+        finishing: seconds of writing the results; None where that is not known.
+        more: whether other passes come after it.
     """
 
     images: int
@@ -34,6 +37,7 @@ class Forecast:
     bytes: float
     compiling: float
     finishing: float | None = None
+    more: bool = False
 
     @property
     def seconds(self) -> float:
@@ -41,8 +45,8 @@ class Forecast:
         return self.images / self.rate + (self.finishing or 0.0)
 
     def __str__(self) -> str:
-        size = f"{self.bytes / 1e9:.1f} GB" if self.bytes >= 1e8 else f"{self.bytes / 1e6:.1f} MB"
-        return f"{self.rate:.1f} images/s, {_duration(self.seconds)} for {self.images} images, {size} to be kept"
+        took, kept = duration(self.seconds), size(self.bytes)
+        return f"{self.rate:.1f} images/s, {took} for {self.images} images, {kept} to be kept"
 
 
 def rate_of(batches: Sequence[BatchPlan], times: Sequence[float]) -> float:
@@ -71,16 +75,22 @@ def probe(study: Study, images: Images, reporter: Reporter) -> Forecast | None:
             sums.add(done.batch, done.outputs)
             times.append(time.perf_counter() - start)
         count, rate = images_in(batches), rate_of(batches, times)
-        size = bytes_of(sums, folder, images_in(batches[: WARM + TIMED]), count)
+        kept = bytes_of(sums, folder, images_in(batches[: WARM + TIMED]), count)
         compiling = max(times[WARM - 1] - len(batches[0].indices) / rate, 0.0)
-        ended, finishing = [Ended(sums, {})], None
-        if study.next_pass(images, ended) is None:
-            results = Path(temporary) / "results"
-            results.mkdir()
-            begin = time.perf_counter()
-            study.finish(images, ended, results)
-            finishing = time.perf_counter() - begin
-        return Forecast(count, rate, size, compiling, finishing)
+        finishing, more = None, True
+        with contextlib.suppress(InputError):  # what is found in so few images may not do for results
+            ended = [Ended(sums, {})]
+            more = study.next_pass(images, ended) is not None
+            if not more:
+                finishing = _seconds_to_finish(study, images, ended, Path(temporary) / "results")
+        return Forecast(count, rate, kept, compiling, finishing, more)
+
+
+def _seconds_to_finish(study: Study, images: Images, ended: Sequence[Ended], results: Path) -> float:
+    results.mkdir()
+    begin = time.perf_counter()
+    study.finish(images, ended, results)
+    return time.perf_counter() - begin
 
 
 def _first(work: Pass, images: Images, batches: Sequence[BatchPlan], reporter: Reporter) -> Iterator[Done]:
@@ -88,12 +98,18 @@ def _first(work: Pass, images: Images, batches: Sequence[BatchPlan], reporter: R
     plan = dataclasses.replace(images.plan, batches=tuple(batches[: WARM + TIMED + 1]))
     step = work.start(reporter)
     return itertools.islice(
-        stream(step, plan, images.files, images.transform, images.batch_size, work.variants, 0, images.workers),
+        stream(step, plan, images.files, images.transform, images.batch_size, work.variants, 0, images.read),
         WARM + TIMED,
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def size(number: float) -> str:
+    """Of bytes, in words."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e8 else f"{number / 1e6:.1f} MB"

@@ -1,30 +1,33 @@
 """The images of a study, and the batches of all its shards."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from tffjax.data import (
-    LABELS,
     Batch,
     BatchPlan,
     ImageFile,
     Plan,
+    batches,
     find,
     fingerprint,
     label_warning,
     plan,
     relative_names,
 )
+from tffjax.data.labels import label_word
 from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
 from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Request
+from tffjax.results.generators import ALL
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,11 @@ class Images:
         return self.plan.shapes
 
     @property
+    def read(self) -> Callable[..., Iterator[Batch]]:
+        """What turns a plan into batches: `tffjax.data.batches`, or a function of the same arguments."""
+        return functools.partial(batches, threads=self.workers)
+
+    @property
     def fingerprint(self) -> dict[str, Any]:
         """What tells this list of images from another."""
         return fingerprint(self.files, self.names)
@@ -87,7 +95,7 @@ class Images:
             "path": [self.names[index] for index in indices],
             "generator": [file.generator for file in files],
             "category": [file.category for file in files],
-            "label": [None if file.label is None else LABELS[file.label] for file in files],
+            "label": [label_word(file.label) for file in files],
         }
 
 
@@ -99,6 +107,15 @@ def images_in(batches: Sequence[BatchPlan]) -> int:
 def default_batch_size() -> int:
     """What a pass takes at once where nobody says."""
     return 16 if jax.default_backend() == "cpu" else 128
+
+
+def images_for(study: Any, request: Request, reporter: Reporter) -> Images:
+    """The images that a study goes through: those that it makes, if it has a method `images(request)`, or `images_of`.
+
+    Raises:
+        InputError: as either.
+    """
+    return study.images(request) if hasattr(study, "images") else images_of(request, reporter)
 
 
 def images_of(request: Request, reporter: Reporter) -> Images:
@@ -114,6 +131,10 @@ def images_of(request: Request, reporter: Reporter) -> Images:
         files = found.files
         transform = Transform(reading.resize, reading.crop, reading.random_crop)
         work = plan(files, transform, batch_size, reading.max_shapes)
+    if any(file.generator == ALL for file in files):
+        raise InputError(
+            f"a generator is called {ALL}, which tables call the images of all generators; rename its folder"
+        )
     if work.skipped and reading.strict:
         raise InputError(f"{len(work.skipped)} images are unreadable (--strict): {next(iter(work.skipped.values()))}")
     for warning in found.warnings:

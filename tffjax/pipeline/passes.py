@@ -2,23 +2,20 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import pyarrow as pa
 
-from tffjax import __version__
-from tffjax.data import BatchPlan, address
+from tffjax.data import BatchPlan
 from tffjax.errors import InputError
 from tffjax.pipeline import streaming
 from tffjax.pipeline.directory import Run, State
 from tffjax.pipeline.forecast import TIMED, WARM, Forecast, bytes_of, rate_of
 from tffjax.pipeline.images import Images, images_in
 from tffjax.pipeline.part import Part
+from tffjax.pipeline.provenance import environment, machine, run_record
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Request, Shard
 from tffjax.pipeline.study import Ended, Pass, Study
@@ -34,40 +31,13 @@ LONG = 20
 """A pass of more batches says what it will take once its first ones are done."""
 
 
-def record_of(study: Study, request: Request, images: Images) -> dict[str, Any]:
+def request_record(study: Study, request: Request, images: Images) -> dict[str, Any]:
     """What run.json says before the run."""
     identity = study.identity()
     reading = dataclasses.asdict(request.reading) | {"batch_size": images.batch_size}
     arguments = reading | identity.pop("arguments")
-    made_with = environment()
-    return {
-        "command": study.name,
-        "tffjax": __version__,
-        "identity": {
-            "images": images.fingerprint,
-            "arguments": arguments,
-            "machine": {name: made_with[name] for name in ("jax", "devices")},
-            **identity,
-        },
-        "paths": {
-            "weights": request.weights and str(request.weights.absolute()),
-            "data": [address(path) for path in request.data],
-            "sources": list(images.kinds),
-        },
-        "environment": made_with,
-    }
-
-
-def environment() -> dict[str, Any]:
-    """Versions and devices."""
-    packages = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow")
-    devices = [device.device_kind for device in jax.devices()]
-    return {
-        "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in packages},
-        "machine": f"{platform.system()} {platform.machine()}",
-        "devices": {kind: devices.count(kind) for kind in dict.fromkeys(devices)},
-    }
+    asked = {"images": images.fingerprint, "arguments": arguments, "machine": machine(), **identity}
+    return run_record(study.name, asked, request.weights, images.kinds, data=request.data)
 
 
 @contextlib.contextmanager
@@ -127,7 +97,7 @@ def go_through(
             advance(images_in(mine[:position]))
             saved_at, times, left = time.monotonic(), list[float](), mine[position:]
             for done in (stream or streaming.stream)(
-                step, plan, images.files, images.transform, images.batch_size, work.variants, position, images.workers
+                step, plan, images.files, images.transform, images.batch_size, work.variants, position, images.read
             ):
                 skipped |= done.batch.skipped
                 if done.batch.skipped and strict:
@@ -173,7 +143,7 @@ def finish(study: Study, run: Run, images: Images, ended: Sequence[Ended], repor
     with run.finish() as (folder, results):
         results |= study.finish(images, ended, folder) | {"skipped": len(skipped)}
         columns = {"path": [images.names[index] for index in skipped], "reason": list(skipped.values())}
-        write_table(pa.table(columns, schema=pa.schema(dict.fromkeys(columns, pa.string()))), folder / "skipped.csv")
+        write_table(pa.table(columns, schema=pa.schema(dict.fromkeys(columns, pa.string()))), folder / "skipped")
     for reason in list(skipped.values())[:SHOWN]:
         reporter.warn(f"skipped: {reason}")
     if len(skipped) > SHOWN:

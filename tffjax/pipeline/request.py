@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 
 
@@ -24,7 +25,7 @@ class Reading:
     """How images become batches; the result depends on all of it.
 
     Attributes:
-        resize: the shorter side becomes so many pixels; None leaves it.
+        resize: the shorter side becomes so many pixels, or height and width what is given; None leaves them.
         crop: a square of this size is cut from the center; None leaves the image.
         random_crop: seed of random resized crops in place of it.
         batch_size: images a pass; None is what suits the device.
@@ -33,7 +34,7 @@ class Reading:
         labels: names of the folders of the labels, as of `tffjax.data.find`.
     """
 
-    resize: int | None = None
+    resize: Resize | None = None
     crop: int | None = None
     random_crop: int | None = None
     batch_size: int | None = None

@@ -5,8 +5,8 @@ from pathlib import Path
 from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.forecast import probe
-from tffjax.pipeline.images import images_of
-from tffjax.pipeline.passes import WHOLE, Stream, finish, go_through, merged, record_of, resumable
+from tffjax.pipeline.images import images_for
+from tffjax.pipeline.passes import WHOLE, Stream, finish, go_through, merged, request_record, resumable
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.pipeline.request import Request
 from tffjax.pipeline.shards import run_shard
@@ -30,14 +30,14 @@ def run(
     reporter = reporter or Lines()
     if not (request.resume or request.shard):
         directory.check_free(request.out, request.overwrite)
-    images = images_of(request, reporter)
+    images = images_for(study, request, reporter)
     line = study.plan(images)
-    record = record_of(study, request, images)
+    record = request_record(study, request, images)
     if request.dry_run:
         reporter.say(f"would {line}, into {request.out}")
         if forecast := probe(study, images, reporter):
             reporter.say(f"{forecast}; and {forecast.compiling:.0f} s to compile")
-            if forecast.finishing is None:
+            if forecast.more:
                 reporter.say("that is the first pass; what the next ones take depends on what it finds")
         return request.out
     if request.shard:

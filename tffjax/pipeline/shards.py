@@ -15,8 +15,8 @@ from typing import Any
 from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import SHARDS, Run, State
-from tffjax.pipeline.images import Images, images_of
-from tffjax.pipeline.passes import Stream, finish, go_through, merged, record_of, resumable
+from tffjax.pipeline.images import Images, images_for
+from tffjax.pipeline.passes import Stream, finish, go_through, merged, request_record, resumable
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.pipeline.request import Reading, Request, Shard
 from tffjax.pipeline.study import Ended, Study
@@ -74,8 +74,8 @@ def merge(study: Study, out: Path, reporter: Reporter | None = None, data: tuple
     reporter = reporter or Lines()
     paths, record = shards_of(out)
     request = dataclasses.replace(request_of(record, out), **({"data": data} if data else {}))
-    images = images_of(request, reporter)
-    wanted = record_of(study, request, images)
+    images = images_for(study, request, reporter)
+    wanted = request_record(study, request, images)
     for path in paths:
         directory.check_same(path, directory.read_record(path), wanted)
     with _opened(out, wanted) as run, resumable(run, f"tffjax merge {out}", False):

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from tffjax.data import Batch, ImageFile, Plan, Variant, batches
-from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
 from tffjax.pipeline.waiting import Waiting
 
@@ -37,14 +36,17 @@ def stream(
     batch_size: int,
     variants: Sequence[Variant] = (),
     start: int = 0,
-    threads: int = THREADS,
+    read: Callable[..., Iterator[Batch]] = batches,
 ) -> Iterator[Done]:
-    """`step(batch)` for the planned batches from `start` on, in their order; see `tffjax.data.batches`."""
+    """`step(batch)` for the planned batches from `start` on, in their order, as `read` gives them.
+
+    See `tffjax.data.batches`, which it is by default.
+    """
     rest = dataclasses.replace(work, batches=work.batches[start:])
     pending: Done | None = None
     waiting = Waiting()
-    read = waiting.reading(batches(rest, files, transform, batch_size, variants, threads))
-    for position, batch in enumerate(read, start + 1):
+    given = waiting.reading(read(rest, files, transform, batch_size, variants))
+    for position, batch in enumerate(given, start + 1):
         with waiting.computing():
             dispatched = Done(position, batch, step(batch))
             fetched = pending and _fetched(pending)

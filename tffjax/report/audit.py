@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tffjax import __version__
-from tffjax.data import LABELS, ImageFile, address, find, fingerprint, label_warning, relative_names
+from tffjax.data import LABELS, ImageFile, find, fingerprint, label_warning, relative_names
 from tffjax.data.duplicates import Group, duplicate_groups
 from tffjax.data.facts import Facts, all_facts
 from tffjax.data.folders import SPLITS
@@ -18,13 +17,13 @@ from tffjax.data.loading import THREADS
 from tffjax.data.traps import LIMIT, TRAPS, Trap, by_generator, facts_of, measure
 from tffjax.errors import InputError
 from tffjax.pipeline import directory
+from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
-from tffjax.pipeline.run_result import RunResult
 from tffjax.report.audit_page import audit_page
+from tffjax.results.generators import ALL
+from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
 from tffjax.studies.call import PathLike, paths_of
-
-ALL = "all"
 
 
 class Findings(NamedTuple):
@@ -80,7 +79,7 @@ def audit(
 
     Args:
         data: images, folders, lists, packed records, TFDS, with labels.
-        out: folder for traps.csv, duplicates.csv, facts.parquet and audit.html.
+        out: folder for the tables traps, duplicates and facts, and audit.html.
         limit: see above.
         labels: as of `tffjax.rank`.
         workers: images read at a time.
@@ -101,12 +100,8 @@ def audit(
         if warning:
             reporter.warn(warning)
     every, names = found.files, relative_names(found.files)
-    record = {
-        "command": "audit",
-        "tffjax": __version__,
-        "identity": {"images": fingerprint(every, names), "arguments": {"limit": limit, "labels": labels}},
-        "paths": {"data": [address(path) for path in paths], "sources": list(found.kinds)},
-    }
+    identity = {"images": fingerprint(every, names), "arguments": {"limit": limit, "labels": labels}}
+    record = run_record("audit", identity, sources=found.kinds, data=paths)
     with reporter.progress("reading", len(every), "images") as advance:
         read = facts_of(every, all_facts, workers, advance)
     present = [i for i, facts in enumerate(read) if facts is not None]
@@ -118,9 +113,9 @@ def audit(
         seen = findings(files, facts, splits, limit)
     kept = [names[i] for i in present]
     with directory.start(out, record, overwrite=overwrite) as run, run.finish() as (folder, results):
-        write_table(_traps_table(seen), folder / "traps.csv")
-        write_table(_duplicates_table(seen, files, kept, splits), folder / "duplicates.csv")
-        write_table(_facts_table(files, facts, kept, splits), folder / "facts.parquet")
+        write_table(_traps_table(seen), folder / "traps")
+        write_table(_duplicates_table(seen, files, kept, splits), folder / "duplicates")
+        write_table(_facts_table(files, facts, kept, splits), folder / "facts")
         (folder / "audit.html").write_text(audit_page(seen.traps, seen.groups, kept, limit), encoding="utf-8")
         results |= {
             "images": len(files),

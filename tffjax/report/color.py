@@ -7,9 +7,10 @@ import pyarrow as pa
 
 from tffjax.data.ablations import parse_list
 from tffjax.files import file_name
-from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
+from tffjax.report.markup import Card, Part, Table, number, percent, render, short
 from tffjax.report.sources import Source
-from tffjax.studies.color.statistics import density_table, names_of
+from tffjax.results.generators import names_of
+from tffjax.studies.color.statistics import density_table
 
 GRAYSCALE = "grayscale"
 POINTS = 48
@@ -26,36 +27,34 @@ def color_part(source: Source) -> Part:
     """
     names = [str(ablation) for text in source.arguments["ablations"] for ablation in parse_list(text)]
     chosen = GRAYSCALE if GRAYSCALE in names else names[0]
-    shares = source.table("shares.csv").to_pylist()
-    body = [
-        tag("p", f"{source.results['images']:,} images and their versions ({', '.join(names)}), run ",
-            tag("code", source.name), ". Is the largest activation of a channel another one then? "
-            "Mood's median test, p \N{LESS-THAN OR EQUAL TO} 0.05."),
-        _shares(shares),
-    ]  # fmt: skip
+    shares = source.table("shares").to_pylist()
     charts = []
     for name in names:
-        file = f"whiskers_{file_name(name)}.csv"
+        file = f"whiskers_{file_name(name)}"
         if source.has(file):
             rows = [_rounded(row) for row in source.table(file).to_pylist()]
             charts.append({"ablation": name, "rows": rows})
-    if charts:
-        body.append(tag("div", class_="whiskers"))
-    if source.has("table-i.csv"):
-        body.append(_table_i(source.table("table-i.csv").to_pylist()))
-    if source.has("metrics.csv"):
-        body.append(details("Detection under every ablation", _metrics(source.table("metrics.csv").to_pylist())))
-    if source.has("classes.csv"):
-        body.append(_classes(source.table("classes.csv").to_pylist()))
+    made = {"metrics": _metrics, "grayscale": _grayscale, "classes": _classes}
+    tables = {name: make(source.table(name).to_pylist()) if source.has(name) else None for name, make in made.items()}
+    body = render(
+        "color.html",
+        count=source.results["images"],
+        ablations=", ".join(names),
+        run=source.name,
+        shares=_shares(shares),
+        whiskers=bool(charts),
+        published=tables["grayscale"] is not None and "published_ap" in tables["grayscale"].columns,
+        **tables,
+    )
     data = {
         "whiskers": [{"charts": charts}] if charts else [],
         "color": {
             "ablation": chosen,
-            "tests": _tests(source.table("tests.csv"), chosen),
+            "tests": _tests(source.table("tests"), chosen),
             "densities": _densities(source, names.index(chosen)),
         },
     }
-    return Part("color", join(body), [_card([row for row in shares if row["ablation"] == chosen], chosen)], data)
+    return Part("color", body, [_card([row for row in shares if row["ablation"] == chosen], chosen)], data)
 
 
 def _tests(tests: pa.Table, ablation: str) -> dict[str, list[list[Any]]]:
@@ -74,7 +73,7 @@ def _densities(source: Source, variant: int) -> dict[str, list[list[Any]]]:
     Before and after are heights at `POINTS` places from low to high, as shares of `_LEVELS` of the highest of both; or
     the one value of a sample without spread.
     """
-    table = source.table("per_image.parquet")
+    table = source.table("per_image")
     keys = source.record["identity"]["channels"]
     label = np.array(table["label"].to_pylist(), dtype=object)
     members = label == "fake" if (label == "fake").any() else np.ones(len(label), bool)
@@ -104,7 +103,7 @@ def _density(before: np.ndarray, after: np.ndarray) -> list[Any]:
     return [number(float(grid[0]), 4), number(float(grid[-1]), 4), *drawn]
 
 
-def _shares(shares: list[dict[str, Any]]) -> Html:
+def _shares(shares: list[dict[str, Any]]) -> Table:
     rows = [
         {
             **row,
@@ -118,10 +117,10 @@ def _shares(shares: list[dict[str, Any]]) -> Html:
     columns = {"ablation": "ablation", "generator": "generator", "num": "images", "of": "channels", "share": "share"}
     columns |= {"share_adjusted": "share, adjusted p", "share_paired": "share, paired test"}
     columns |= {"median_effect": "median |effect|"}
-    return table("Channels that respond", columns, rows)
+    return Table("Channels that respond", columns, rows)
 
 
-def _table_i(rows: list[dict[str, Any]]) -> Html:
+def _grayscale(rows: list[dict[str, Any]]) -> Table:
     names = {"ap": "AP", "acc_real": "real", "acc_fake": "fake"}
     published = any(row["published_ap"] is not None for row in rows)
     columns = {"input": "input", "generator": "generator", **names}
@@ -129,36 +128,34 @@ def _table_i(rows: list[dict[str, Any]]) -> Html:
     columns |= {"num_real": "n real", "num_fake": "n fake"}
     values = [*names, *(f"published_{name}" for name in names)]
     shown = [{**row, **{name: percent(row[name] and row[name] / 100) for name in values}} for row in rows]
-    note = "" if published else " There are no published values for these generators."
-    return join([tag("p", f"The layout of table I.1 of the paper's supplement.{note}"),
-                 table("Detection on color and grayscale images", columns, shown)])  # fmt: skip
+    return Table("Detection on color and grayscale images", columns, shown)
 
 
-def _metrics(rows: list[dict[str, Any]]) -> Html:
+def _metrics(rows: list[dict[str, Any]]) -> Table:
     names = {"ap": "AP", "real_calibrated": "real", "fake_calibrated": "fake", "real": "real at 0.5"}
     names |= {"fake": "fake at 0.5"}
     shown = [{**row, **{name: percent(row[name]) for name in names}} for row in rows]
     columns = {"ablation": "ablation", "generator": "generator", **names, "num_real": "n real", "num_fake": "n fake"}
-    return table("Detection under ablations", columns, shown)
+    return Table("Detection under ablations", columns, shown)
 
 
-def _classes(rows: list[dict[str, Any]]) -> Html:
+def _classes(rows: list[dict[str, Any]]) -> Table:
     names = ("median_probability", "drop", "accuracy")
     shown = [{**row, **{name: percent(row[name]) for name in names}} for row in rows]
     columns = {"ablation": "ablation", "num": "images", "median_probability": "median probability", "drop": "drop"}
-    return table("Probability of the correct class", {**columns, "accuracy": "accuracy"}, shown)
+    return Table("Probability of the correct class", {**columns, "accuracy": "accuracy"}, shown)
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
     return {name: number(value, 4) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def _card(shares: list[dict[str, Any]], ablation: str) -> Html:
+def _card(shares: list[dict[str, Any]], ablation: str) -> Card:
     values = [row["share"] for row in shares]
     counts = "; ".join(
         f"{row['num_conditional']} of {row['num_channels']} on {row['generator'] or 'all images'}" for row in shares
     )
     what = "color-conditional" if ablation == GRAYSCALE else f"sensitive to {ablation}"
     ends = dict.fromkeys(percent(end(values), 0) for end in (min, max))
-    return card(f"Channels that respond to {ablation}", " to ".join(ends),
+    return Card(f"Channels that respond to {ablation}", " to ".join(ends),
                 f"of the tested channels are {what} (Mood's median test): {counts}.")  # fmt: skip

@@ -5,8 +5,9 @@ from typing import Any
 import pyarrow as pa
 
 from tffjax.nn import network_of
-from tffjax.report.markup import Html, Part, card, details, join, number, percent, short, table, tag
+from tffjax.report.markup import Card, Part, Table, missing, number, percent, render, short
 from tffjax.report.sources import Source
+from tffjax.results.generators import ALL
 from tffjax.studies.dropout.settings import BASELINE, counted
 
 MEASURES = ("ap", "fake_calibrated", "real_calibrated", "fake", "real")
@@ -16,48 +17,44 @@ SHOWN = 20
 
 def dropout_part(source: Source) -> Part:
     """Curves of a dropout run, its table as table E.1, and what single channels do."""
-    bodies: list[Html] = []
+    values: dict[str, Any] = dict.fromkeys(("numbers", "published", "curves", "effects", "effects_title", "steps"))
     data: dict[str, Any] = {}
-    cards: list[Html] = []
-    if source.has("dropout.csv"):
-        averaged, draws = source.table("dropout.csv"), source.table("draws.csv")
+    cards: list[Card] = []
+    if source.has("dropout"):
+        averaged, draws = source.table("dropout"), source.table("draws")
         chart = _curves(averaged, draws)
         if chart:
             data["curves"] = [{"generators": chart}]
-            bodies.append(tag("div", class_="curves"))
             cards.append(_card(source, averaged))
-        bodies.append(details("All numbers, published ones beside ours", _numbers(averaged)))
-    if source.has("effects.csv"):
-        effects = source.table("effects.csv").to_pylist()
+        values |= {"curves": bool(chart), **_numbers(averaged)}
+    if source.has("effects"):
+        effects = source.table("effects").to_pylist()
         data["effects"] = {row["key"]: number(row["effect"], 4) for row in effects}
-        bodies.append(_effects(effects))
-    if source.has("greedy.csv"):
-        steps = [
-            {"channels": row["channels"], "key": row["key"], "effect": short(row["effect"])}
-            for row in source.table("greedy.csv").to_pylist()
-        ]
-        columns = {"channels": "channels", "key": "added", "effect": "effect of all so far"}
-        bodies.append(details("Chosen greedily", table("Channels that together lower the logit most", columns, steps)))
-    if not bodies:
-        bodies = [tag("p", "The images have no labels: there is nothing to score.")]
-    return Part("dropout", _titled(source, join(bodies)), cards, data)
+        values |= {"effects": _effects(effects), "effects_title": f"Effects of {len(effects)} channels alone"}
+    if source.has("greedy"):
+        values["steps"] = Table(
+            "Channels that together lower the logit most",
+            {"channels": "channels", "key": "added", "effect": "effect of all so far"},
+            [{**row, "effect": short(row["effect"])} for row in source.table("greedy").to_pylist()],
+        )
+    return Part("dropout", render("dropout.html", **_run(source), **values), cards, data)
 
 
 def find_k_part(source: Source) -> Part:
     """The k that was found, and the curve of what was evaluated on the way."""
-    curve, k = source.table("find-k.csv"), source.results["k"]
+    curve, k = source.table("find-k"), source.results["k"]
     criterion, warning = source.results["criterion"], source.results["warning"]
     verdict = f"k = {k}" if k else "No k"
     meaning = f"is the smallest for which {criterion}." if k else f"was found for which {criterion}."
-    body = [
-        tag("p", tag("strong", verdict), f" {meaning}"),
-        *([tag("p", warning, class_="warning")] if warning else []),
-        tag("div", class_="curves"),
-        details("All that was evaluated", _numbers(curve)),
-    ]
+    words = {"verdict": verdict, "meaning": meaning, "warning": warning}
+    body = render("find-k.html", **_run(source), **words, **_numbers(curve))
     data = {"curves": [{"generators": _curves(curve, None), "mark": k}]}
-    cards = [card("Smallest k that breaks detection", verdict, meaning)]
-    return Part("find-k", _titled(source, join(body)), cards, data)
+    return Part("find-k", body, [Card("Smallest k that breaks detection", verdict, meaning)], data)
+
+
+def _run(source: Source) -> dict[str, Any]:
+    count = source.record["identity"]["images"]["count"]
+    return {"count": count, "ranking": source.arguments["ranking"], "run": source.name}
 
 
 def _curves(averaged: pa.Table, draws: pa.Table | None) -> list[dict[str, Any]]:
@@ -89,7 +86,7 @@ def _measure(rows: list[dict], draws: list[dict], base: dict[str, Any], measure:
                 continue
             k = counted(row["setting"])[1]
             spread = [draw[measure] for draw in draws if counted(draw["setting"]) == (kind, k)]
-            spread = [value for value in spread if value is not None] if len(spread) > 1 else []
+            spread = [value for value in spread if not missing(value)] if len(spread) > 1 else []
             points.append([k, number(row[measure]), *(number(end(spread)) for end in (min, max) if spread)])
             if row.get(f"published_{measure}") is not None:
                 published.append([k, number(row[f"published_{measure}"])])
@@ -100,9 +97,10 @@ def _measure(rows: list[dict], draws: list[dict], base: dict[str, Any], measure:
     return found
 
 
-def _numbers(rows: pa.Table) -> Html:
+def _numbers(rows: pa.Table) -> dict[str, Any]:
+    """The table of all numbers, and the columns of published ones that are in it."""
     names = {"ap": "AP", "real_calibrated": "real", "fake_calibrated": "fake", "real": "real at 0.5"}
-    names |= {"fake": "fake at 0.5", "threshold": "threshold"}
+    names |= {"fake": "fake at 0.5", "threshold": "threshold (logit)"}
     published = [name for name in rows.column_names if name.startswith("published_")]
     published = [name for name in published if rows[name].null_count < len(rows)]
     columns = {"setting": "switched off", "generator": "generator", **names}
@@ -117,54 +115,45 @@ def _numbers(rows: pa.Table) -> Html:
         }
         for row in rows.to_pylist()
     ]
-    note = "" if published else " There are no published values for these generators."
-    return join([tag("p", f"real, fake: accuracy at the baseline's calibrated threshold.{note}"),
-                 table("Detection with channels switched off", columns, shown)])  # fmt: skip
+    return {"numbers": Table("Detection with channels switched off", columns, shown), "published": published}
 
 
-def _effects(effects: list[dict[str, Any]]) -> Html:
+def _effects(effects: list[dict[str, Any]]) -> Table:
     rows = [
         {"key": row["key"], "omega": percent(row["omega"], 2), "effect": short(row["effect"])}
         for row in effects[:SHOWN]
     ]
     columns = {"key": "channel", "omega": "omega", "effect": "fall of the logit"}
     title = f"The {len(rows)} of {len(effects)} channels that, alone, lower the mean logit of fake images most"
-    return details(f"Effects of {len(effects)} channels alone", table(title, columns, rows))
+    return Table(title, columns, rows)
 
 
-def _card(source: Source, rows: pa.Table) -> Html:
+def _card(source: Source, rows: pa.Table) -> Card:
     """The main finding at the k nearest to the paper's, or at the smallest one."""
     by = {(row["setting"], row["generator"]): row for row in rows.to_pylist()}
     wanted = network_of(source.weights["architecture"]).paper_k or 0
     kinds = [counted(setting) for setting, _ in by]
     ks = [kind[1] for kind in kinds if kind and kind[0] == "top"]
     generators = list(dict.fromkeys(generator for _, generator in by))
-    group = "all" if "all" in generators and len(generators) > 1 else generators[0]
+    group = ALL if ALL in generators and len(generators) > 1 else generators[0]
     k = min(ks, key=lambda k: abs(k - wanted))
     base, top, random = (by.get((name, group)) for name in (BASELINE.name, f"top-{k}", f"random-{k}"))
-    where = "over all images" if group == "all" else f"on {group}" if group else "on the images"
+    where = "over all images" if group == ALL else f"on {group}" if group else "on the images"
     words = f"is AP {where} before and after the top {k} channels are switched off; accuracy on fake images goes from "
     words += f"{percent(base['fake_calibrated'])} to {percent(top['fake_calibrated'])}."
     if random:
         words += f" With {k} random channels: AP {percent(random['ap'])}, fake {percent(random['fake_calibrated'])}."
-    falls = _falls(by, [name for name in generators if name != "all"], k)
+    falls = _falls(by, [name for name in generators if name != ALL], k)
     if len(falls) > 1:
         words += (
             f" By generator, accuracy on fake images falls by {min(falls):.1f} to {max(falls):.1f} percentage points."
         )
     numbers = f"{percent(base['ap'])} \N{RIGHTWARDS ARROW} {percent(top['ap'])}"
-    return card(f"Top {k} channels switched off", numbers, words)
+    return Card(f"Top {k} channels switched off", numbers, words)
 
 
 def _falls(by: dict[tuple[str, str], dict], generators: list[str], k: int) -> list[float | int]:
     pairs = [
         (by[BASELINE.name, name]["fake_calibrated"], by[f"top-{k}", name]["fake_calibrated"]) for name in generators
     ]
-    return [100 * (before - after) for before, after in pairs if before is not None and after is not None]
-
-
-def _titled(source: Source, body: Html) -> Html:
-    count = source.record["identity"]["images"]["count"]
-    images = tag("p", f"{count:,} images, ranking ", tag("code", source.arguments["ranking"]), ", run ",
-                 tag("code", source.name), ".")  # fmt: skip
-    return join([images, body])
+    return [100 * (before - after) for before, after in pairs if not (missing(before) or missing(after))]

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from tffjax.errors import InputError
-from tffjax.report.markup import Part, join, tag
+from tffjax.report.markup import Part, render
 from tffjax.report.sources import Source
 
 QUALITY = 85
@@ -15,18 +15,19 @@ QUALITY = 85
 def heatmap_part(source: Source) -> Part:
     """The contact sheets of a folder, as the pictures `sheet PATH`."""
     sheets = sorted(source.path.glob("contact_sheet_*.png"), key=lambda path: (len(path.name), path.name))
-    images = {f"sheet {sheet}": _webp(sheet) for sheet in sheets}
-    figures = [
-        tag("figure", tag("img", data_image=name, alt=f"Heatmaps, contact sheet {number}"), class_="paper")
-        for number, name in enumerate(images, start=1)
-    ]
-    return Part("heatmaps", join([tag("p", "Folder ", tag("code", source.name), "."), *figures]), images=images)
+    images = {f"sheet {sheet}": webp(sheet, "heatmap") for sheet in sheets}
+    return Part("heatmaps", render("heatmaps.html", folder=source.name, names=list(images)), images=images)
 
 
-def _webp(path: Path) -> bytes:
+def webp(path: Path, command: str) -> bytes:
+    """A PNG file as WebP.
+
+    Raises:
+        InputError: it is missing or damaged; `command` made it.
+    """
     try:
         with Image.open(path) as image, io.BytesIO() as file:
             image.convert("RGB").save(file, "WEBP", quality=QUALITY, method=2)
             return file.getvalue()
     except OSError:
-        raise InputError(f"{path}: not an image; run tffjax heatmap again") from None
+        raise InputError(f"{path}: not an image; run tffjax {command} again") from None

@@ -1,19 +1,27 @@
-"""HTML as text that escapes whatever is not HTML already, and what the modules of a report hand on."""
+"""Templates, Markdown and numbers of the page, and what the modules of a report hand on."""
 
 import dataclasses
-import html
+import functools
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 DASH = "\N{EN DASH}"
 """Stands where there is no number."""
 
-_VOID = ("img",)
+_HEADING = {"h1": "h3", "h2": "h3", "h3": "h4", "h4": "h5", "h5": "h6"}  # notes stand below a heading of the page
 
 
-class Html(str):
-    """Text that is HTML; any other text is escaped when it gets into it."""
+class Card(NamedTuple):
+    """A finding: what, the number, and what it means."""
+
+    title: str
+    number: str
+    sentence: str
 
 
 @dataclasses.dataclass
@@ -24,87 +32,66 @@ class Part:
         section: id of the section it belongs to.
         body: its HTML there.
         cards: its findings for the overview.
-        data: for the page's script, under the names of `tffjax/report/report.js`.
+        data: for the page's script, under the names of `tffjax/report/templates/report.js`.
         images: name -> picture as WebP, decoded by the script when it is needed.
     """
 
     section: str
-    body: Html
-    cards: list[Html] = dataclasses.field(default_factory=list)
+    body: Markup
+    cards: list[Card] = dataclasses.field(default_factory=list)
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     images: dict[str, bytes] = dataclasses.field(default_factory=dict)
 
 
-def tag(name: str, *children: object, **attributes: object) -> Html:
-    """An element. `class_` and `aria_label` are `class` and `aria-label`; an attribute that is None is left out."""
-    names = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None)
-    written = "".join(f' {key}="{html.escape(str(value))}"' for key, value in names)
-    return Html(f"<{name}{written}>" if name in _VOID else f"<{name}{written}>{join(children)}</{name}>")
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of some columns (name in the rows -> heading); numbers should come as text (`percent`, `short`)."""
+
+    caption: str
+    columns: dict[str, str]
+    rows: Sequence[dict[str, Any]]
+
+    @property
+    def numbers(self) -> set[str]:
+        """The columns that hold anything but words."""
+        return {name for name in self.columns if not all(_is_word(row[name]) for row in self.rows)}
 
 
-def join(children: Iterable[object]) -> Html:
-    """One after the other, escaped unless they are HTML."""
-    return Html("".join(child if isinstance(child, Html) else html.escape(str(child)) for child in children))
+def render(template: str, **values: Any) -> Markup:
+    """A template filled in; whatever is not HTML already is escaped."""
+    return Markup(_environment().get_template(template).render(**values))
 
 
-def table(caption: str, columns: dict[str, str], rows: Sequence[dict[str, Any]]) -> Html:
-    """A table of some columns (name in the rows -> heading); numbers should come as text (`percent`, `short`).
-
-    Words are aligned left, everything else right; a heading may have a group before a colon, such as `published: AP`.
-    """
-    words = {name for name in columns if all(isinstance(row[name], str) and not _numeric(row[name]) for row in rows)}
-    kinds = {name: None if name in words else "number" for name in columns}
-    head = tag("tr", *(tag("th", heading, scope="col", class_=kinds[name]) for name, heading in columns.items()))
-    body = [tag("tr", *(tag("td", row[name], class_=kinds[name]) for name in columns)) for row in rows]
-    whole = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
-    return tag("div", whole, class_="scroll", tabindex=0, role="region", aria_label=caption)
+def source_of(name: str) -> str:
+    """A file beside the templates, as it is."""
+    environment = _environment()
+    return environment.loader.get_source(environment, name)[0]
 
 
-def card(title: str, number: str, sentence: str) -> Html:
-    """A finding: what, the number, and what it means."""
-    return tag("article", tag("h3", title), tag("p", number, class_="big"), tag("p", sentence), class_="card")
-
-
-def prose(text: str) -> Html:
-    """Markdown of headings, bullets and lines, one paragraph each (bold ones whole); anything else is plain text."""
-    found: list[Html] = []
-    bullets: list[Html] = []
-    for line in [*text.splitlines(), ""]:
-        if line.startswith("- "):
-            bullets.append(tag("li", line[2:]))
-            continue
-        if bullets:
-            found.append(tag("ul", *bullets))
-            bullets = []
-        if line.lstrip("#").startswith(" ") and line.startswith("#"):
-            found.append(tag("h3", line.lstrip("# ")))
-        elif line.startswith("**") and line.endswith("**"):
-            found.append(tag("p", tag("strong", line.strip("*"))))
-        elif line.strip():
-            found.append(tag("p", line))
-    return join(found)
-
-
-def details(summary: str, *children: object) -> Html:
-    """Something that opens."""
-    return tag("details", tag("summary", summary), *children)
+def markdown(text: str) -> Markup:
+    """Markdown as HTML; HTML in it is text, and it shows no pictures."""
+    parser = MarkdownIt("commonmark", {"html": False, "breaks": True}).disable("image")
+    tokens = parser.parse(text)
+    for token in tokens:
+        token.tag = _HEADING.get(token.tag, token.tag)
+    return Markup(parser.renderer.render(tokens, parser.options, {}))
 
 
 def percent(value: float | int | None, digits: int = 1) -> str:
     """A share from 0 to 1; a dash where there is none."""
-    return DASH if _missing(value) else f"{value:.{digits}%}"
+    return DASH if missing(value) else f"{value:.{digits}%}"
 
 
 def short(value: float | int | None, digits: int = 3) -> str:
     """A number with so many significant digits; a dash where there is none."""
-    if _missing(value):
+    if missing(value):
         return DASH
     return f"{value:.{digits}g}".replace("inf", "\N{INFINITY}").replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float | int | None, digits: int = 6) -> float | int | str | None:
     """A float for JSON: rounded, None for NaN, the words of JavaScript's `Number()` for infinities."""
-    if _missing(value):
+    if missing(value):
         return None
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
@@ -112,9 +99,21 @@ def number(value: float | int | None, digits: int = 6) -> float | int | str | No
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded
 
 
-def _missing(value: float | int | None) -> bool:
+def missing(value: float | int | None) -> bool:
+    """Whether there is no number."""
     return value is None or math.isnan(value)
 
 
-def _numeric(text: str) -> bool:
-    return text[:1].isdigit() or text[:1] in f"{DASH}\N{MINUS SIGN}\N{INFINITY}"
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and not (value[:1].isdigit() or value[:1] in f"{DASH}\N{MINUS SIGN}\N{INFINITY}")
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("tffjax.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

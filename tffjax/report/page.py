@@ -2,17 +2,18 @@
 
 import base64
 import hashlib
-import importlib.resources
 import json
-import string
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from markupsafe import Markup
 
 from tffjax import __version__
 from tffjax.report.color import color_part
 from tffjax.report.dropout import dropout_part, find_k_part
+from tffjax.report.generator import generator_part
 from tffjax.report.heatmaps import heatmap_part
-from tffjax.report.markup import DASH, Html, Part, details, join, prose, tag
+from tffjax.report.markup import DASH, Part, markdown, render, source_of
 from tffjax.report.patches import patches_part
 from tffjax.report.ranking import omega_by_generator, rank_part
 from tffjax.report.sources import HEATMAP, Source
@@ -25,6 +26,7 @@ SECTIONS = {
     "channels": "Channels",
     "color": "Color",
     "heatmaps": "Heatmaps",
+    "generator": "Generator",
     "provenance": "Provenance",
 }
 """Id of a section -> its heading, in the order of the page."""
@@ -66,6 +68,7 @@ _MAKERS: dict[str, Callable[[Source], Part]] = {
     "find-k": find_k_part,
     "lrpmax": patches_part,
     "color": color_part,
+    "generator": generator_part,
     HEATMAP: heatmap_part,
 }
 
@@ -77,43 +80,35 @@ def _title(sources: Sequence[Source]) -> str:
     return f"Forensic features of {cards[0]['source'] or cards[0]['architecture']}"
 
 
-def _bodies(sources: Sequence[Source], parts: Sequence[Part], notes: str) -> dict[str, Html]:
+def _bodies(sources: Sequence[Source], parts: Sequence[Part], notes: str) -> dict[str, list[Markup]]:
     """Id of every section that has something to show -> what."""
-    bodies = {"overview": join([_overview(sources, parts), prose(notes)])}
-    for section in SECTIONS:
-        own = [part.body for part in parts if part.section == section]
-        if section == "ranking" and own:
-            own = [*own, tag("div", id="ranking-table")]
-        if own:
-            bodies[section] = join(own)
-    runs = [source for source in sources if source.record]
-    if runs:
-        bodies["provenance"] = join(map(_provenance, runs))
+    bodies = {"overview": [_overview(sources, parts, notes)]}
+    for part in parts:
+        bodies.setdefault(part.section, []).append(part.body)
+    if runs := [source for source in sources if source.record]:
+        rows = [
+            {
+                "command": run.command,
+                "name": run.name,
+                "rows": list(_flat({"folder": str(run.path), **run.record})),
+            }
+            for run in runs
+        ]
+        bodies["provenance"] = [render("provenance.html", runs=rows)]
     return bodies
 
 
-def _overview(sources: Sequence[Source], parts: Sequence[Part]) -> Html:
+def _overview(sources: Sequence[Source], parts: Sequence[Part], notes: str) -> Markup:
     cards = [source.weights for source in sources if source.record]
-    said = []
-    if cards:
-        network = f"{cards[0]['architecture']}, {cards[0]['source'] or 'no source stated'}"
-        runs = ", ".join(source.command for source in sources)
-        said.append(tag("p", f"The network: {network}. What was run: {runs}."))
-    for command in _ONCE:
-        names = [source.name for source in sources if source.command == command]
-        if len(names) > 1:
-            said.append(tag("p", f"Several runs of {command}: channel pages show {names[-1]}.", class_="warning"))
-    found = [one for part in parts for one in part.cards]
-    return join([*said, tag("div", *found, class_="cards")] if found else said)
-
-
-def _provenance(source: Source) -> Html:
-    rows = [
-        tag("tr", tag("th", name, scope="row"), tag("td", value))
-        for name, value in _flat({"folder": str(source.path), **source.record})
-    ]
-    body = tag("table", tag("caption", f"run.json of {source.name}"), tag("tbody", *rows))
-    return details(f"{source.command}: {source.name}", tag("div", body, class_="scroll"))
+    names = {command: [source.name for source in sources if source.command == command] for command in _ONCE}
+    return render(
+        "overview.html",
+        network=f"{cards[0]['architecture']}, {cards[0]['source'] or 'no source stated'}" if cards else "",
+        runs=", ".join(source.command for source in sources),
+        several={command: found[-1] for command, found in names.items() if len(found) > 1},
+        cards=[card for part in parts for card in part.cards],
+        notes=markdown(notes),
+    )
 
 
 def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
@@ -126,31 +121,22 @@ def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
         yield name, DASH if value is None else str(value)
 
 
-def _assemble(title: str, bodies: dict[str, Html], data: dict[str, Any], images: dict[str, bytes]) -> str:
-    files = importlib.resources.files("tffjax.report")
-    template, style, script = (
-        (files / name).read_text(encoding="utf-8") for name in ("template.html", "report.css", "report.js")
-    )
-    shown = {name: heading for name, heading in SECTIONS.items() if name in bodies}
-    sections = [
-        tag("section", tag("h2", heading, id=f"h-{name}"), bodies[name], id=name, aria_labelledby=f"h-{name}")
-        for name, heading in shown.items()
-    ]
-    links = [tag("a", heading, href=f"#{name}") for name, heading in shown.items()]
-    return string.Template(template).substitute(
-        title=tag("title", title),
-        heading=tag("h1", title),
+def _assemble(title: str, bodies: dict[str, list[Markup]], data: dict[str, Any], images: dict[str, bytes]) -> str:
+    style, script = source_of("report.css"), source_of("report.js")
+    return render(
+        "page.html",
+        title=title,
         policy=_policy(style, script),
-        style=style,
-        links=join(links),
-        sections=join(sections),
+        style=Markup(style),
+        script=Markup(script),
+        sections=[
+            {"name": name, "heading": heading, "bodies": bodies[name]}
+            for name, heading in SECTIONS.items()
+            if name in bodies
+        ],
         version=__version__,
-        data=_json(data),
-        script=script,
-        images=join(
-            tag("script", Html(base64.b64encode(image).decode()), type="text/plain", data_name=name)
-            for name, image in images.items()
-        ),
+        data=Markup(_json(data)),
+        images={name: base64.b64encode(image).decode() for name, image in images.items()},
     )
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from tffjax.data import ImageFile, find_images, relative_names
 from tffjax.data.preprocessing import Transform
 from tffjax.data.reading import read
 from tffjax.errors import InputError
-from tffjax.report.markup import Part, card, join, number, tag
+from tffjax.report.markup import Card, Part, number, render
 from tffjax.report.sources import Source
 from tffjax.studies.lrpmax.figures import PLACE, SHOWN, cell_of
 from tffjax.studies.lrpmax.tables import patch_file
@@ -35,7 +36,7 @@ def patches_part(source: Source) -> Part:
     """
     order = source.record["identity"]["channels"]
     index: dict[str, list[dict[str, Any]]] = {key: [] for key in order}
-    for row in source.table("index.csv").to_pylist():  # by channel, generator and rank
+    for row in source.table("index").to_pylist():  # by channel, generator and rank
         index[row["key"]].append(row)
     paths = list(dict.fromkeys(row["path"] for rows in index.values() for row in rows))
     generators = dict.fromkeys(row["generator"] for rows in index.values() for row in rows)
@@ -61,11 +62,11 @@ def patches_part(source: Source) -> Part:
             images[f"places {key}"] = _sheet(places[key], PLACE)
     images["covers"] = _sheet(covers, PLACE)
     data = {"patches": channels, "paths": paths, "covers": [key for key, rows in index.items() if rows]}
-    words = _words(source, len(generators), bool(places))
+    body = _body(source, len(generators), bool(places))
     said = f"strongest neurons explained: {len(channels)} channels on up to {source.arguments['top']} images of each "
     said += f"of {len(generators)} generators." if len(generators) > 1 else "of the generators."
-    explained = card("What the channels look at", f"{sum(map(len, index.values())):,}", said)
-    return Part("channels", words, [explained], data, images)
+    explained = Card("What the channels look at", f"{sum(map(len, index.values())):,}", said)
+    return Part("channels", body, [explained], data, images)
 
 
 def _patch(source: Source, position: int, row: dict[str, Any]) -> Image.Image:
@@ -127,14 +128,15 @@ def _sheet(pictures: Sequence[Image.Image], cell: int) -> bytes:
         return file.getvalue()
 
 
-def _words(source: Source, generators: int, places: bool) -> Any:
+def _body(source: Source, generators: int, places: bool) -> Markup:
     by = {"activation": "largest activation", "relevance": "largest share of relevance in the decision"}
-    label = "" if source.arguments["label"] == "any" else f"{source.arguments['label']} "
-    words = (
-        f"LRP-max of {len(source.record['identity']['channels'])} channels, run {source.name}: for each of "
-        f"{generators} generators the {source.arguments['top']} {label}images with the channel's "
-        f"{by[source.arguments['by']]}. A patch is the part of the image that holds most of the relevance of the "
-        "channel's strongest neuron there."
+    return render(
+        "patches.html",
+        channels=len(source.record["identity"]["channels"]),
+        run=source.name,
+        generators=generators,
+        top=source.arguments["top"],
+        label="" if source.arguments["label"] == "any" else f"{source.arguments['label']} ",
+        by=by[source.arguments["by"]],
+        places=places,
     )
-    missing = "" if places else " The images are no longer where they were, so the places of patches are not shown."
-    return join([tag("p", words, missing), tag("div", id="covers")])

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tffjax.report.markup import Part, card, number, percent, tag
+from tffjax.report.markup import Card, Part, number, percent, render
 from tffjax.report.sources import Source
 from tffjax.studies.rankings import parse_key
 
@@ -18,7 +18,7 @@ _NUMBERS = {"omega": 6, "standard_error": 3, "low": 5, "high": 5, "in_top": 3}
 
 def rank_part(source: Source) -> Part:
     """Rankings of a run, a list of `{run, label, k, images, site, channel, ...}` with one array a column."""
-    table, k = source.table("statistics.parquet"), source.results["k"]
+    table, k = source.table("statistics"), source.results["k"]
     rankings, cards = [], []
     for label in dict.fromkeys(table["label"].to_pylist()):
         own = table.filter(pc.equal(table["label"], label)).sort_by("rank")
@@ -29,21 +29,15 @@ def rank_part(source: Source) -> Part:
         f"{images['kept']:,} {label} images ({images['dropped']:,} more were left out by --confidence)"
         for label, images in source.results["images"].items()
     )
-    body = tag(
-        "p",
-        f"FF-RS over {counts}: omega is the mean share of its site's relevance that a channel receives. "
-        f"Composite {source.arguments['composite']}. Run ",
-        tag("code", source.name),
-        ".",
-    )
+    body = render("ranking.html", counts=counts, composite=source.arguments["composite"], run=source.name)
     return Part("ranking", body, cards, {"rankings": rankings})
 
 
 def omega_by_generator(source: Source, keys: Collection[str]) -> dict[str, list[list[Any]]]:
     """Key -> [label, generator, omega, images] of every generator, for some channels."""
-    if not source.has("groups.parquet"):
+    if not source.has("groups"):
         return {}
-    table = source.table("groups.parquet")
+    table = source.table("groups")
     if not table.num_rows:
         return {}
     wanted = pc.and_(pc.equal(table["category"], ""), pc.is_in(table["key"], pa.array(list(keys), pa.string())))
@@ -71,11 +65,11 @@ def _columns(table: pa.Table) -> dict[str, list[Any]]:
     return columns
 
 
-def _card(source: Source, table: pa.Table, label: str, k: int) -> Any:
+def _card(source: Source, table: pa.Table, label: str, k: int) -> Card:
     best = table.slice(0, 1).to_pylist()[0]
     top = table.slice(0, k)["in_top"].to_pylist()
     sure = sum(share is not None and share >= SURE for share in top)
     words = f"is the largest share of its site's relevance, that of {best['key']}, out of {len(table):,} channels."
     if None not in top:
         words += f" {sure} of the top {k} are in the top {k} of at least {SURE:.0%} of the bootstrap replicates."
-    return card(f"Ranking of {label} images", percent(best["omega"]), words)
+    return Card(f"Ranking of {label} images", percent(best["omega"]), words)

@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from tffjax.errors import InputError
-from tffjax.pipeline.directory import RECORD, read_record
+from tffjax.results.record import RECORD, read_record
+from tffjax.results.tables import has_table, read_table
 
-COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color")
+COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color", "generator")
 HEATMAP = "heatmap"
-
-# columns that hold words even where a generator is named `1`
-_WORDS = ("ablation", "category", "generator", "input", "key", "label", "note", "path", "setting")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Source:
     Attributes:
         path: of the folder.
         command: that wrote it.
-        record: run.json; empty for heatmaps.
+        record: run.json; empty for a folder of heatmaps that has none.
     """
 
     path: Path
@@ -54,24 +50,16 @@ class Source:
         return self.record["results"]
 
     def has(self, name: str) -> bool:
-        """Whether the run wrote such a file; which ones depends on its options and images."""
-        return (self.path / name).is_file()
+        """Whether the run wrote such a table; which ones depends on its options and images."""
+        return has_table(self.path / name)
 
     def table(self, name: str) -> pa.Table:
-        """One of its CSV or Parquet files.
+        """One of its tables.
 
         Raises:
             InputError: it is missing or damaged.
         """
-        path = self.path / name
-        try:
-            if path.suffix == ".parquet":
-                return pyarrow.parquet.read_table(path)
-            options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_WORDS, pa.string()))
-            return pyarrow.csv.read_csv(path, convert_options=options)
-        except (OSError, pa.ArrowException) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise InputError(f"{path}: cannot be read ({reason}); run tffjax {self.command} again") from None
+        return read_table(self.path / name)
 
 
 def read_sources(paths: Sequence[Path]) -> list[Source]:
@@ -103,7 +91,7 @@ def _source(path: Path) -> Source:
         return Source(path, HEATMAP, {})
     record = read_record(path)
     command = record["command"]
-    if command not in COMMANDS:
+    if command not in (*COMMANDS, HEATMAP):
         raise InputError(f"{path} is a run of tffjax {command}; a report shows {', '.join(COMMANDS)} and {HEATMAP}")
     if "results" not in record:
         raise InputError(f"{path} is not finished; go on with: tffjax {command} --resume {path}")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tffjax.errors import InputError
-from tffjax.files import replace_file
+from tffjax.files import write_text
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.report.page import report_page
 from tffjax.report.sources import read_sources
@@ -45,8 +45,7 @@ def write_report(
     with reporter.busy("making the report"):
         page = report_page(sources, notes)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(out, page)
     count = f"{len(sources)} runs" if len(sources) > 1 else "1 run"
     reporter.say(f"{count} in {out}, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
     return out

@@ -12,6 +12,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from tffjax.files import replace_file
+
 CLIP = 99.5
 """Percentile of the positive values that gets the strongest color: single pixels would otherwise darken all others."""
 
@@ -79,8 +81,12 @@ def contact_sheet(
 
 
 def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "pdf"), dpi: int = 150) -> None:
-    """Save as `path` with each ending. The same figure gives the same bytes (PDF dates are left out)."""
+    """Save as `path` with each ending, each file whole or not at all.
+
+    The same figure gives the same bytes (PDF dates are left out).
+    """
     FigureCanvasAgg(figure)
     for ending in formats:
         metadata = {"CreationDate": None} if ending == "pdf" else None
-        figure.savefig(path.with_name(f"{path.name}.{ending}"), dpi=dpi, metadata=metadata)
+        with replace_file(path.with_name(f"{path.name}.{ending}")) as temporary:
+            figure.savefig(temporary, dpi=dpi, metadata=metadata, format=ending)

@@ -1,4 +1,4 @@
-"""Tables for people and programs: CSV, Parquet and the screen."""
+"""Tables for people and programs: CSV with rounded decimals, Parquet in full precision, the screen."""
 
 import math
 from pathlib import Path
@@ -10,13 +10,44 @@ import pyarrow.parquet
 from rich.markup import escape
 from rich.table import Table
 
+from tffjax.errors import InputError
+from tffjax.files import replace_file
+from tffjax.results.decimals import rounded
+
 
 def write_table(table: pa.Table, path: Path) -> None:
-    """Write as CSV or Parquet, by the ending of `path`. The same table gives the same bytes."""
-    if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(table, path)
-    else:
-        pyarrow.csv.write_csv(table, path)
+    """Write `path`.parquet, in full precision for programs, and `path`.csv, rounded for people.
+
+    Each is written whole or not at all. The same table gives the same bytes.
+    """
+    write_parquet(table, path)
+    with replace_file(_file(path, "csv")) as temporary:
+        pyarrow.csv.write_csv(rounded(table), temporary)
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write `path`.parquet only, of tables that are too large or too nested for people, whole or not at all."""
+    with replace_file(_file(path, "parquet")) as temporary:
+        pyarrow.parquet.write_table(table, temporary)
+
+
+def has_table(path: Path) -> bool:
+    """Whether there is `path`.parquet."""
+    return _file(path, "parquet").is_file()
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read `path`.parquet.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    file = _file(path, "parquet")
+    try:
+        return pyarrow.parquet.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if file.is_file() else "no such file"
+        raise InputError(f"{file}: cannot be read ({reason}); run the command again that wrote it") from None
 
 
 def screen_table(table: pa.Table, title: str, formats: dict[str, str]) -> Table:
@@ -28,6 +59,10 @@ def screen_table(table: pa.Table, title: str, formats: dict[str, str]) -> Table:
     for row in table.select(list(formats)).to_pylist():
         screen.add_row(*(escape(_cell(row[name], spec)) for name, spec in formats.items()))
     return screen
+
+
+def _file(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}.{ending}")  # names of ablations hold dots
 
 
 def _cell(value: Any, spec: str) -> str:

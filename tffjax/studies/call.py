@@ -1,6 +1,7 @@
 """Studies as Python functions: what they share."""
 
 import dataclasses
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from tffjax.pipeline import directory
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading, Request, Shard
 from tffjax.pipeline.run import run
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Study
+from tffjax.results.run_result import RunResult
+from tffjax.studies import STUDIES
 from tffjax.studies.rankings import argument_of
 
 PathLike = str | os.PathLike[str]
@@ -67,6 +69,12 @@ def call(
         shard=Shard(*shard) if shard else None,
     )
     return RunResult(run(study, request, reporter))
+
+
+def study_class(command: str) -> type:
+    """The study that a command does, one of `tffjax.studies.STUDIES`."""
+    module, _, name = STUDIES[command].partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def arguments_of(study: Study) -> dict[str, Any]:

@@ -1,18 +1,18 @@
 """Probabilities of any number of images, and metrics per generator."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from tffjax.compile.logits import forward
 from tffjax.compile.placement import put
 from tffjax.data import Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
@@ -20,13 +20,22 @@ from tffjax.pipeline.parts import Rows
 from tffjax.pipeline.programs import compile_sizes, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
-from tffjax.results.tables import write_table
+from tffjax.results.detection import interval_table, metrics_table, threshold_hint
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
-from tffjax.studies.predictions import metrics_table, prediction_table
+from tffjax.studies.predictions import prediction_table, scored, threshold_from
 
 SHOWN = 20
+SHOWN_METRICS = {
+    "generator": "",
+    **{"ap": ".1%", "ap_95_%": "", "auc": ".1%", "eer": ".1%", "tpr_at_5_fpr": ".1%"},
+    **dict.fromkeys(("accuracy", "real", "fake"), ".1%"),
+    "threshold": ".2f",
+    **dict.fromkeys(("accuracy_calibrated", "real_calibrated", "fake_calibrated"), ".1%"),
+    **dict.fromkeys(("num_real", "num_fake"), "d"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +43,20 @@ class Predict:
     """The study of `tffjax.predict` and of `tffjax predict`."""
 
     model: Model
+    threshold_from: str | None = None
     name: str = dataclasses.field(default="predict", init=False)
 
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
-        return {"arguments": arguments_of(self), "weights": dataclasses.asdict(self.model.card)}
+        own = {"threshold": self._threshold()} if self.threshold_from else {}
+        return {"arguments": arguments_of(self), "weights": dataclasses.asdict(self.model.card), **own}
 
     def plan(self, images: Images) -> str:
         """As `tffjax.pipeline.study.Study`."""
+        if self.threshold_from and self.model.card.num_outputs != 1:
+            raise InputError(
+                f"--threshold-from is for detectors with one output; this network has {self.model.card.num_outputs}"
+            )
         sizes = ", ".join(f"{height}x{width}" for height, width in images.shapes)
         batches = len(images.plan.batches)
         return (f"score {images.total} images ({sizes}) in {batches} batches of {images.batch_size} with "
@@ -75,21 +90,31 @@ class Predict:
         logits = table["logits"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
         names = pa.array([images.names[index] for index in table["index"].to_pylist()], pa.string())
         predictions = prediction_table(self.model.card, files, logits).set_column(0, "path", names)
-        for ending in ("csv", "parquet"):
-            write_table(predictions, folder / f"predictions.{ending}")
+        write_table(predictions, folder / "predictions")
         if self.model.card.num_outputs == 1 and any(file.label is not None for file in files):
-            write_table(metrics_table(predictions), folder / "metrics.csv")
+            of, score, threshold = scored(predictions), predictions["score"].to_numpy(), self._threshold()
+            write_table(metrics_table(of, {"": score}, threshold=threshold), folder / "metrics")
+            write_table(interval_table(of, score, threshold), folder / "intervals")
         return {"images": len(table)}
+
+    def _threshold(self) -> float | None:
+        return threshold_from(Path(self.threshold_from)) if self.threshold_from else None
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
-        if (folder / "metrics.csv").exists():
-            percent = dict.fromkeys(["ap", "real", "fake"], ".1%")
-            calibrated = {"threshold": ".3f", "real_calibrated": ".1%", "fake_calibrated": ".1%"}
-            formats = {"generator": "", **percent, **calibrated, "num_real": "d", "num_fake": "d"}
-            reporter.table(pyarrow.csv.read_csv(folder / "metrics.csv"), "detection per generator", formats)
+        if has_table(folder / "metrics"):
+            metrics, intervals = read_table(folder / "metrics"), read_table(folder / "intervals")
+            ranges = {
+                row["generator"]: "-" if np.isnan(row["low"]) else f"{row['low']:.1%} to {row['high']:.1%}"
+                for row in intervals.to_pylist()
+                if row["metric"] == "ap"
+            }
+            metrics = metrics.append_column("ap_95_%", [[ranges[name] for name in metrics["generator"].to_pylist()]])
+            reporter.table(metrics, "detection per generator", SHOWN_METRICS)
+            if hint := threshold_hint(metrics):
+                reporter.warn(hint)
         else:
-            table = pyarrow.parquet.read_table(folder / "predictions.parquet").slice(0, SHOWN)
+            table = read_table(folder / "predictions").slice(0, SHOWN)
             columns = [name for name in ("path", "output", "logit", "probability") if name in table.column_names]
             formats = {name: ".4f" if name in ("logit", "probability") else "" for name in columns}
             reporter.table(table, "first predictions", formats)
@@ -101,7 +126,8 @@ def predict(
     data: PathLike | Sequence[PathLike],
     out: PathLike,
     *,
-    resize: int | None = None,
+    threshold_from: PathLike | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
@@ -116,14 +142,17 @@ def predict(
         model: a model with a card, or the folder of a checkpoint.
         data: images or folders; labels are known below folders named 0_real and 1_fake.
         out: the run directory; an unfinished run of the same request there is gone on with.
+        threshold_from: predictions of other images, with labels, whose calibrated threshold the metrics take.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
-        The run: `table("predictions")` (an image a row) and, where labels are known, `table("metrics")`.
+        The run: `table("predictions")` (an image a row) and, where labels are known,
+        `table("metrics")` and `table("intervals")`.
 
     Raises:
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`.
     """
     loaded, weights = model_of(model)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
-    return call(Predict(loaded), weights, data, out, reading, overwrite, shard, reporter)
+    other = None if threshold_from is None else os.fspath(threshold_from)
+    return call(Predict(loaded, other), weights, data, out, reading, overwrite, shard, reporter)

@@ -1,35 +1,38 @@
-"""Tables of what a network says about images: logits, probabilities, and metrics of each generator."""
+"""Tables of what a network says about images: logits, scores, probabilities, and metrics of each generator."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.csv
 from jaxtyping import Float
 from scipy.special import expit, softmax
 
 from tffjax.data import ImageFile
+from tffjax.data.labels import label_numbers, label_word
+from tffjax.errors import InputError
 from tffjax.nn.card import Card
-from tffjax.results.metrics import score
+from tffjax.results.detection import Scored
+from tffjax.results.metrics import measure
+from tffjax.results.tables import has_table, read_table
 
 
 def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.ndarray, "n outputs"]) -> pa.Table:
     """One row an image: where it comes from and what the network says.
 
-    With one output: `logit` and `probability` of being fake, sigmoid of the logit, or one minus that where the card
-    says that a high logit means real. With more: `output`, the index of the largest logit, its `logit` and softmax
-    `probability`. Labels are `real`, `fake` or null.
+    With one output: its `logit`, `score`, the logit that the image is fake, and the `probability` of that. With more:
+    `output`, the index of the largest logit, its `logit` and softmax `probability`. Labels are `real`, `fake` or null.
     """
     columns = {
         "path": [str(file.path) for file in files],
         "generator": [file.generator for file in files],
         "category": [file.category for file in files],
-        "label": pa.array(
-            [None if file.label is None else ("real", "fake")[file.label] for file in files], pa.string()
-        ),
+        "label": pa.array([label_word(file.label) for file in files], pa.string()),
     }
     if card.num_outputs == 1:
         columns["logit"] = logits[:, 0]
+        columns["score"] = fake_score(logits[:, 0], card)
         columns["probability"] = fake_probability(logits[:, 0], card)
     else:
         top = logits.argmax(axis=1)
@@ -39,23 +42,49 @@ def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.nd
     return pa.table(columns)
 
 
-def fake_probability(logit: Float[np.ndarray, " n"], card: Card) -> Float[np.ndarray, " n"]:
+def fake_score(logit: Float[np.ndarray, "*n"], card: Card) -> Float[np.ndarray, "*n"]:
+    """The logit that an image is fake, in float64: the network's, turned round if its high logits mean real."""
+    return logit.astype(np.float64) * (1 if card.high_means == "fake" else -1)
+
+
+def fake_probability(logit: Float[np.ndarray, "*n"], card: Card) -> Float[np.ndarray, "*n"]:
     """Probability of being fake, in float64: sigmoid(logit), or sigmoid(-logit) if a high logit means real."""
-    return expit(logit.astype(np.float64) * (1 if card.high_means == "fake" else -1))
+    return expit(fake_score(logit, card))
 
 
-def metrics_table(predictions: pa.Table) -> pa.Table:
-    """AP and accuracies (`tffjax.results.metrics`) per generator, then over all images; labeled images only.
+def scored(table: pa.Table) -> Scored:
+    """Generators and labels of a table with an image a row."""
+    generator = np.array(table["generator"].to_pylist(), dtype=object)
+    return Scored(generator, label_numbers(table["label"].to_pylist()))
 
-    Each row has its own calibrated threshold.
+
+def threshold_from(path: Path) -> float:
+    """The calibrated threshold (`tffjax.results.metrics.Metrics`) of other predictions, over all their labeled images.
+
+    Args:
+        path: predictions.csv of `tffjax predict`, or a table with the columns label (real, fake) and score. The Parquet
+            file of the same name beside it, in full precision, is read in its place.
+
+    Raises:
+        InputError: there is no such table, or it lacks a column, a label or real or fake images.
     """
-    labeled = predictions.filter(pyarrow.compute.is_valid(predictions["label"]))
-    generator = np.array(labeled["generator"].to_pylist(), dtype=object)
-    label = np.array([int(name == "fake") for name in labeled["label"].to_pylist()])
-    probability = labeled["probability"].to_numpy()
-    names = list(dict.fromkeys(generator))
-    groups = [(name, generator == name) for name in names]
-    if len(names) > 1:
-        groups.append(("all", np.ones(len(label), bool)))
-    rows = [{"generator": name, **vars(score(probability[members], label[members]))} for name, members in groups]
-    return pa.Table.from_pylist(rows)
+    if has_table(path.with_suffix("")):
+        table = read_table(path.with_suffix(""))
+    else:
+        try:
+            nulls = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+            table = pyarrow.csv.read_csv(path, convert_options=nulls)
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0] if path.is_file() else "no such file"
+            raise InputError(f"{path}: cannot be read as predictions ({reason})") from None
+    try:
+        label = label_numbers(table["label"].to_pylist())
+        score = np.array(table["score"].to_pylist(), np.float64)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{path}: not predictions of a detector; expected the columns label (real or fake) and score (the logit "
+            "that the image is fake)"
+        ) from None
+    if not {0, 1} <= set(label.tolist()):
+        raise InputError(f"{path}: holds no labeled real and fake images, from which to take a threshold")
+    return measure(score[label >= 0], label[label >= 0]).threshold

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tffjax.errors import InputError
+from tffjax.files import replace_file
 from tffjax.nn.model import Model
 from tffjax.nn.networks import network_of
 from tffjax.nn.sites import sites_of
@@ -104,7 +105,7 @@ def read_ranking(path: Path) -> Ranking:
 
 def write_ranking(path: Path, ranking: Ranking) -> None:
     """Write a ranking in the released form; values are printed so that they read back to the same number."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with replace_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(HEADER)
         writer.writerows((channel.key, repr(float(value))) for channel, value in zip(*ranking, strict=True))

@@ -1,6 +1,6 @@
 """Training a detector, epoch by epoch; killed at any moment and called again, it ends with the same weights.
 
-RUN/train.csv       one row an epoch
+RUN/train.csv       one row an epoch, and in full precision train.parquet
 RUN/checkpoint/     the best weights so far (`tffjax.nn.checkpoint`)
 RUN/last/           the weights of the last epoch, once training is over
 RUN/states/STEP/    the latest state (`tffjax.training.state`), until then
@@ -23,15 +23,14 @@ from tffjax.compile.products import products
 from tffjax.data import Batch, ImageFile, plan
 from tffjax.data.preprocessing import Transform
 from tffjax.errors import InputError
-from tffjax.files import replace_file
 from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized
 from tffjax.pipeline.streaming import stream
 from tffjax.pipeline.waiting import Waiting
-from tffjax.results.metrics import score
+from tffjax.results.metrics import measure
 from tffjax.results.tables import write_table
-from tffjax.studies.predictions import fake_probability
+from tffjax.studies.predictions import fake_score
 from tffjax.training import step as training
 from tffjax.training.images import TrainingImages, check_labels
 from tffjax.training.schedule import Plateau
@@ -109,7 +108,7 @@ def fit(
             progress = progress.after_epoch(validate(training.trained(model, state)), recipe.batch_size)
         if progress.history[-1].best:
             checkpoint.save(training.trained(model, state), folder / "checkpoint", overwrite=True)
-        write_history(progress.history, folder / "train.csv")
+        write_table(history_table(progress.history), folder / "train")
         states.save(state, progress)
         saved_at = time.monotonic()
         report(progress)
@@ -120,12 +119,6 @@ def fit(
 def history_table(history: Sequence[Epoch]) -> pa.Table:
     """One row an epoch."""
     return pa.Table.from_pylist([dataclasses.asdict(epoch) for epoch in history])
-
-
-def write_history(history: Sequence[Epoch], path: Path) -> None:
-    """Write the table as CSV, whole or not at all."""
-    with replace_file(path) as temporary:
-        write_table(history_table(history), temporary)
 
 
 def _validation(images: TrainingImages, files: Sequence[ImageFile], batch_size: int) -> Callable[[Model], Validation]:
@@ -158,11 +151,10 @@ def validation_of(logits: np.ndarray, labels: np.ndarray, model: Model) -> Valid
     """
     if not 0 < labels.sum() < len(labels):
         raise InputError("the validation images that can be read do not have both labels")
-    probability = fake_probability(logits, model.card)
-    metrics = score(probability, labels)
+    metrics = measure(fake_score(logits, model.card), labels)
     return Validation(
         loss=float(np.mean(np.logaddexp(0, logits.astype(np.float64)) - logits * labels)),
-        accuracy=(metrics.real * metrics.num_real + metrics.fake * metrics.num_fake) / len(labels),
+        accuracy=metrics.accuracy,
         ap=metrics.ap,
         real=metrics.real,
         fake=metrics.fake,

@@ -9,8 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tffjax import __version__
-from tffjax.data import ImageFile, address, find, fingerprint, plan, relative_names
+from tffjax.data import ImageFile, find, fingerprint, plan, relative_names
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.loading import THREADS
 from tffjax.data.preprocessing import Transform
@@ -19,10 +18,11 @@ from tffjax.errors import InputError
 from tffjax.nn import Model, checkpoint, layers_of, network_of
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import Run
-from tffjax.pipeline.passes import environment, resumable
+from tffjax.pipeline.passes import resumable
+from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
-from tffjax.pipeline.run_result import RunResult
 from tffjax.results.figures import save_figure
+from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.training import loop, step
 from tffjax.training.figures import training_curves
@@ -128,23 +128,14 @@ def _prepare(
             _check_sizes((*files, *validation), augmentation.crop)
     workers = request.workers or THREADS
     images = TrainingImages(files, augmentation, model.card.normalization, recipe.batch_size, recipe.seed, workers)
-    record = {
-        "command": "train",
-        "tffjax": __version__,
-        "identity": {
-            "weights": {"sha256": checkpoint.digest(model.variables), **dataclasses.asdict(model.card)},
-            "images": fingerprint(files, relative_names(files)),
-            "validation": fingerprint(validation, relative_names(validation)),
-            "arguments": arguments,
-        },
-        "paths": {
-            "weights": str(request.init.absolute()) if request.init else None,
-            "data": [address(path) for path in request.data],
-            "validation": [address(path) for path in request.validation],
-            "sources": [*found.kinds, *validating.kinds],
-        },
-        "environment": environment(),
+    identity = {
+        "weights": {"sha256": checkpoint.digest(model.variables), **dataclasses.asdict(model.card)},
+        "images": fingerprint(files, relative_names(files)),
+        "validation": fingerprint(validation, relative_names(validation)),
+        "arguments": arguments,
     }
+    paths = {"data": request.data, "validation": request.validation}
+    record = run_record("train", identity, request.init, (*found.kinds, *validating.kinds), **paths)
     return recipe, images, validation, record
 
 

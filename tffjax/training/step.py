@@ -81,8 +81,7 @@ def from_scratch(architecture: str, seed: int = 0) -> Model:
         InputError: there is no such network.
     """
     network = network_of(architecture)
-    padding, epsilon = network.conventions[0]
-    card = Card(architecture, 1, padding, epsilon, source=f"trained by tffjax from scratch, seed {seed}")
+    card = Card(architecture, 1, network.conventions[0], source=f"trained by tffjax from scratch, seed {seed}")
     module = module_of(card)
     image = jax.ShapeDtypeStruct((1, *network.image_size, 3), jnp.float32)
     shapes = jax.eval_shape(module.init, jax.random.key(0), image)
@@ -202,7 +201,7 @@ def train_step(
 
 def batch_norm_momentum(card: Card | None) -> float:
     """What a step keeps of the running statistics: 0.99 in `efficientnet_pytorch`'s convention, else 0.9."""
-    return 0.99 if card is not None and card.padding == "same" else 0.9
+    return 0.99 if card is not None and card.graph.padding != "symmetric" else 0.9
 
 
 def compile_step(model: Model, recipe: Recipe, state: State, crop: int) -> Callable[..., Any]:

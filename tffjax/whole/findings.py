@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 from tffjax.errors import InputError
-from tffjax.studies.color.statistics import ALPHA, names_of
+from tffjax.results.generators import ALL, names_of
+from tffjax.studies.color.statistics import ALPHA
 from tffjax.studies.dropout.settings import BASELINE, family
 
 BROKEN, SPARED, MORE, DETECTED = 0.5, 0.25, 0.25, 0.2
@@ -83,7 +84,7 @@ def effects(draws: pa.Table, k: int) -> dict[str, Effect]:
         base = own[BASELINE.name]
         chance = base["num_fake"] / (base["num_fake"] + base["num_real"])
         found[generator] = Effect(generator, chance, figures[BASELINE.name], figures[f"top-{k}"], random)
-    return {generator: effect for generator, effect in found.items() if generator != "all" or len(found) == 1}
+    return {generator: effect for generator, effect in found.items() if generator != ALL or len(found) == 1}
 
 
 def damage(effect: Effect, figures: Figures) -> float:

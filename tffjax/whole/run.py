@@ -8,16 +8,19 @@ from pathlib import Path
 
 from tffjax import __version__
 from tffjax.data import find_images, has_folder
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
-from tffjax.files import delete, replace_file
+from tffjax.files import delete, write_text
 from tffjax.nn import checkpoint
 from tffjax.pipeline import directory
 from tffjax.pipeline.output import check_output
+from tffjax.pipeline.passes import LONG
 from tffjax.pipeline.reporter import Lines, Reporter
-from tffjax.pipeline.run_result import RunResult
 from tffjax.report import read_sources
+from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.whole.findings import RULES, Finding, findings, markdown
+from tffjax.whole.forecast import forecasts, total
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 RECORD = "study.json"
@@ -29,6 +32,7 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
     Raises:
         InputError: as the steps; a step needs another one that is neither done nor chosen.
     """
+    say_forecasts(whole, out, reporter, chosen, least=LONG)
     began = time.monotonic()
     for number, command in enumerate(QUESTIONS, start=1):
         step = steps(whole, out, found_k(out))[number - 1]
@@ -52,6 +56,18 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
             raise InputError(f"find-k: {error}; say how many channels dropout is to switch off with --k") from None
 
 
+def say_forecasts(
+    whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str], least: int = 1, anew: bool = False
+) -> None:
+    """Tell what the chosen steps will take, see `forecasts`."""
+    found = []
+    for forecast in forecasts(whole, out, chosen, reporter, least, anew):
+        reporter.say(str(forecast))
+        found.append(forecast)
+    if sum(forecast.passes is not None for forecast in found) > 1:
+        reporter.say(total(found))
+
+
 def _check_needs(command: str, whole: Whole, out: Path) -> None:
     """Raise an InputError if a step lacks the results of another one."""
     searched = [] if whole.k else ["find-k"]
@@ -71,7 +87,7 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
         [out / name for name in ("dropout", "color", *([] if whole.k else ["find-k"]))]
     )
     k = switched.arguments["ks"][0]
-    found = findings(switched.table("draws.csv"), colored.table("tests.csv"), k, whole.seen)
+    found = findings(switched.table("draws"), colored.table("tests"), k, whole.seen)
     where = f"images of {whole.seen}" if whole.seen else "the images"
     if not searched:
         how = f"k = {k} was given."
@@ -85,8 +101,7 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
         how = f"No k that was tried does enough damage on {where}, so k = {k} is the paper's."
     few = "Where there are few images of each kind, one found more or less moves an accuracy by some percentage points."
     about = f"{how} Channels were ranked on {where}. {few}"
-    with replace_file(out / "findings.md") as temporary:
-        temporary.write_text(markdown(found, about), encoding="utf-8")
+    write_text(out / "findings.md", markdown(found, about))
     return found
 
 
@@ -113,8 +128,7 @@ def begin(whole: Whole, out: Path, overwrite: bool) -> None:
     for old in out.iterdir() if overwrite else ():
         if old.name != directory.MARKER:
             delete(old)
-    with replace_file(out / RECORD) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(out / RECORD, text)
     (out / directory.MARKER).touch()  # last: until then --overwrite does not touch the folder
 
 
@@ -158,7 +172,7 @@ def study(
     out: PathLike,
     *,
     seen: str | None = None,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     confidence: float = 0.9,
     k: int | None = None,

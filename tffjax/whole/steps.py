@@ -1,8 +1,7 @@
-"""What the whole study of a detector consists of: its steps, each a study of its own."""
+"""What the whole study of a detector consists of: its steps, each a command."""
 
 import dataclasses
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,12 @@ from tffjax.errors import InputError
 from tffjax.nn import checkpoint, network_of
 from tffjax.pipeline import directory
 from tffjax.pipeline.reporter import Reporter
+from tffjax.pipeline.request import Reading
+from tffjax.pipeline.study import Study
 from tffjax.report.write import write_report
-from tffjax.studies.color.run import run_color
-from tffjax.studies.dropout.find_k import find_k
-from tffjax.studies.dropout.run import run_dropout
-from tffjax.studies.ffrs.run import rank
+from tffjax.studies import STUDIES
+from tffjax.studies.call import call, options_of, study_class
 from tffjax.studies.heatmaps.run import heatmaps
-from tffjax.studies.lrpmax.run import run_lrp_max
-from tffjax.studies.predict import predict
 
 QUESTIONS = {
     "predict": "how well does the detector do?",
@@ -70,31 +67,78 @@ class Whole:
     heatmaps: tuple[Path, ...] = ()
 
 
+FLAGS = {"ks": "k", "draws": "random", "methods": "method"}
+"""Options whose name on the command line is another one."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Step:
     """One command.
 
     Attributes:
         command: its name.
-        words: what it gets beside --out, as one would type it.
+        detector: a checkpoint; None for the report, which reads runs.
+        data: what it reads.
+        options: by their names in Python, in the order in which they are typed; None is the default.
         out: where its results go.
-        run: does it.
     """
 
     command: str
-    words: tuple[str, ...]
+    detector: Path | None
+    data: tuple[Path, ...]
+    options: dict[str, Any]
     out: Path
-    run: Callable[[Reporter], Any]
 
     @property
     def done(self) -> bool:
         """Whether the results are there."""
-        return self.out.exists() if self.command in ("heatmap", "report") else directory.is_done(self.out)
+        return self.out.exists() if self.command == "report" else directory.is_done(self.out)
 
     @property
     def line(self) -> str:
         """What to type."""
-        return "$ " + shlex.join(["tffjax", self.command, *self.words, "--out", str(self.out)])
+        words = [str(path) for path in (self.detector, *self.data) if path is not None]
+        for name, value in self.options.items():
+            words += _words(FLAGS.get(name, name).replace("_", "-"), value)
+        return "$ " + shlex.join(["tffjax", self.command, *words, "--out", str(self.out)])
+
+    @property
+    def reading(self) -> Reading:
+        """How a study reads images."""
+        return Reading(resize=self.options.get("resize"), crop=self.options.get("crop"))
+
+    def study(self, **changes: Any) -> Study:
+        """The study, for the commands that are one; with some options changed.
+
+        Raises:
+            InputError: as `tffjax.load`.
+        """
+        study = study_class(self.command)
+        return study(checkpoint.load(self.detector), **options_of(study, self.options | changes))
+
+    def run(self, reporter: Reporter) -> None:
+        """Do it.
+
+        Raises:
+            InputError: as the command.
+        """
+        if self.command in STUDIES:
+            call(self.study(), self.detector, self.data, self.out, self.reading, False, None, reporter)
+        elif self.command == "heatmap":
+            heatmaps(self.detector, self.data, self.out, **self.options, reporter=reporter)
+        else:
+            notes, there = self.options["notes"], [run for run in self.data if run.exists()]
+            text = notes.read_text(encoding="utf-8") if notes.exists() else ""
+            write_report(there, self.out, notes=text, overwrite=True, reporter=reporter)
+
+
+def _words(flag: str, value: Any) -> list[str]:
+    """An option as it is typed."""
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [f"--{flag}"]
+    return [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
 
 
 def found_k(out: Path) -> int | None:
@@ -119,55 +163,37 @@ def found_k(out: Path) -> int | None:
 def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
     """The steps in their order; while find-k is not done, their words have `K` for the k that it will find."""
     k = whole.k or k
-    detector, images, ranked_on = str(whole.detector), tuple(map(str, whole.images)), tuple(map(str, whole.ranked_on))
     resize, crop = whole.size
-    sized = tuple(word for name, value in (("--resize", resize), ("--crop", crop)) if value
-                  for word in (name, str(value)))  # fmt: skip
     size = {"resize": resize, "crop": crop}
-    ranking = out / "rank" / "ranking_fake.csv"
-    ranked = ("--ranking", str(ranking))
-    rank_size = size if whole.own_size or any(whole.size) else {"resize": 224, "crop": 224}
-    searched = ("--metric", "fake", "--random", "1", *(("--max-k", str(whole.max_k)) if whole.max_k else ()))
-    ks = [n * k for n in MULTIPLES] if k else []
-    channels = whole.color_channels or _paper_k(whole.detector) or k
-    shown, top = whole.shown
-    drawn = whole.heatmaps or whole.images
+    rank_size = {"own_size": True} if whole.own_size else {"resize": resize or 224, "crop": crop or 224}
+    ranked = {"ranking": out / "rank" / "ranking_fake.csv"}
+    ks = [n * k for n in MULTIPLES] if k else "K"
+    channels, top = whole.shown
+    options = {
+        "predict": size,
+        "rank": {**rank_size, "confidence": whole.confidence, "bootstrap": whole.bootstrap},
+        "find-k": {**ranked, "metric": "fake", "draws": 1, "max_k": whole.max_k, **size},
+        "dropout": {
+            **ranked,
+            "ks": ks,
+            "draws": whole.random,
+            "low": True,
+            **size,
+        },
+        "lrpmax": {**ranked, "k": channels, "top": top, **size},
+        "color": {**ranked, "k": whole.color_channels or _paper_k(whole.detector) or k or "K", **size},
+        "heatmap": {"methods": ["lrp"], **size},
+    }
+    data = {"rank": whole.ranked_on, "find-k": whole.ranked_on, "heatmap": whole.heatmaps or whole.images}
     made = [
-        Step("predict", (detector, *images, *sized), out / "predict",
-             lambda reporter: predict(detector, images, out / "predict", **size, reporter=reporter)),
-        Step("rank", (detector, *ranked_on, *(("--own-size",) if whole.own_size else sized), "--confidence",
-                      str(whole.confidence), "--bootstrap", str(whole.bootstrap)), out / "rank",
-             lambda reporter: rank(detector, ranked_on, out / "rank", confidence=whole.confidence,
-                                   bootstrap=whole.bootstrap, **rank_size, reporter=reporter)),
-        Step("find-k", (detector, *ranked_on, *ranked, *searched, *sized), out / "find-k",
-             lambda reporter: find_k(detector, ranked_on, out / "find-k", ranking, metric="fake", draws=1,
-                                     max_k=whole.max_k, **size, reporter=reporter)),
-        Step("dropout", (detector, *images, *ranked, "--k", ",".join(map(str, ks)) or "K", "--random",
-                         str(whole.random), "--low", *sized), out / "dropout",
-             lambda reporter: run_dropout(detector, images, out / "dropout", ranking, k=ks, draws=whole.random,
-                                          low=True, **size, reporter=reporter)),
-        Step("lrpmax", (detector, *images, *ranked, "--k", str(shown), "--top", str(top), *sized), out / "lrpmax",
-             lambda reporter: run_lrp_max(detector, images, out / "lrpmax", ranking, k=shown, top=top, **size,
-                                          reporter=reporter)),
-        Step("color", (detector, *images, *ranked, "--k", str(channels or "K"), *sized), out / "color",
-             lambda reporter: run_color(detector, images, out / "color", ranking, k=channels, **size,
-                                        reporter=reporter)),
-        Step("heatmap", (detector, *map(str, drawn), "--method", "lrp", *sized), out / "heatmap",
-             lambda reporter: heatmaps(detector, drawn, out / "heatmap", methods=("lrp",), **size,
-                                       reporter=reporter)),
-    ]  # fmt: skip
+        Step(command, whole.detector, data.get(command, whole.images), options[command], out / command)
+        for command in options
+    ]
     # predict's results are in those of dropout, which a report shows
     left_out = {"predict", "find-k"} if whole.k else {"predict"}
-    runs = [step.out for step in made if step.command not in left_out]
-    words = (*map(str, runs), "--notes", str(out / "findings.md"), "--overwrite")
-    page = out / "report.html"
-
-    def report(reporter: Reporter) -> None:
-        there = [run for run in runs if run.exists()]
-        notes = (out / "findings.md").read_text(encoding="utf-8") if (out / "findings.md").exists() else ""
-        write_report(there, page, notes=notes, overwrite=True, reporter=reporter)
-
-    return [*made, Step("report", words, page, report)]
+    runs = tuple(step.out for step in made if step.command not in left_out)
+    notes = {"notes": out / "findings.md", "overwrite": True}
+    return [*made, Step("report", None, runs, notes, out / "report.html")]
 
 
 def _paper_k(detector: Path) -> int | None:

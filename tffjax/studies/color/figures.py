@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from tffjax.data.ablations import ORIGINAL, parse, strongest_last
+from tffjax.results.generators import ALL
 from tffjax.results.style import BLACK, COLORS, WIDTH, column_figure, label_axes
 from tffjax.studies.color.statistics import ALPHA
 from tffjax.studies.rankings import parse_key
@@ -109,7 +110,7 @@ def curves(table: pa.Table, name: str, column: str = "ap", label: str = "average
     The strengths stand at equal distances, the mildest first.
 
     Args:
-        table: from `tffjax.studies.color.tables.metrics_by_ablation` or `class_table`.
+        table: from `tffjax.results.detection.metrics_table` or `tffjax.studies.color.tables.class_table`.
         name: of the ablation, such as `jpeg`; rows of others are left out.
         column: of the table, from 0 to 1.
         label: of the axis, in percent.
@@ -119,12 +120,12 @@ def curves(table: pa.Table, name: str, column: str = "ap", label: str = "average
     steps = strongest_last(tuple(ablation for ablation in map(parse, used) if ablation.name == name))
     places = [ORIGINAL, *map(str, steps)]
     figure, axes = column_figure(2.9)
-    values = {(row["ablation"], row.get("generator", "all")): row for row in rows}
+    values = {(row["ablation"], row.get("generator", ALL)): row for row in rows}
     lines = dict.fromkeys(generator for _, generator in values)
     looks = itertools.cycle(itertools.product(("-", "--", ":"), COLORS))
     for generator, (line, color), marker in zip(lines, looks, itertools.cycle(MARKERS), strict=False):
         own = [values[place, generator] for place in places]
-        look = {"color": BLACK, "linewidth": 1.8} if generator == "all" else {"color": color, "linewidth": 1.0}
+        look = {"color": BLACK, "linewidth": 1.8} if generator == ALL else {"color": color, "linewidth": 1.0}
         y = [100 * row[column] for row in own]
         axes.plot(y, line, marker=marker, markersize=3, label=f"{generator} (n = {_count(own[0])})", **look)
     axes.set_xticks(range(len(places)), [ORIGINAL, *(f"{step.strength:g}" for step in steps)])

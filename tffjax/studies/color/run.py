@@ -9,27 +9,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+from scipy.special import expit
 
 from tffjax.compile.placement import put
-from tffjax.data import LABELS, Batch, Variant
+from tffjax.data import Batch, Variant
 from tffjax.data.ablations import ORIGINAL, Ablation, parse_list
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.files import file_name
-from tffjax.nn import Model, network_of
+from tffjax.nn import Model
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
 from tffjax.pipeline.programs import compile_sizes, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
+from tffjax.results.detection import Scored, metrics_table
 from tffjax.results.figures import save_figure
-from tffjax.results.tables import write_table
+from tffjax.results.generators import names_of
+from tffjax.results.published import check_detector
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import has_table, read_table, write_parquet, write_table
+from tffjax.results.wide import lines_of, write_wide
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
-from tffjax.studies.predictions import fake_probability
+from tffjax.studies.predictions import fake_score, scored
 from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
 
 EXTREMES = 4
@@ -45,6 +50,7 @@ class Color:
     k: int | None = None
     ablations: Sequence[str] = ("grayscale",)
     classes: str | None = None
+    published: str | None = None
     name: str = dataclasses.field(default="color", init=False)
 
     def identity(self) -> dict[str, Any]:
@@ -57,6 +63,7 @@ class Color:
 
     def plan(self, images: Images) -> str:
         """As `tffjax.pipeline.study.Study`."""
+        check_detector(self.published)
         ablations, channels = self._ablations(), self._channels()
         self._classes(images)
         return f"test {len(channels)} channels under {', '.join(map(str, ablations))} on {images.total} images"
@@ -96,13 +103,13 @@ class Color:
         """As `tffjax.pipeline.study.Study`."""
         table, classes = ended[0].sums.table(), self._classes(images)
         found = _found(table, self._ablations())
-        write_table(table.drop_columns(["index"]), folder / "per_image.parquet")
+        write_parquet(table.drop_columns(["index"]), folder / "per_image")
         _write_tests(found, self._channels(), folder)
         if classes is None:
-            _write_detector(self.model, found, folder)
+            _write_detector(self.model, found, self.published or self.model.card.published, folder)
         else:
             by_class = tables.class_table(found.names, found.logits, classes[table["index"].to_numpy()])
-            write_table(by_class, folder / "classes.csv")
+            write_table(by_class, folder / "classes")
             _save_curves(found, by_class, {"median_probability": "median probability of the class [%]"}, folder)
         return {"images": len(table)}
 
@@ -111,14 +118,14 @@ class Color:
         formats = {"ablation": "", "generator": "", "num": "d", "num_channels": "d", "num_conditional": "d"}
         formats |= dict.fromkeys(["share", "share_adjusted", "share_paired"], ".1%") | {"median_effect": ".2f"}
         title = "channels that respond (Mood's median test, p <= 0.05)"
-        reporter.table(pyarrow.csv.read_csv(folder / "shares.csv"), title, formats)
-        if (folder / "metrics.csv").exists():
+        reporter.table(read_table(folder / "shares"), title, formats)
+        if has_table(folder / "metrics"):
             percent = dict.fromkeys(["ap", "real", "fake", "real_calibrated", "fake_calibrated"], ".1%")
-            metrics = pyarrow.csv.read_csv(folder / "metrics.csv")
+            metrics = read_table(folder / "metrics")
             reporter.table(metrics, "detection", {"ablation": "", "generator": "", **percent})
-        if (folder / "classes.csv").exists():
+        if has_table(folder / "classes"):
             percent = {"median_probability": ".1%", "drop": ".1%", "accuracy": ".1%"}
-            by_class = pyarrow.csv.read_csv(folder / "classes.csv")
+            by_class = read_table(folder / "classes")
             reporter.table(by_class, "the correct class", {"ablation": "", "num": "d", **percent})
         if self.model.card.num_outputs == 1 and not any(folder.glob("whiskers_*.csv")):
             reporter.warn("no fake image has p >= 0.20, so there are no whisker plots")
@@ -178,9 +185,7 @@ def _found(table: pa.Table, ablations: tuple[Ablation, ...]) -> _Found:
         flat = table[column].combine_chunks().flatten().to_numpy()
         return np.moveaxis(flat.reshape(len(table), 1 + len(ablations), -1), 1, 0)
 
-    label = np.array([-1 if name is None else LABELS.index(name) for name in table["label"].to_pylist()])
-    generator = np.array(table["generator"].to_pylist(), dtype=object)
-    return _Found([ORIGINAL, *map(str, ablations)], generator, label, arrays("logits"), arrays("activations"))
+    return _Found([ORIGINAL, *map(str, ablations)], *scored(table), arrays("logits"), arrays("activations"))
 
 
 def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> None:
@@ -194,7 +199,7 @@ def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> 
         tests.append(rows.add_column(0, "ablation", [[name] * len(rows)]))
         shares.append(share.add_column(0, "ablation", [[name] * len(share)]))
         save_figure(figures.shares(share), folder / f"shares_{file_name(name)}")
-        for group in statistics.names_of(generator):
+        for group in names_of(generator):
             of_group = generator == group
             chosen = [
                 [(row, _density(row, channels, activations[0, of_group], after[of_group])) for row in rows_]
@@ -202,9 +207,9 @@ def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> 
             ]
             figure = figures.densities(*chosen, ("original", name), TITLES[name == "grayscale"])
             save_figure(figure, folder / f"densities_{file_name(name)}_{file_name(group or 'all')}")
-            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{file_name(group or 'all')}.csv")
-    write_table(pa.concat_tables(tests), folder / "tests.csv")
-    write_table(pa.concat_tables(shares), folder / "shares.csv")
+            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{file_name(group or 'all')}")
+    write_table(pa.concat_tables(tests), folder / "tests")
+    write_table(pa.concat_tables(shares), folder / "shares")
 
 
 def _density(row: dict[str, Any], channels: tuple[Channel, ...], before: np.ndarray, after: np.ndarray) -> pa.Table:
@@ -223,25 +228,27 @@ def _density_data(chosen: list[list[tuple[dict[str, Any], pa.Table]]]) -> pa.Tab
     return pa.concat_tables(parts)
 
 
-def _write_detector(model: Model, found: _Found, folder: Path) -> None:
+def _write_detector(model: Model, found: _Found, published: str | None, folder: Path) -> None:
     """Metrics, the paper's table, whisker plots and curves of a detector on labeled images."""
-    probability = np.stack([fake_probability(logits[:, 0], model.card) for logits in found.logits])
-    labeled = found.label >= 0
-    if labeled.any():
-        generator, label = found.generator[labeled], found.label[labeled]
-        metrics = tables.metrics_by_ablation(found.names, generator, label, probability[:, labeled])
-        write_table(metrics, folder / "metrics.csv")
+    scores = {
+        name: fake_score(logits[:, 0], model.card) for name, logits in zip(found.names, found.logits, strict=True)
+    }
+    if (found.label >= 0).any():
+        metrics = metrics_table(Scored(found.generator, found.label), scores, "ablation")
+        write_table(metrics, folder / "metrics")
         if "grayscale" in found.names:
-            detector = network_of(model.card).published or model.card.architecture
-            write_table(tables.grayscale_table(metrics, detector), folder / "table-i.csv")
+            table = tables.grayscale_table(metrics, published)
+            write_table(table, folder / "grayscale")
+            write_wide(lines_of(table, "input", tables.COLUMNS, scale=1), "input", folder / "table-i1")
         columns = {"ap": "average precision [%]", "fake_calibrated": "accuracy on fakes [%]"}
         _save_curves(found, metrics, columns, folder)
+    probability = expit(np.stack(list(scores.values())))
     fakes = tables.detected(found.label, probability[0])
     if not fakes.any():
         return
     for name, after in zip(found.names[1:], probability[1:], strict=True):
         boxes = tables.whisker_table(found.generator[fakes], probability[0, fakes], after[fakes])
-        write_table(boxes, folder / f"whiskers_{file_name(name)}.csv")
+        write_table(boxes, folder / f"whiskers_{file_name(name)}")
         save_figure(figures.whiskers(boxes, ("original", name)), folder / f"whiskers_{file_name(name)}")
 
 
@@ -261,7 +268,8 @@ def run_color(
     k: int | None = None,
     ablations: Sequence[str] = ("grayscale",),
     classes: PathLike | None = None,
-    resize: int | None = None,
+    published: str | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
@@ -283,6 +291,7 @@ def run_color(
         k: how many channels; None is the paper's number.
         ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
         classes: CSV path,class: the correct output of each image, for networks with several outputs.
+        published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
@@ -292,6 +301,6 @@ def run_color(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
-    study = Color(loaded, ranking, k, ablations, argument_of(classes))
+    study = Color(loaded, ranking, k, ablations, argument_of(classes), published)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

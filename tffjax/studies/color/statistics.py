@@ -13,6 +13,7 @@ from jaxtyping import Float, Shaped
 from scipy import stats
 
 from tffjax.errors import InputError
+from tffjax.results.generators import names_of
 from tffjax.studies.rankings import Channel
 
 ALPHA = 0.05
@@ -183,11 +184,6 @@ def density_table(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"
         for sample, kernel in zip(samples, kernels, strict=True)
     ]
     return pa.table({"activation": grid, "before": columns[0], "after": columns[1]})
-
-
-def names_of(generator: Shaped[np.ndarray, " n"]) -> list[str]:
-    """The different names, as they come."""
-    return [str(name) for name in dict.fromkeys(generator.tolist())]
 
 
 def _paired(before: np.ndarray, after: np.ndarray) -> float:

@@ -4,8 +4,6 @@ Arrays come before (the original images) and after (an ablation of the same imag
 of which the first are the original images. `generator` is an array of names, one an image.
 """
 
-import csv
-import importlib.resources
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +12,8 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import softmax
 
 from tffjax.data.ablations import ORIGINAL
-from tffjax.results.metrics import score
-from tffjax.studies.color.statistics import names_of
+from tffjax.results.generators import names_of
+from tffjax.results.published import grayscale_numbers
 
 DETECTED = 0.20
 """Fakes count in whisker plots if their probability before is at least this."""
@@ -45,63 +43,29 @@ def whisker_table(
     return pa.Table.from_pylist(rows, schema=_WHISKERS)
 
 
-def metrics_by_ablation(
-    ablations: Sequence[str],
-    generator: Shaped[np.ndarray, " n"],
-    label: Int[np.ndarray, " n"],
-    probability: Float[np.ndarray, "v n"],
-) -> pa.Table:
-    """Metrics (`tffjax.results.metrics`) of every variant per generator, then over all images if there are several.
-
-    Columns: `ablation`, `generator`, the fields of `tffjax.results.metrics.Metrics`. The calibrated threshold is that
-    of the first variant, the original images, for all of them.
-
-    Args:
-        ablations: names of the variants, the original first.
-        generator: names.
-        label: 0 real, 1 fake.
-        probability: of being fake.
-    """
-    names = names_of(generator)
-    groups = {name: generator == name for name in names} | ({"all": np.ones(len(label), bool)} if names[1:] else {})
-    baseline = {name: score(probability[0, members], label[members]) for name, members in groups.items()}
-    rows = [
-        {
-            "ablation": ablation,
-            "generator": name,
-            **vars(score(values[members], label[members], baseline[name].threshold)),
-        }
-        for ablation, values in zip(ablations, probability, strict=True)
-        for name, members in groups.items()
-    ]
-    return pa.Table.from_pylist(rows)
-
-
-def grayscale_table(metrics: pa.Table, detector: str) -> pa.Table:
+def grayscale_table(metrics: pa.Table, detector: str | None) -> pa.Table:
     """Table I.1 of the supplement, ours beside the published one, in percent.
 
     Columns `input` (`Baseline` or `Grayscale`), `generator`, `num_real`, `num_fake`, `ap`, `acc_real`, `acc_fake`, and
-    the last three again with `published_`: null where the table has no such generator (names are compared without
-    case). Accuracies are at 0.5 for ProGAN and at the calibrated threshold of the baseline for the others (SPEC 6).
+    the last three again with `published_`: null where the paper has no such generator. Accuracies are at 0.5 for ProGAN
+    and at the calibrated threshold of the baseline for the others (SPEC 6).
 
     Args:
-        metrics: from `metrics_by_ablation`, of which the original and `grayscale` are taken.
-        detector: name in the published table, such as `ResNet-50` or `CR-ResNet-50`; another has no published numbers.
+        metrics: from `tffjax.results.detection.metrics_table` with the column `ablation`, of which the original and
+            `grayscale` are taken.
+        detector: name in the paper, such as `ResNet-50` or `CR-ResNet-50`; None if this is none of its detectors.
     """
-    published = {(row["input"], row["generator"].lower()): row for row in _published() if row["detector"] == detector}
     inputs = {ORIGINAL: "Baseline", "grayscale": "Grayscale"}
     rows = []
     for row in metrics.to_pylist():
         if row["ablation"] not in inputs:
             continue
-        kind, name = inputs[row["ablation"]], row["generator"].lower()
-        at = "" if name == "progan" else "_calibrated"
-        ours = {"ap": row["ap"], "acc_real": row[f"real{at}"], "acc_fake": row[f"fake{at}"]}
-        theirs = published.get((kind, name))
+        kind = inputs[row["ablation"]]
+        theirs = grayscale_numbers(detector, kind, row["generator"]) or (None,) * 3
         rows.append(
             {"input": kind, "generator": row["generator"], "num_real": row["num_real"], "num_fake": row["num_fake"]}
-            | {column: 100 * value for column, value in ours.items()}
-            | {f"published_{column}": float(theirs[column]) if theirs else None for column in ours}
+            | {name: 100 * row[key] for name, key in zip(COLUMNS, OURS, strict=True)}
+            | {f"published_{name}": value and 100 * value for name, value in zip(COLUMNS, theirs, strict=True)}
         )
     return pa.Table.from_pylist(rows, schema=_GRAYSCALE)
 
@@ -119,7 +83,7 @@ def class_table(
     """What ablations do to a classifier (supplement G): one row a variant, the original first.
 
     Columns: `ablation`, `num`, `median_probability` of the correct class, its `drop` from the original, and `accuracy`,
-    the share of images whose largest logit is the correct one. All from 0 to 1, as in `metrics_by_ablation`.
+    the share of images whose largest logit is the correct one. All from 0 to 1, as metrics are.
     """
     medians = np.median(class_probability(logits, classes), axis=1)
     return pa.table(
@@ -142,15 +106,11 @@ def _box(values: np.ndarray, suffix: str) -> dict[str, float]:
     return {f"{name}_{suffix}": float(value) for name, value in box.items()}
 
 
-def _published() -> list[dict[str, str]]:
-    path = importlib.resources.files("tffjax") / "published" / "table-i-grayscale.csv"
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-
-
-_FLOATS = ("ap", "acc_real", "acc_fake")
+OURS = ("ap", "real_calibrated", "fake_calibrated")
+COLUMNS = ("ap", "acc_real", "acc_fake")
 _GRAYSCALE = pa.schema(
     [("input", pa.string()), ("generator", pa.string()), ("num_real", pa.int64()), ("num_fake", pa.int64())]
-    + [(f"{prefix}{name}", pa.float64()) for prefix in ("", "published_") for name in _FLOATS]
+    + [(f"{prefix}{name}", pa.float64()) for prefix in ("", "published_") for name in COLUMNS]
 )
 _WHISKERS = pa.schema(
     [("generator", pa.string()), ("num", pa.int64()), ("drop", pa.float64())]

@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.csv
 
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
-from tffjax.results.tables import write_table
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import read_table, write_table
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout import search
 from tffjax.studies.dropout.figures import dropout_curves
 from tffjax.studies.dropout.passes import Score, next_pass, replayed
 from tffjax.studies.dropout.settings import BASELINE, random_k, top_k
-from tffjax.studies.dropout.tables import dropout_table, probability_table
+from tffjax.studies.dropout.tables import dropout_table, score_table
 from tffjax.studies.rankings import RankingLike, digest, ranking_of
 
 
@@ -64,7 +64,7 @@ class FindK:
     def finish(self, images: Images, ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
         found: search.Found = replayed(ended, lambda score: self._search(images, score))
-        write_table(found.curve, folder / "find-k.csv")
+        write_table(found.curve, folder / "find-k")
         title = f"k = {found.k}" if found.k else found.warning
         save_figure(dropout_curves(found.curve, found.curve, title), folder / "find-k")
         return {"k": found.k, "criterion": found.criterion, "warning": found.warning}
@@ -72,13 +72,17 @@ class FindK:
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
         percent = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated"], ".1%")
-        table = pyarrow.csv.read_csv(folder / "find-k.csv")
+        table = read_table(folder / "find-k")
         reporter.table(table, "what was evaluated", {"setting": "", "generator": "", **percent})
         k, warning = results["k"], results["warning"]
         if k and warning:
             reporter.warn(warning)
         meaning = "the smallest for which" if k else "none for which"
         reporter.say(f"{f'k = {k}' if k else warning}: {meaning} {results['criterion']}; results in {folder}")
+
+    def most_passes(self) -> int:
+        """How many passes over the images the search takes at most."""
+        return search.most_calls(self._last())
 
     def _last(self) -> int:
         """The largest k to try."""
@@ -94,7 +98,7 @@ class FindK:
                 settings += [top_k(ranking, k), *random_k(ranking, k, self.draws, self.seed)]
             found = score(settings, f"k = {', '.join(map(str, ks))}")
             files = [images.files[index] for index in found.files]
-            return dropout_table(probability_table(self.model.card, files, settings, found.logits))
+            return dropout_table(score_table(self.model.card, files, settings, found.logits))
 
         return search.find_k(evaluate, 2 * self._last(), self.share, self.metric)
 
@@ -110,7 +114,7 @@ def find_k(
     max_k: int | None = None,
     draws: int = 3,
     seed: int = 0,
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,

@@ -1,5 +1,6 @@
 """Passes that score images with channels dropped, and studies that decide by what one found what the next looks at."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,17 @@ Score = Callable[[Sequence[Setting], str], Scores]
 """From settings, and a title for the pass, to scores of all images."""
 
 
+class ScoreRows(Rows):
+    """The scores of a pass, on the disk while it lasts."""
+
+    @functools.cached_property
+    def scores(self) -> Scores:
+        """All of them, once the pass has ended: read once, however many passes come after it."""
+        table = self.table()
+        flat = table["logits"].combine_chunks().flatten().to_numpy()
+        return Scores(table["index"].to_numpy(), flat.reshape(len(table), -1, 1))
+
+
 class _Wanted(Exception):
     """A pass that has not ended yet."""
 
@@ -61,11 +73,10 @@ def replayed(ended: Sequence[Ended], search: Callable[[Score], Any]) -> Any:
         found = next(left, None)
         if found is None:
             raise _Wanted(settings, title)
-        table = found.sums.table()
-        if table.schema.field("logits").type.list_size != len(settings):
+        scores = found.sums.scores
+        if scores.logits.shape[1] != len(settings):
             raise InputError("the run holds scores of other settings; start another run")
-        flat = table["logits"].combine_chunks().flatten().to_numpy()
-        return Scores(table["index"].to_numpy(), flat.reshape(len(table), len(settings), 1))
+        return scores
 
     return search(score)
 
@@ -91,7 +102,7 @@ def _score_pass(model: Model, images: Images, settings: Sequence[Setting], chunk
 
         return announcing(reporter, step)
 
-    def sums(folder: Path) -> Rows:
-        return Rows(folder, schema, rows)
+    def sums(folder: Path) -> ScoreRows:
+        return ScoreRows(folder, schema, rows)
 
     return Pass(title, sums, start)

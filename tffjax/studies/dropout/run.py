@@ -7,19 +7,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 
 from tffjax.data import ImageFile
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model, network_of
 from tffjax.nn.sites import sites_of
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
-from tffjax.results.tables import write_table
+from tffjax.results.published import check_detector
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import has_table, read_table, write_table
+from tffjax.results.wide import lines_of, write_wide
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
@@ -39,7 +41,7 @@ from tffjax.studies.dropout.tables import (
     dropout_table,
     effect_correlation,
     effect_table,
-    probability_table,
+    score_table,
     with_published,
 )
 from tffjax.studies.rankings import RankingLike, digest, ranking_of
@@ -68,6 +70,7 @@ class Dropout:
     greedy: int | None = None
     seed: int = 0
     chunk: int | None = None
+    published: str | None = None
     name: str = dataclasses.field(default="dropout", init=False)
 
     def identity(self) -> dict[str, Any]:
@@ -88,6 +91,7 @@ class Dropout:
             raise InputError(
                 f"dropout scores detectors with one output; this network has {self.model.card.num_outputs}"
             )
+        check_detector(self.published)
         settings, alone = self._settings()
         if alone and not any(file.label == 1 for file in images.files):
             raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
@@ -103,16 +107,16 @@ class Dropout:
         settings, alone = self._settings()
         scores, card, count = found.scores, self.model.card, len(settings)
         files = [images.files[index] for index in scores.files]
-        probabilities = probability_table(card, files, settings, scores.logits[:, :count])
+        by_setting = score_table(card, files, settings, scores.logits[:, :count])
         names = pa.array([images.names[index] for index in scores.files], pa.string())
-        probabilities = probabilities.set_column(0, "path", names)
-        for ending in ("csv", "parquet"):
-            write_table(probabilities, folder / f"probabilities.{ending}")
+        by_setting = by_setting.set_column(0, "path", names)
+        write_table(by_setting, folder / "scores")
         if any(file.label is not None for file in files):
-            table, draws = dropout_table(probabilities), dropout_table(probabilities, average=False)
-            table = with_published(table, card)
-            write_table(table, folder / "dropout.csv")
-            write_table(draws, folder / "draws.csv")
+            table, draws = dropout_table(by_setting), dropout_table(by_setting, average=False)
+            table = with_published(table, self.published or card.published)
+            write_table(table, folder / "dropout")
+            write_table(draws, folder / "draws")
+            write_wide(lines_of(table, "setting"), "setting", folder / "table-e1")
             if any(counted(setting.name) for setting in settings):
                 title = f"{card.source or card.architecture}: channels switched off"
                 save_figure(dropout_curves(table, draws, title), folder / "dropout")
@@ -120,14 +124,14 @@ class Dropout:
             self._write_effects(files, scores, alone, count, folder)
         if found.steps:
             rows = {"channels": range(1, len(found.steps) + 1), "key": [step.channel.key for step in found.steps]}
-            write_table(pa.table({**rows, "effect": [step.effect for step in found.steps]}), folder / "greedy.csv")
+            write_table(pa.table({**rows, "effect": [step.effect for step in found.steps]}), folder / "greedy")
         return {"images": len(files)}
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
         settings, alone = self._settings()
-        if (folder / "dropout.csv").exists():
-            table = pyarrow.csv.read_csv(folder / "dropout.csv")
+        if has_table(folder / "dropout"):
+            table = read_table(folder / "dropout")
             ours = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated", "real", "fake"], ".1%")
             published = [
                 name for name in table.column_names
@@ -136,7 +140,7 @@ class Dropout:
             columns = {"setting": "", "generator": "", **ours, **dict.fromkeys(published, ".1%")}
             reporter.table(table, "detection with channels switched off", columns)
         if alone:
-            effects = pyarrow.csv.read_csv(folder / "effects.csv")
+            effects = read_table(folder / "effects")
             fakes = sum(images.files[index].label == 1 for index in self._scored(folder, images))
             formats = {"key": "", "omega": ".4f", "effect": ".4f"}
             reporter.table(effects.slice(0, SHOWN), f"largest effects on the logit ({fakes} fake images)", formats)
@@ -146,7 +150,7 @@ class Dropout:
 
     def _scored(self, folder: Path, images: Images) -> list[int]:
         """The images that could be read."""
-        skipped = set(pyarrow.csv.read_csv(folder / "skipped.csv")["path"].to_pylist())
+        skipped = set(read_table(folder / "skipped")["path"].to_pylist())
         return [index for index, name in enumerate(images.names) if name not in skipped]
 
     def _settings(self) -> tuple[list[Setting], list[Setting]]:
@@ -192,7 +196,7 @@ class Dropout:
         labels = np.array([-1 if file.label is None else file.label for file in files])
         ranking, card = ranking_of(self.ranking, self.model), self.model.card
         effects = effect_table(card, alone, scores.logits[:, count:, 0], scores.logits[:, 0, 0], labels, ranking)
-        write_table(effects, folder / "effects.csv")
+        write_table(effects, folder / "effects")
         sites = tuple(site.name for site in sites_of(self.model))
         fakes = int((labels == 1).sum())
         save_figure(effect_map(effects, sites, fakes, f"{len(alone)} channels, each alone"), folder / "effects")
@@ -210,7 +214,8 @@ def run_dropout(
     each: int | None = None,
     greedy: int | None = None,
     seed: int = 0,
-    resize: int | None = None,
+    published: str | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
@@ -232,17 +237,19 @@ def run_dropout(
         each: also each of the first so many channels alone, on fake images.
         greedy: also choose so many of those greedily.
         seed: of the random channels.
+        published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("dropout")` (AP, accuracies at 0.5 and at the baseline's calibrated threshold),
-        `table("draws")`, `table("probabilities")`, and `table("effects")` and `table("greedy")` where asked for.
+        `table("draws")`, `table("table-e1")` (as the paper has it, also as LaTeX),
+        `table("scores")`, and `table("effects")` and `table("greedy")` where asked for.
 
     Raises:
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
-    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed)
+    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed, None, published)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -1,5 +1,6 @@
 """Which channels, and how many, must be switched off: search over k, and greedy choice. Pure logic over a callback."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from tffjax.errors import InputError
+from tffjax.results.generators import ALL
 from tffjax.studies.dropout.settings import BASELINE, counted
 from tffjax.studies.rankings import Channel
 
@@ -67,7 +69,7 @@ def find_k(evaluate: Evaluate, num_channels: int, share: float = 0.5, metric: Me
         return [all(_fallen(found, f"top-{k}", share, metric).values()) for k in ks]
 
     last = num_channels // 2
-    grid = sorted({2**power for power in range(last.bit_length())} | {last})
+    grid = first_ks(last)
     dropped = drops(grid)
     k = None
     if any(dropped):
@@ -77,6 +79,16 @@ def find_k(evaluate: Evaluate, num_channels: int, share: float = 0.5, metric: Me
             middle = (low + k) // 2
             low, k = (low, middle) if drops([middle])[0] else (middle, k)
     return Found(k, _criterion(share, metric), _curve(tables), _warning(tables, k, share, metric, last))
+
+
+def first_ks(last: int) -> list[int]:
+    """The ks that a search up to `last` evaluates at once: 1, 2, 4, ..., last."""
+    return sorted({2**power for power in range(last.bit_length())} | {last})
+
+
+def most_calls(last: int) -> int:
+    """How often a search up to `last` evaluates at most."""
+    return 1 + max((b - a - 1).bit_length() for a, b in itertools.pairwise((0, *first_ks(last))))
 
 
 class Step(NamedTuple):
@@ -117,7 +129,7 @@ def _fallen(table: pa.Table, setting: str, share: float, metric: Metric) -> dict
     rows = {(row["setting"], row["generator"]): row for row in table.to_pylist()}
     generators = [generator for name, generator in rows if name == BASELINE.name]
     fallen = {}
-    for generator in generators if len(generators) == 1 else [name for name in generators if name != "all"]:
+    for generator in generators if len(generators) == 1 else [name for name in generators if name != ALL]:
         base, row = rows[BASELINE.name, generator], rows[setting, generator]
         chance_ap = base["num_fake"] / max(base["num_fake"] + base["num_real"], 1)
         chances = {"ap": chance_ap, "fake_calibrated": 0.5}

@@ -1,40 +1,32 @@
-"""Results of feature-map dropout as tables: probabilities, the layout of table E.1, effects of single channels."""
+"""Results of feature-map dropout as tables: scores, the layout of table E.1, effects of single channels."""
 
-import csv
-import functools
-import importlib.resources
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
+from scipy.special import log_expit, logsumexp
 from scipy.stats import spearmanr
 
 from tffjax.data import ImageFile
 from tffjax.errors import InputError
-from tffjax.nn import network_of
 from tffjax.nn.card import Card
-from tffjax.results.metrics import Metrics, calibrated_threshold, score
+from tffjax.results.detection import metrics_table
+from tffjax.results.published import dropout_numbers
 from tffjax.studies.dropout.settings import BASELINE, Setting, family
-from tffjax.studies.predictions import fake_probability, prediction_table
+from tffjax.studies.predictions import fake_score, prediction_table, scored
 from tffjax.studies.rankings import Ranking
 
 IMAGE_COLUMNS = ("path", "generator", "category", "label")
 
-TRAINING_GENERATOR = "progan"
-"""The paper takes 0.5 for the generator that the detectors were trained on, where others get a calibrated threshold."""
 
-_ALIASES = {"stylegan1": "stylegan", "spade": "gaugan"}
-
-
-def probability_table(
+def score_table(
     card: Card,
     files: Sequence[ImageFile],
     settings: Sequence[Setting],
     logits: Float[np.ndarray, "n settings outputs"],
 ) -> pa.Table:
-    """One row an image: where it comes from, then the probability of being fake under every setting, by its name.
+    """One row an image: where it comes from, then its score (the logit that it is fake) under every setting.
 
     Raises:
         InputError: the network has several outputs.
@@ -43,71 +35,52 @@ def probability_table(
         raise InputError(f"dropout is scored for detectors with one output, this network has {card.num_outputs}")
     table = prediction_table(card, files, logits[:, 0]).select(IMAGE_COLUMNS)
     for index, setting in enumerate(settings):
-        table = table.append_column(setting.name, pa.array(fake_probability(logits[:, index, 0], card)))
+        table = table.append_column(setting.name, pa.array(fake_score(logits[:, index, 0], card)))
     return table
 
 
-def dropout_table(probabilities: pa.Table, average: bool = True) -> pa.Table:
+def dropout_table(scores: pa.Table, average: bool = True) -> pa.Table:
     """`tffjax.results.metrics.Metrics` of every setting and generator, then over all images; labeled images only.
 
     The calibrated threshold is the baseline's of the same images; it is 0.5 for ProGAN (SPEC 6).
 
     Args:
-        probabilities: of `probability_table`, with the baseline among the settings.
+        scores: of `score_table`, with the baseline among the settings.
         average: average the probabilities of an image over the random draws, and score `random-114`; otherwise score
             every draw, `random-114/0`, ...
     """
-    columns = {name: np.asarray(probabilities[name]) for name in probabilities.column_names[len(IMAGE_COLUMNS) :]}
+    columns = {name: np.asarray(scores[name]) for name in scores.column_names[len(IMAGE_COLUMNS) :]}
     if average:
         columns = {
-            name: np.mean([column for draw, column in columns.items() if family(draw) == name], axis=0)
+            name: mean_score(np.stack([column for draw, column in columns.items() if family(draw) == name]))
             for name in dict.fromkeys(map(family, columns))
         }
-    label = np.array([{"real": 0, "fake": 1, None: -1}[name] for name in probabilities["label"].to_pylist()])
-    generator = np.array(probabilities["generator"].to_pylist(), dtype=object)
-    generators = list(dict.fromkeys(generator[label >= 0]))
-    groups = {name: (generator == name) & (label >= 0) for name in generators}
-    if len(generators) > 1:
-        groups["all"] = label >= 0
-    thresholds = {
-        name: _threshold(name, columns[BASELINE.name][members], label[members]) for name, members in groups.items()
-    }
-    rows = [
-        {"setting": setting, "generator": name} | vars(score(probability[members], label[members], thresholds[name]))
-        for setting, probability in columns.items()
-        for name, members in groups.items()
-    ]
-    return pa.Table.from_pylist(rows, _schema())
+    columns = {BASELINE.name: columns[BASELINE.name], **columns}  # the first is the baseline
+    return metrics_table(scored(scores), columns, "setting")
 
 
-def with_published(table: pa.Table, card: Card) -> pa.Table:
+def mean_score(score: Float[np.ndarray, "draws n"]) -> Float[np.ndarray, " n"]:
+    """The score of the mean probability over the draws, log(mean p / mean (1 - p)), in which nothing saturates."""
+    if len(score) == 1:
+        return score[0]
+    return logsumexp(log_expit(score), axis=0) - logsumexp(log_expit(-score), axis=0)
+
+
+def with_published(table: pa.Table, detector: str | None) -> pa.Table:
     """Add the published `ap`, `real_calibrated` and `fake_calibrated`, null where there are none for the generator.
 
-    Generators are recognized by name, whatever the case and punctuation.
+    Args:
+        table: of `dropout_table`.
+        detector: name in the paper; None if this is none of its detectors.
     """
-    detector = network_of(card).published
     found = [
-        published().get((detector, setting, _plain(generator)))
+        dropout_numbers(detector, setting, generator)
         for setting, generator in zip(table["setting"].to_pylist(), table["generator"].to_pylist(), strict=True)
     ]
     for index, name in enumerate(("ap", "real_calibrated", "fake_calibrated")):
         values = [None if row is None else row[index] for row in found]
         table = table.append_column(f"published_{name}", pa.array(values, pa.float64()))
     return table
-
-
-@functools.cache
-def published() -> dict[tuple[str, str, str], tuple[float, float, float]]:
-    """Table E.1 of the supplement: (detector, setting, generator) -> AP, accuracy on real and on fake, in [0, 1]."""
-    text = (importlib.resources.files("tffjax.published") / "table-e1-dropout.csv").read_text(encoding="utf-8")
-    return {
-        (row["detector"], row["setting"], _plain(row["generator"])): (
-            _share(row["ap"]),
-            _share(row["acc_real"]),
-            _share(row["acc_fake"]),
-        )
-        for row in csv.DictReader(text.splitlines())
-    }
 
 
 def effect_table(
@@ -158,27 +131,3 @@ def effect_correlation(effects: pa.Table) -> float:
     if len(omega) < 2 or np.ptp(omega) == 0 or np.ptp(effect) == 0:
         return np.nan
     return float(spearmanr(omega, effect).statistic)
-
-
-def _schema() -> pa.Schema:
-    types = {int: pa.int64(), float: pa.float64()}
-    return pa.schema(
-        [("setting", pa.string()), ("generator", pa.string())]
-        + [(name, types[kind]) for name, kind in Metrics.__annotations__.items()]
-    )
-
-
-def _threshold(generator: str, baseline: np.ndarray, label: np.ndarray) -> float:
-    if _plain(generator) == TRAINING_GENERATOR:
-        return 0.5
-    return calibrated_threshold(baseline, label) if 0 < label.sum() < len(label) else np.nan
-
-
-def _share(percent: str) -> float:
-    return round(float(percent) / 100, 6)
-
-
-def _plain(generator: str) -> str:
-    """A generator's name in lower case without punctuation."""
-    name = re.sub(r"[^a-z0-9]", "", generator.lower())
-    return _ALIASES.get(name, name)

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow.parquet import read_table
 
 from tffjax.compile.placement import put
 from tffjax.compile.products import products
 from tffjax.data import LABELS, Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.kernels.precision import check_precision
 from tffjax.nn import Model, canonize, checkpoint
@@ -23,10 +23,10 @@ from tffjax.pipeline.parts import PartWriter
 from tffjax.pipeline.programs import compile_sizes, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
-from tffjax.results.tables import write_table
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import read_table, write_parquet, write_table
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.ffrs import figures, tables
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, relevance_shares
@@ -133,7 +133,7 @@ class Rank:
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
-        table = read_table(folder / "statistics.parquet")
+        table = read_table(folder / "statistics")
         formats = {"rank": "d", "key": "", "omega": ".4f", "standard_error": ".4f", "low": ".4f", "high": ".4f"}
         for label, counts in results["images"].items():
             if counts["kept"]:
@@ -188,11 +188,11 @@ def _write_tables(
     for label, table in zip(labels, statistics, strict=True):
         write_ranking(folder / f"ranking_{LABELS[label]}.csv", tables.ranking(totals, design, channels, label))
         near = table.filter(table["near_cut"].fill_null(False)).drop_columns(["near_cut"])
-        write_table(near, folder / f"near_cut_{LABELS[label]}.csv")
-    write_table(pa.concat_tables(statistics), folder / "statistics.parquet")
-    write_table(pa.concat_tables(stability), folder / "stability.csv")
-    write_table(tables.image_counts(totals, design), folder / "images.csv")
-    write_table(tables.breakdown(totals, design, channels), folder / "groups.parquet")
+        write_table(near, folder / f"near_cut_{LABELS[label]}")
+    write_parquet(pa.concat_tables(statistics), folder / "statistics")
+    write_table(pa.concat_tables(stability), folder / "stability")
+    write_table(tables.image_counts(totals, design), folder / "images")
+    write_parquet(tables.breakdown(totals, design, channels), folder / "groups")
     for label, table, growth in zip(labels, statistics, stability, strict=True):
         name, count = LABELS[label], int(totals.images[label, 0, 0])
         values = np.nan_to_num(omega(totals, design, label)[0])
@@ -218,7 +218,7 @@ def rank(
     seed: int = 0,
     per_image: bool = False,
     precision: str = "float32",
-    resize: int | None = 224,
+    resize: Resize | None = 224,
     crop: int | None = 224,
     batch_size: int | None = None,
     strict: bool = False,

@@ -56,13 +56,22 @@ def relevance_shares(
     if not resolve(model, composite)[0].linear:
         raise InputError("shares of relevance need a composite that is linear in the relevance, see `Composite.linear`")
     found = relevance(model, images, composite=composite, sites=True, precision=precision, micro_batch=micro_batch)
-    totals = jnp.stack([sums.sum(axis=(1, 2)) for sums in found.sites.values()], axis=1)
-    positive = signs[:, None] > 0
+    return shares_of(found.logits, found.sites, signs > 0)
+
+
+def shares_of(
+    logits: Float[Array, "n outputs"], sites: dict[str, Float[Array, "n 2 _"]], positive: Bool[Array, " n"]
+) -> Shares:
+    """Shares from the sums of the positive and of the negated negative relevance at every site, in their order.
+
+    `positive` says which of both is relevance that speaks for the label.
+    """
+    totals = jnp.stack([sums.sum(axis=(1, 2)) for sums in sites.values()], axis=1)
     shares = [
-        jnp.where(positive, sums[:, 0], sums[:, 1]) / jnp.where(total > 0, total, 1)[:, None]
-        for sums, total in zip(found.sites.values(), totals.T, strict=True)
+        jnp.where(positive[:, None], sums[:, 0], sums[:, 1]) / jnp.where(total > 0, total, 1)[:, None]
+        for sums, total in zip(sites.values(), totals.T, strict=True)
     ]
-    return Shares(found.logits, jnp.concatenate(shares, axis=1), totals)
+    return Shares(logits, jnp.concatenate(shares, axis=1), totals)
 
 
 def is_confident(

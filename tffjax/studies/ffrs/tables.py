@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from tffjax.data import LABELS
+from tffjax.results.generators import ALL
 from tffjax.studies.ffrs.bootstrap import Intervals, intervals, near_cut, topk_overlap
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, order, standard_error
 from tffjax.studies.rankings import Channel, Ranking
@@ -79,7 +80,7 @@ def image_counts(totals: Totals, design: Design) -> pa.Table:
         {"label": name, "generator": generator, "category": category, "kept": int(kept), "dropped": int(dropped)}
         for label, name in enumerate(LABELS)
         for (generator, category), (kept, dropped) in zip(
-            (*design.groups, ("all", "")), np.roll(totals.images[label], -1, axis=0), strict=True
+            (*design.groups, (ALL, "")), np.roll(totals.images[label], -1, axis=0), strict=True
         )
         if kept + dropped
     ]

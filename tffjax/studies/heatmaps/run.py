@@ -1,6 +1,7 @@
 """Pictures of what single decisions rest on."""
 
 import contextlib
+import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tffjax.data.preprocessing import Transform, normalize
+from tffjax.data import find_images, fingerprint, relative_names
+from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.nn import Model, Normalization
 from tffjax.pipeline.groups import Group, read_groups
 from tffjax.pipeline.output import output_folder
+from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.results.figures import contact_sheet, overlay, save_figure
+from tffjax.results.record import write_record
+from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, model_of, paths_of
 from tffjax.studies.heatmaps.maps import Heatmap, guided_grad_cam, lrp_map
 from tffjax.studies.predictions import fake_probability
@@ -34,18 +39,19 @@ def heatmaps(
     output: int | None = None,
     negative: bool = False,
     composite: str = "beta0",
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     limit: int = 24,
     overwrite: bool = False,
     reporter: Reporter | None = None,
-) -> Path:
+) -> RunResult:
     """Draw the positive relevance of single decisions over their images.
 
     Args:
         model: a model with a card, or the folder of a checkpoint. Detectors are explained at their logit.
         data: images or folders.
-        out: folder of pictures (PNG and PDF), contact sheets, and heatmaps.npz with pixels, logits and maps.
+        out: folder of pictures (PNG and PDF), contact sheets, heatmaps.npz with pixels, logits and maps, and run.json
+            with the provenance.
         methods: `lrp`, `guided-grad-cam`.
         output: of a network with several, which to explain; None is the largest one of each image.
         negative: explain the negative of the output: for a detector, the other label.
@@ -56,12 +62,27 @@ def heatmaps(
         reporter: where words go; None prints plain lines on standard error.
 
     Returns:
-        The folder.
+        The folder: its `figures` are the pictures.
 
     Raises:
         InputError: as `tffjax.load` and `tffjax.data`; `out` is not free.
     """
-    model, reporter = model_of(model)[0], reporter or Lines()
+    (model, weights), reporter = model_of(model), reporter or Lines()
+    files = find_images(paths_of(data))[:limit]
+    identity = {
+        "images": fingerprint(files, relative_names(files)),
+        "arguments": {
+            "methods": list(methods),
+            "output": output,
+            "negative": negative,
+            "composite": composite,
+            "resize": resize,
+            "crop": crop,
+            "limit": limit,
+        },
+        "weights": dataclasses.asdict(model.card),
+    }
+    record = run_record("heatmap", identity, weights, data=paths_of(data))
     groups = read_groups(reporter, paths_of(data), limit, Transform(resize, crop))
     count = sum(len(group.names) for group in groups)
     target, sign = ("top" if output is None else output), (-1 if negative else 1)
@@ -87,8 +108,9 @@ def heatmaps(
             sheet = contact_sheet([e.pixels for e in rows], [e.maps for e in rows], [e.title for e in rows])
             save_figure(sheet, folder / f"contact_sheet_{start // SHEET_ROWS + 1}")
         _save_arrays(folder / "heatmaps.npz", explained)
+        write_record(folder, record | {"results": {"images": count, "skipped": len(files) - count}})
     reporter.say(f"{count} images explained by {', '.join(METHODS[method] for method in methods)}; pictures in {out}")
-    return Path(out)
+    return RunResult(Path(out))
 
 
 class _Explained(NamedTuple):

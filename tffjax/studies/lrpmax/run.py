@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tffjax.data import LABELS, Batch
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
@@ -16,8 +17,8 @@ from tffjax.pipeline.parts import Rows, map_parts
 from tffjax.pipeline.programs import announcing, prepared
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
-from tffjax.pipeline.run_result import RunResult
 from tffjax.pipeline.study import Ended, Pass
+from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.lrpmax.batch import Explanation, search
 from tffjax.studies.lrpmax.search import TopK
@@ -134,7 +135,7 @@ def run_lrp_max(
     by: Literal["activation", "relevance"] = "activation",
     label: Literal["real", "fake", "any"] = "fake",
     composite: str = "beta0",
-    resize: int | None = None,
+    resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,

@@ -72,8 +72,7 @@ def write_results(rows: pa.Table, keys: Sequence[str], by: str, folder: Path) ->
     order = pyarrow.compute.sort_indices(index, [(name, "ascending") for name in ("number", "generator", "rank")])
     order = order.to_numpy().astype(np.int64)
     shown = index.select([name for name in INDEX.names if name != "index"]).take(order)
-    write_table(shown, folder / "index.parquet")
-    write_table(shown, folder / "index.csv")
+    write_table(shown, folder / "index")
     columns = ["key", "generator", "rank", "path", *MAP.names]
     best = []
     with pyarrow.parquet.ParquetWriter(

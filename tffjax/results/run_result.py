@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
 from tffjax.errors import InputError
-from tffjax.pipeline.directory import read_record
+from tffjax.results.record import read_record
+from tffjax.results.tables import has_table, read_table
 
 _SHOWN_ROWS, _SHOWN_FIGURES = 5, 4
 
@@ -39,8 +38,7 @@ class RunResult:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names for `table`."""
-        paths = sorted(self.folder.glob("*.parquet")) + sorted(self.folder.glob("*.csv"))
-        return tuple(dict.fromkeys(path.stem for path in paths))
+        return tuple(sorted(path.stem for path in self.folder.glob("*.parquet")))
 
     @property
     def figures(self) -> tuple[Path, ...]:
@@ -48,16 +46,18 @@ class RunResult:
         return tuple(sorted(self.folder.glob("*.png")))
 
     def table(self, name: str) -> pa.Table:
-        """A table, by the name of its file without ending.
+        """A table in full precision, by the name of its file without ending.
 
         Raises:
-            InputError: there is none of this name.
+            InputError: there is none of this name, or it is damaged.
         """
-        if (path := self.folder / f"{name}.parquet").exists():
-            return pyarrow.parquet.read_table(path)
-        if (path := self.folder / f"{name}.csv").exists():
-            return pyarrow.csv.read_csv(path)
-        raise InputError(f"{self.folder} has no table {name!r}; there are {', '.join(self.tables)}")
+        if not self.has(name):
+            raise InputError(f"{self.folder} has no table {name!r}; there are {', '.join(self.tables) or 'none'}")
+        return read_table(self.folder / name)
+
+    def has(self, name: str) -> bool:
+        """Whether the run wrote such a table; which ones depends on its options and images."""
+        return has_table(self.folder / name)
 
     def __repr__(self) -> str:
         return f"RunResult({self.record['command']}, {str(self.folder)!r}, tables={self.tables})"

@@ -1,0 +1,22 @@
+"""The study of the detector and the images that come with tffjax."""
+
+from tffjax.embedded import Embedded
+from tffjax.nn import network_of
+from tffjax.whole.run import examples
+from tffjax.whole.steps import Whole
+
+
+def demonstration(given: Embedded) -> Whole:
+    """The study of the demo: images keep their size, and channels are ranked on the generator of the training alone."""
+    return Whole(
+        given.detector,
+        (given.images,),
+        (given.images / given.seen,),
+        given.seen,
+        own_size=True,
+        bootstrap=50,
+        max_k=1024,
+        shown=(8, 4),  # every site that is shown is compiled
+        color_channels=network_of("efficientnet_b0").paper_k,
+        heatmaps=examples((given.images,), given.seen),
+    )

@@ -1,0 +1,41 @@
+"""run.json, the record of a run directory: what was asked of which weights and images, and in the end the results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tffjax.errors import InputError
+from tffjax.files import write_text
+
+RECORD = "run.json"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What run.json says.
+
+    Raises:
+        InputError: `path` is not a run directory.
+    """
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is not a run directory: it has no {RECORD}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path / RECORD}: cannot be read ({error}); start another run") from None
+    if not isinstance(record, dict) or not {"command", "identity", "paths"} <= record.keys():
+        raise InputError(f"{path / RECORD}: not the record of a run; start another run")
+    return record
+
+
+def is_done(path: Path) -> bool:
+    """Whether a run directory holds its results; False where there is none.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    return (path / RECORD).is_file() and "results" in read_record(path)
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Replace run.json in a folder."""
+    write_text(path / RECORD, json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,89 @@
+"""Two rankings compared, as a function and a folder of results."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from tffjax.pipeline.output import output_folder
+from tffjax.pipeline.provenance import run_record
+from tffjax.pipeline.reporter import Reporter
+from tffjax.results.figures import save_figure
+from tffjax.results.record import write_record
+from tffjax.results.run_result import RunResult
+from tffjax.results.tables import write_table
+from tffjax.studies.compare import Pair, correlation_table, movers_table, overlap_table, pair_up
+from tffjax.studies.ffrs.figures import comparison
+from tffjax.studies.rankings import digest, read_ranking
+
+SHOWN = 10
+
+
+class Comparison(NamedTuple):
+    """What two rankings A and B have in common.
+
+    Attributes:
+        files: of A and B.
+        ks: lengths of the lists of top channels, ascending.
+        pair: the channels, with omega and rank in A and in B.
+        overlap: see `tffjax.studies.compare.overlap_table`.
+        correlations: see `tffjax.studies.compare.correlation_table`.
+        movers: see `tffjax.studies.compare.movers_table`, of the largest k.
+    """
+
+    files: tuple[Path, Path]
+    ks: tuple[int, ...]
+    pair: Pair
+    overlap: pa.Table
+    correlations: pa.Table
+    movers: pa.Table
+
+
+def compare_rankings(a: str | os.PathLike[str], b: str | os.PathLike[str], ks: Sequence[int] = (27, 114)) -> Comparison:
+    """Compare two rankings of the channels of one network: overlap of their top k, correlations, largest movers.
+
+    Args:
+        a, b: files in the form of `tffjax.rank` and of the paper's release, key,mean_relevance.
+        ks: lengths of the lists of top channels.
+
+    Raises:
+        InputError: a file cannot be read as a ranking, the channels differ, or k is larger than their number.
+    """
+    files, ks = (Path(a), Path(b)), tuple(sorted(set(ks)))
+    pair = pair_up(*map(read_ranking, files))
+    tables = overlap_table(pair, ks), correlation_table(pair, ks), movers_table(pair, ks[-1])
+    return Comparison(files, ks, pair, *tables)
+
+
+def write_comparison(found: Comparison, out: str | os.PathLike[str], *, overwrite: bool = False) -> RunResult:
+    """Write the tables overlap, correlations and movers, a plot (PNG and PDF), and run.json with the provenance.
+
+    Raises:
+        InputError: as `tffjax.pipeline.output.check_output`.
+    """
+    digests = dict(zip("ab", map(digest, map(read_ranking, found.files)), strict=True))
+    identity = {"arguments": {"ks": list(found.ks)}, "rankings": digests}
+    record = run_record("compare", identity, rankings=found.files)
+    with output_folder(Path(out), overwrite) as folder:
+        for name in ("overlap", "correlations", "movers"):
+            write_table(getattr(found, name), folder / name)
+        names = tuple(path.stem for path in found.files)
+        save_figure(comparison(found.pair.rank, found.ks[-1], names), folder / "compare")
+        write_record(folder, record | {"results": {"channels": len(found.pair.channels)}})
+    return RunResult(Path(out))
+
+
+def say_comparison(found: Comparison, reporter: Reporter) -> None:
+    """Tell what was found."""
+    reporter.say(f"A = {found.files[0]}\nB = {found.files[1]}\n{len(found.pair.channels)} channels")
+    shares = {"share": ".1%", "jaccard": ".3f", "expected": ".2f", "p_value": ".1e"}
+    reporter.table(found.overlap, "channels that the two top-k have in common", {"k": "d", "common": "d", **shares})
+    over = ["all channels" if k is None else f"union of the two top-{k}" for k in found.correlations["k"].to_pylist()]
+    named = found.correlations.append_column("over", [over])
+    formats = {"over": "", "channels": "d", "spearman": ".3f", "kendall": ".3f"}
+    reporter.table(named, "correlation of omega", formats)
+    columns = {"key": "", "rank_a": "d", "rank_b": "d", "change": "+d", "omega_a": ".2e", "omega_b": ".2e"}
+    title = f"largest movers of {len(found.movers)} channels in either top-{found.ks[-1]}"
+    reporter.table(found.movers.slice(0, SHOWN), title, columns)

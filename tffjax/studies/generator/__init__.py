@@ -1,0 +1,1 @@
+"""Which channels of a generator make the traces that a detector sees (supplement M)."""
