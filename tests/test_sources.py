@@ -15,6 +15,8 @@ from tffjax.data import find, find_images, fingerprint, label_warning, relative_
 from tffjax.data.folders import parse_labels
 from tffjax.errors import InputError
 from tffjax.pipeline.directory import read_record
+from tffjax.pipeline.request import Reading
+from tffjax.whole.steps import Whole, steps
 
 NAMES = [f"{g}/{label}/{i}.png" for g in ("biggan", "progan/cat") for label in ("0_real", "1_fake") for i in range(2)]
 
@@ -168,3 +170,12 @@ def test_predict_with_labels_resumes_with_them(tmp_path):
     with studies.networks_by_name():
         assert "is done already" in done("predict", "--resume", tmp_path / "run").out
         assert "labels" in refused("predict", "--resume", tmp_path / "run", "--labels", "real=a,fake=b")
+
+
+def test_the_whole_study_passes_labels_and_sizes_on():
+    options = {"size": ((256, 200), 192), "labels": "real=nature,fake=ai", "color_channels": 3}
+    made = steps(Whole(Path("detector"), (Path("images"),), (Path("images"),), **options), Path("out"), 5)
+    for step in made[:-2]:
+        assert "--resize 256x200 --crop 192 --labels real=nature,fake=ai" in step.line
+        assert step.reading == Reading(resize=(256, 200), crop=192, labels="real=nature,fake=ai")
+    assert "--labels" not in made[-2].line  # heatmaps have none

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import save_image
+import studies
+from command import done, save_image
+from test_packing import STUDIES, same_as
 from test_sources import described, tables
 
 from tffjax.data import find_images, fingerprint, relative_names
@@ -105,6 +107,16 @@ def test_predict_gives_the_same_tables(manual, prepared, tmp_path):
     whole = tables("predict", "decisive", manual / "test", "--crop", 8, "--out", tmp_path / "files")
     split = address(prepared, "biggan+progan")
     assert tables("predict", "decisive", split, "--crop", 8, "--out", tmp_path / "tfds") == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", STUDIES)
+def test_every_study_gives_the_same_bytes(command, manual, prepared, tmp_path):
+    ranking = () if command == "rank" else ("--ranking", studies.make_ranking(tmp_path / "ranking.csv"))
+    for out, place in (("files", manual / "test"), ("tfds", address(prepared, "biggan+progan"))):
+        with studies.networks_by_name():
+            done(command, "decisive", place, *ranking, *STUDIES[command], "--out", tmp_path / out, "--quiet")
+    same_as(tmp_path / "tfds", tmp_path / "files")
 
 
 READ = """

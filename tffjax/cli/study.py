@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
-from tffjax.cli.images import size_options
+from tffjax.cli.images import labels_option, size_options
 from tffjax.data.preprocessing import Resize
 from tffjax.whole.command import do_whole
 from tffjax.whole.run import chosen_steps, whole_of
@@ -29,6 +29,7 @@ class Steps(click.ParamType):
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
 @click.option("--seen", metavar="GENERATOR", help="The generator that the detector was trained on.")
 @size_options
+@labels_option
 @click.option(
     "--confidence",
     type=click.FloatRange(0, 1),
@@ -50,6 +51,7 @@ def study(
     seen: str | None,
     resize: Resize | None,
     crop: int | None,
+    labels: str | None,
     confidence: float,
     k: int | None,
     max_k: int | None,
@@ -75,5 +77,5 @@ def study(
       tffjax study detector images/ --resize 256 --crop 224 --skip color,heatmap --out study
     """
     start_jax()
-    whole = whole_of(weights, data, seen, (resize, crop), confidence, k, max_k)
+    whole = whole_of(weights, data, seen, (resize, crop), confidence, k, max_k, labels)
     do_whole(Talk(quiet), whole, out, chosen_steps(only, skip), dry_run, overwrite, "tffjax study with the same words")

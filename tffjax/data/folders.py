@@ -65,7 +65,7 @@ class FolderSource:
     labels: Mapping[str, Literal[0, 1]]
     kind: ClassVar[str] = "files"
 
-    def find(self) -> dict[Path, ImageFile]:
+    def find(self) -> dict[str, ImageFile]:
         """As `tffjax.data.sources.Source`."""
         if self.path.is_dir():
             root, files = self.path, [path for path in _walk(self.path) if path.suffix.lower() in EXTENSIONS]
@@ -77,10 +77,10 @@ class FolderSource:
             raise InputError(f"{self.path}: no such file or folder")
         base = Path(os.path.abspath(root))  # noqa: PTH100  resolve() would follow a link and lose its name
         real = root.resolve()
-        found: dict[Path, ImageFile] = {}
+        found: dict[str, ImageFile] = {}
         for path in files:
             below = path.relative_to(root)
-            found.setdefault(real / below, _describe(path, base, below.parts[:-1], self.labels))
+            found.setdefault(f"{real}/{below}", _describe(path, base, below.parts[:-1], self.labels))
         return found
 
 

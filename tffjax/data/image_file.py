@@ -64,8 +64,10 @@ class ImageFile:
 
 def relative_names(files: Sequence[ImageFile]) -> tuple[str, ...]:
     """Paths below the folder that is common to all, which identify images wherever that folder lies."""
-    common = Path(os.path.commonpath([file.path.absolute().parent for file in files]))
-    return tuple(file.path.absolute().relative_to(common).as_posix() for file in files)
+    here = Path.cwd()
+    paths = [os.path.join(here, file.path) for file in files]  # noqa: PTH118  a tenth of the cost of Path's, which counts
+    common = os.path.commonpath({os.path.dirname(path) for path in paths})  # noqa: PTH120
+    return tuple(path[len(common.rstrip("/")) + 1 :] for path in paths)
 
 
 def fingerprint(files: Sequence[ImageFile], names: Sequence[str]) -> dict[str, Any]:

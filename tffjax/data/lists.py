@@ -40,9 +40,9 @@ class ListSource:
     labels: Mapping[str, Literal[0, 1]]
     kind: ClassVar[str] = "list"
 
-    def find(self) -> dict[Path, ImageFile]:
+    def find(self) -> dict[str, ImageFile]:
         """As `tffjax.data.sources.Source`."""
-        found: dict[Path, ImageFile] = {}
+        found: dict[str, ImageFile] = {}
         base = Path(os.path.abspath(self.path.parent))  # noqa: PTH100  resolve() would follow links
         folders: dict[Path, Path] = {}
         for row, (path, label, generator, category) in enumerate(self._rows(), 1):
@@ -56,7 +56,7 @@ class ListSource:
             parent = file.path.parent
             if parent not in folders:
                 folders[parent] = parent.resolve()
-            key = folders[parent] / file.path.name
+            key = f"{folders[parent]}/{file.path.name}"
             if found.setdefault(key, file) != file:
                 raise InputError(f"{self.path}: row {row} names {path} again, with another label or group")
         if not found:

@@ -190,21 +190,22 @@ class RecordSource:
     below: PurePosixPath
     kind: ClassVar[str] = "records"
 
-    def find(self) -> dict[Path, ImageFile]:
+    def find(self) -> dict[str, ImageFile]:
         """As `tffjax.data.sources.Source`."""
         manifest = read_manifest(self.folder)
         _check_shards(self.folder, manifest)
         shards = Shards(self.folder, manifest.shards)
-        real, parts, found = self.folder.resolve(), self.below.parts, dict[Path, ImageFile]()
+        real, found = self.folder.resolve(), dict[str, ImageFile]()
+        below = "" if self.below == PurePosixPath(".") else f"{self.below}/"
         for row in read_index(self.folder, manifest).to_pylist():
-            if PurePosixPath(row["name"]).parts[: len(parts)] != parts:
+            if not f"{row['name']}/".startswith(below):
                 continue
             size = None if row["height"] is None else (row["height"], row["width"])
             place = (shards, row["shard"], row["record"], row["name"], row["num_bytes"], size)
             stored = StoredRecord(*place, manifest.pixels, row["unreadable"])
             label = None if row["label"] is None else LABELS.index(row["label"])
             path = self.folder / row["name"]
-            found[real / row["name"]] = ImageFile(path, label, row["generator"], row["category"], stored)
+            found[f"{real}/{row['name']}"] = ImageFile(path, label, row["generator"], row["category"], stored)
         if not found:
             raise InputError(f"{self.folder / self.below}: no such file or folder, nor such images among the records")
         return found

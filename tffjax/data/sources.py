@@ -24,7 +24,7 @@ class Source(Protocol):
 
     kind: ClassVar[str]
 
-    def find(self) -> Mapping[Path, ImageFile]:
+    def find(self) -> Mapping[str, ImageFile]:
         """All images by where they really are, so that one that is met twice counts once.
 
         Raises:
@@ -60,7 +60,7 @@ def find(paths: Iterable[str | os.PathLike[str]], labels: str | None = None) -> 
     names = LABEL_FOLDERS if labels is None else parse_labels(labels)
     data = [Path(path) for path in paths]
     sources = [source_of(path, names) for path in data]
-    every: dict[Path, ImageFile] = {}
+    every: dict[str, ImageFile] = {}
     of_each: list[list[ImageFile]] = []
     for source in sources:
         found = source.find()

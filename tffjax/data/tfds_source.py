@@ -77,14 +77,14 @@ class TfdsSource:
     labels: Mapping[str, Literal[0, 1]]
     kind: ClassVar[str] = "tfds"
 
-    def find(self) -> dict[Path, ImageFile]:
+    def find(self) -> dict[str, ImageFile]:
         """As `tffjax.data.sources.Source`."""
         address = parse_address(str(self.path))
         builder, examples = _open(self.path, address)
         present = dict(builder.info.features.items())
         features = _features(self.path, address, present)
         names = getattr(present.get(features.get("label")), "names", None)
-        found: dict[Path, ImageFile] = {}
+        found: dict[str, ImageFile] = {}
         for index in range(len(examples)):
             example = examples[index]
             text = {what: _text(example[features[what]]) for what in FEATURES[2:] if what in features}
@@ -96,7 +96,7 @@ class TfdsSource:
             stored = StoredExample(examples, index, features["image"], len(example[features["image"]]), size)
             path = self.path / name
             known = self._label(label, address)
-            found[path] = ImageFile(path, known, text.get("generator", ""), text.get("category", ""), stored)
+            found[str(path)] = ImageFile(path, known, text.get("generator", ""), text.get("category", ""), stored)
         if not found:
             raise InputError(f"{self.path}: the split is empty")
         return found

@@ -33,7 +33,6 @@ from tffjax.pipeline import directory
 from tffjax.pipeline.directory import Run
 from tffjax.pipeline.passes import resumable
 from tffjax.pipeline.reporter import Lines, Reporter
-from tffjax.results.tables import write_table
 
 SHARD_IMAGES = 512
 WRITER = "group_size:1,uncompressed,max_parallelism:1"
@@ -158,7 +157,7 @@ def _write(
     with run.finish() as (folder, results):
         tables = [pyarrow.parquet.read_table(_rows_of(run.work / name)) for name in shards]
         table = pa.concat_tables(tables)
-        write_table(table, folder / INDEX)
+        pyarrow.parquet.write_table(table, folder / INDEX)
         facts = [{"name": name, "records": len(rows), **_size_and_hash(run.work / name)}
                  for name, rows in zip(shards, tables, strict=True)]  # fmt: skip
         index = _size_and_hash(folder / INDEX)["sha256"]

@@ -142,7 +142,8 @@ def finish(study: Study, run: Run, images: Images, ended: Sequence[Ended], repor
         skipped |= one.skipped
     with run.finish() as (folder, results):
         results |= study.finish(images, ended, folder) | {"skipped": len(skipped)}
-        columns = {"path": [images.names[index] for index in skipped], "reason": list(skipped.values())}
+        reasons = [reason.removeprefix(f"{images.files[index].path}: ") for index, reason in skipped.items()]
+        columns = {"path": [images.names[index] for index in skipped], "reason": reasons}
         write_table(pa.table(columns, schema=pa.schema(dict.fromkeys(columns, pa.string()))), folder / "skipped")
     for reason in list(skipped.values())[:SHOWN]:
         reporter.warn(f"skipped: {reason}")

@@ -22,7 +22,7 @@ from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.report.audit_page import audit_page
 from tffjax.results.generators import ALL
 from tffjax.results.run_result import RunResult
-from tffjax.results.tables import write_table
+from tffjax.results.tables import write_parquet, write_table
 from tffjax.studies.call import PathLike, paths_of
 
 
@@ -115,7 +115,7 @@ def audit(
     with directory.start(out, record, overwrite=overwrite) as run, run.finish() as (folder, results):
         write_table(_traps_table(seen), folder / "traps")
         write_table(_duplicates_table(seen, files, kept, splits), folder / "duplicates")
-        write_table(_facts_table(files, facts, kept, splits), folder / "facts")
+        write_parquet(_facts_table(files, facts, kept, splits), folder / "facts")
         (folder / "audit.html").write_text(audit_page(seen.traps, seen.groups, kept, limit), encoding="utf-8")
         results |= {
             "images": len(files),

@@ -151,13 +151,13 @@ def _record(whole: Whole) -> str:
     return json.dumps(record | fields, indent=1, default=str) + "\n"
 
 
-def examples(images: Sequence[Path], seen: str | None, count: int = 8) -> tuple[Path, ...]:
+def examples(images: Sequence[Path], seen: str | None, count: int = 8, labels: str | None = None) -> tuple[Path, ...]:
     """Images whose decisions to draw: a real one, and the first fake of each generator, the seen one first.
 
     Raises:
         InputError: as `tffjax.data.find_images`.
     """
-    files = find_images(images)
+    files = find_images(images, labels)
     names = sorted({file.generator for file in files}, key=lambda name: (name != seen, name))
     of_label = {label: {name: [file.path for file in files if (file.label, file.generator) == (label, name)]
                         for name in names} for label in (0, 1)}  # fmt: skip
@@ -174,6 +174,7 @@ def study(
     seen: str | None = None,
     resize: Resize | None = None,
     crop: int | None = None,
+    labels: str | None = None,
     confidence: float = 0.9,
     k: int | None = None,
     max_k: int | None = None,
@@ -193,6 +194,7 @@ def study(
         seen: the generator that the detector was trained on, if that is known: channels are ranked, and k is found, on
             its images, and the findings say whether that transfers to the others.
         resize, crop: of all images; None leaves them at their size, but for `rank`, which takes 224.
+        labels: names of the folders of the labels, as of `tffjax.rank`.
         confidence: of `tffjax.rank`.
         k: how many channels dropout switches off; None is what find-k finds.
         max_k: the largest k that find-k tries; None is half of the channels.
@@ -207,7 +209,7 @@ def study(
         InputError: as the steps.
     """
     reporter = reporter or Lines()
-    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, k, max_k)
+    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, k, max_k, labels)
     begin(whole, Path(out), overwrite)
     run_whole(whole, Path(out), reporter, chosen_steps(only, skip))
     folders = {name: Path(out) / name for name in QUESTIONS}
@@ -218,10 +220,11 @@ def whole_of(
     detector: Path,
     images: tuple[Path, ...],
     seen: str | None,
-    size: tuple[int | None, int | None],
+    size: tuple[Resize | None, int | None],
     confidence: float,
     k: int | None,
     max_k: int | None,
+    labels: str | None = None,
 ) -> Whole:
     """The study of a user's own detector; see `study`.
 
@@ -233,8 +236,8 @@ def whole_of(
         ranked_on = tuple(folder / seen for folder in images if has_folder(folder / seen))
         if not ranked_on:
             raise InputError(f"there is no folder {seen} in {', '.join(map(str, images))}; --seen names a generator's")
-    return Whole(detector, images, ranked_on, seen, size, confidence=confidence, k=k, max_k=max_k,
-                 heatmaps=examples(images, seen))  # fmt: skip
+    return Whole(detector, images, ranked_on, seen, size, labels, confidence=confidence, k=k, max_k=max_k,
+                 heatmaps=examples(images, seen, labels=labels))  # fmt: skip
 
 
 def chosen_steps(only: Sequence[str], skip: Sequence[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import checkpoint, network_of
 from tffjax.pipeline import directory
@@ -41,6 +42,7 @@ class Whole:
         ranked_on: images on which channels are ranked and k is found.
         seen: the generator that the detector was trained on, None if that is not known.
         size: resize and crop of all images; None leaves them, but for `rank`, which takes 224 then unless `own_size`.
+        labels: names of the folders of the labels, as of `tffjax.rank`.
         own_size: rank leaves the images at their size, too.
         confidence, bootstrap: of `rank`.
         k: how many channels dropout switches off; None is what find-k finds.
@@ -55,7 +57,8 @@ class Whole:
     images: tuple[Path, ...]
     ranked_on: tuple[Path, ...]
     seen: str | None = None
-    size: tuple[int | None, int | None] = (None, None)
+    size: tuple[Resize | None, int | None] = (None, None)
+    labels: str | None = None
     own_size: bool = False
     confidence: float = 0.9
     bootstrap: int = 200
@@ -105,7 +108,7 @@ class Step:
     @property
     def reading(self) -> Reading:
         """How a study reads images."""
-        return Reading(resize=self.options.get("resize"), crop=self.options.get("crop"))
+        return Reading(**{name: self.options.get(name) for name in ("resize", "crop", "labels")})
 
     def study(self, **changes: Any) -> Study:
         """The study, for the commands that are one; with some options changed.
@@ -138,7 +141,8 @@ def _words(flag: str, value: Any) -> list[str]:
         return []
     if value is True:
         return [f"--{flag}"]
-    return [f"--{flag}", ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
+    between = "x" if flag == "resize" else ","
+    return [f"--{flag}", between.join(map(str, value)) if isinstance(value, list | tuple) else str(value)]
 
 
 def found_k(out: Path) -> int | None:
@@ -164,8 +168,9 @@ def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
     """The steps in their order; while find-k is not done, their words have `K` for the k that it will find."""
     k = whole.k or k
     resize, crop = whole.size
-    size = {"resize": resize, "crop": crop}
+    size = {"resize": resize, "crop": crop, "labels": whole.labels}
     rank_size = {"own_size": True} if whole.own_size else {"resize": resize or 224, "crop": crop or 224}
+    rank_size["labels"] = whole.labels
     ranked = {"ranking": out / "rank" / "ranking_fake.csv"}
     ks = [n * k for n in MULTIPLES] if k else "K"
     channels, top = whole.shown
@@ -182,7 +187,7 @@ def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
         },
         "lrpmax": {**ranked, "k": channels, "top": top, **size},
         "color": {**ranked, "k": whole.color_channels or _paper_k(whole.detector) or k or "K", **size},
-        "heatmap": {"methods": ["lrp"], **size},
+        "heatmap": {"methods": ["lrp"], "resize": resize, "crop": crop},
     }
     data = {"rank": whole.ranked_on, "find-k": whole.ranked_on, "heatmap": whole.heatmaps or whole.images}
     made = [
