@@ -42,7 +42,7 @@ from tffjax.files import replace_file
 from tffjax.kernels.pooling import winners
 from tffjax.lrp.composites import composite_of
 from tffjax.lrp.operations import LrpOps
-from tffjax.lrp.rules import LinearMap
+from tffjax.lrp.redistribution import LinearMap
 from tffjax.nn import Model, canonize, module_of
 from tffjax.nn.card import NORMALIZATIONS, Card
 from tffjax.nn.functions import relu

@@ -28,7 +28,8 @@ from tffjax.kernels.convolution import Geometry, pad, patches
 from tffjax.lrp.composites import composite_of, rule
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepare
-from tffjax.lrp.rules import for_kinds, sum_epsilon
+from tffjax.lrp.redistribution import for_kinds
+from tffjax.lrp.rules import sum_epsilon
 from tffjax.lrp.stability import near_jumps
 from tffjax.nn import Model, layers_of
 from tffjax.nn.sites import probe_sums

@@ -37,6 +37,13 @@ from tffjax.nn import Model, canonize
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The fast set is compiled without most of XLA's optimizations, in half the time; all others as the product is."""
+    if "not slow" in config.option.markexpr and "not parity" in config.option.markexpr:
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for subprocesses
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of golden outputs, real checkpoints and images beside the checkout."""

@@ -17,7 +17,7 @@ from small import noise, small_model
 from tffjax.errors import InputError
 from tffjax.kernels import choice
 from tffjax.kernels.convolution import Geometry
-from tffjax.lrp import composites, rules
+from tffjax.lrp import composites, redistribution, rules
 from tffjax.lrp.composites import (
     BETA0,
     COMPOSITES,
@@ -166,7 +166,7 @@ def test_the_rule_of_every_kind():
     [
         (lambda: rule(rules.gamma, gama=0.1), "the rule gamma has no constant 'gama'; it takes gamma, epsilon"),
         (lambda: rule(rules.flat, gamma=0.1), "the rule flat has no constant 'gamma'; it takes epsilon"),
-        (lambda: rule(rules.positive, gamma=0.1), "the rule positive has no constant 'gamma'; it takes none"),
+        (lambda: rule(redistribution.positive, gamma=0.1), "the rule positive has no constant 'gamma'; it takes none"),
         (lambda: rule(rules.alpha_beta, alpha=3.0), "alpha_beta needs alpha - beta = 1"),
         (lambda: rule(rules.z_box, low=1.0, high=-1.0), "the box of z_box needs low < high, not 1.0 and -1.0"),
         (lambda: first_layers(0), "first_layers(0) is no layer; count from 1"),
@@ -215,8 +215,8 @@ def test_a_rule_of_ones_own_is_for_layers_with_a_kernel_unless_it_says_otherwise
         return rules.flat(layer, relevance)
 
     assert rule(mine, power=2).kinds == ("conv", "dense")
-    assert rule(rules.for_kinds("average_pool")(mine)).kinds == ("average_pool",)
-    assert rules.kinds_of(rules.epsilon) == ("conv", "dense", "average_pool", "add")
+    assert rule(redistribution.for_kinds("average_pool")(mine)).kinds == ("average_pool",)
+    assert redistribution.kinds_of(rules.epsilon) == ("conv", "dense", "average_pool", "add")
 
 
 def test_the_table_of_a_small_network():

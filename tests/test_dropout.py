@@ -189,7 +189,11 @@ TAILS = {  # sites without which an image cannot reach the output
 }
 
 
-@pytest.fixture(scope="module", params=[cases.RESNET50, cases.B0_SAME], ids=lambda network: network.name)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(cases.RESNET50, marks=pytest.mark.slow), cases.B0_SAME],
+    ids=lambda network: network.name,
+)
 def without_tail(request):
     """A network, images, and their logits with nothing, then with the tail, then with nothing switched off."""
     model = request.param.random_model()

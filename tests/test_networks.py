@@ -97,7 +97,15 @@ def test_these_are_the_networks():
     assert networks.names(lambda: ())[: len(EXPECTED)] == tuple(expected.name for expected in EXPECTED)
 
 
-@pytest.mark.parametrize("expected", EXPECTED, ids=lambda expected: expected.name)
+FEW = ("resnet18", "resnet50", "efficientnet_b0", "efficientnet_b1")  # of which others are more of the same
+EACH = pytest.mark.parametrize(
+    "expected",
+    [expected if expected.name in FEW else pytest.param(expected, marks=pytest.mark.slow) for expected in EXPECTED],
+    ids=lambda expected: expected.name,
+)
+
+
+@EACH
 def test_a_record_is_complete(expected):
     network, model = network_of(expected.name), on_shapes(expected.name)
     layers = layers_of(model, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
@@ -110,15 +118,8 @@ def test_a_record_is_complete(expected):
     assert network.makes(model.module.clone(num_outputs=2, epsilon=0.1, batch_norm="folded"))
 
 
-FEW = ("resnet50", "efficientnet_b0")  # of which others are more of the same
-
-
 @pytest.mark.parametrize("with_card", [True, False], ids=["card", "no card"])
-@pytest.mark.parametrize(
-    "expected",
-    [expected if expected.name in FEW else pytest.param(expected, marks=pytest.mark.slow) for expected in EXPECTED],
-    ids=lambda expected: expected.name,
-)
+@EACH
 def test_the_first_rule_is_that_of_the_record(expected, with_card):
     model = on_shapes(expected.name)
     model = model if with_card else dataclasses.replace(model, card=None)
@@ -180,6 +181,7 @@ def resnet_in_torch(variables, x, strides, stages, stem_stride=2, pool_stride=2)
     return F.linear(x.mean((2, 3)), params["fc"]["kernel"].T, params["fc"]["bias"])
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("module", "strides", "stem"),
     [

@@ -275,7 +275,7 @@ def test_any_number_of_shards_gives_the_same_bytes(data, tmp_path, whole, count)
     assert files(tmp_path / "run") == whole
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 20))])
 def test_shards_that_are_killed_and_run_again_in_any_order_give_the_same_bytes(data, tmp_path, whole, seed):
     """Eight shards, three of them killed at random moments: some before their first state, some in a pass."""
     rng, out, count = np.random.default_rng(seed), tmp_path / "run", 8

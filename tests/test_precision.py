@@ -68,7 +68,12 @@ def test_sums_of_bfloat16_products_are_float32(groups, rng):
     np.testing.assert_allclose(np.asarray(y, np.float64), exact, rtol=2**-8, atol=1e-5 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("composite", COMPOSITES)
+FEW = ("beta0", "beta1", "beta-adaptive", "epsilon", "epsilon-gamma-box", "guided-backprop")
+
+
+@pytest.mark.parametrize(
+    "composite", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in COMPOSITES]
+)
 def test_bfloat16_relevance_is_float32_up_to_rounding(composite, rng):
     model, x = small(), images(rng)
     formats = ("float32", "bfloat16")

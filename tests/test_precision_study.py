@@ -53,6 +53,7 @@ def test_stored_numbers_are_rounded_forward_and_relevances_backward():
     assert BFLOAT16.stored(x) == x
 
 
+@pytest.mark.slow
 def test_float32_is_what_tffjax_computes(measured):
     model, images = small_model(jnp.float32), noise(16, len(NAMES), jnp.float32)
     found = relevance(model, images, target=jnp.asarray(measured["float64"].targets), sites=True)

@@ -78,12 +78,25 @@ def color(model, images):
     return max_activations(model, images, all_channels(model)[::7], micro_batch=2)
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
-@pytest.mark.parametrize("composite", [*RULED, pytest.param(WITH_BIAS, id="with bias")])
-def test_rank_does_nothing_to_weights_alone(network, composite):
-    prepared = tffjax.prepare(network.random_model(), composite)
+def assert_nothing_is_done_to_weights_alone(model, composite):
+    prepared = tffjax.prepare(model, composite)
     # the box of zB, w^2 and flat meet an image of ones, which depends on the size of the images
     assert set(arithmetic_on_weights(rank, prepared, jnp.zeros((4, 32, 32, 3)))) <= {"conv_general_dilated"}
+
+
+@pytest.mark.parametrize("composite", [*RULED, pytest.param(WITH_BIAS, id="with bias")])
+def test_rank_does_nothing_to_weights_alone(composite):
+    assert_nothing_is_done_to_weights_alone(small(), composite)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
+@pytest.mark.parametrize(
+    "composite",
+    ["beta0", *(pytest.param(name, marks=pytest.mark.slow) for name in (*RULED, WITH_BIAS) if name != "beta0")],
+    ids=str,
+)
+def test_rank_does_nothing_to_the_weights_of_the_networks_alone(network, composite):
+    assert_nothing_is_done_to_weights_alone(network.random_model(), composite)
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)

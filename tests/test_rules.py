@@ -21,7 +21,7 @@ from tffjax.kernels.convolution import Geometry
 from tffjax.lrp import rules
 from tffjax.lrp.composites import rule
 from tffjax.lrp.linear import AveragePool, Bilinear, Conv, ConvTranspose, Dense
-from tffjax.lrp.rules import Linear
+from tffjax.lrp.redistribution import Linear
 from tffjax.nn.ops import max_pool
 
 pytestmark = pytest.mark.usefixtures("x64")

@@ -89,6 +89,7 @@ class _Native(Plain):
         return y if bias is None else y + bias
 
 
+@pytest.mark.slow
 def test_the_forward_pass_of_resnet50_is_the_same():
     with jax.enable_x64(True):
         model = cases.RESNET50.random_model().astype("float64")

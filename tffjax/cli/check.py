@@ -3,18 +3,16 @@
 from pathlib import Path
 
 import click
-import jax.numpy as jnp
 from rich.table import Table
 
 from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import size_options
-from tffjax.data.preprocessing import Resize, Transform, normalize
+from tffjax.data.preprocessing import Resize, Transform
 from tffjax.errors import CheckFailed
 from tffjax.lrp.composites import COMPOSITES
-from tffjax.lrp.conservation import Check, check_model
+from tffjax.lrp.conservation import Check
 from tffjax.nn import checkpoint
-from tffjax.pipeline.groups import read_groups, synthetic_images
-from tffjax.pipeline.programs import FIRST_TIME
+from tffjax.studies.check import check_images
 
 
 @click.command()
@@ -56,16 +54,8 @@ def check(
     if not paths:
         refuse_unused("without PATH", "limit", "resize", "crop")
     start_jax()
-    model = checkpoint.load(weights)
-    groups = read_groups(talk, paths, limit, Transform(resize, crop)) if paths else [synthetic_images()]
-    failed = []
-    for group in groups:
-        images = jnp.asarray(normalize(group.pixels, model.card.normalization))
-        height, width = images.shape[1:3]
-        what = f"{len(group.names)} images of {height}x{width}"
-        with talk.busy(f"compiling and explaining {what} ({FIRST_TIME})"):
-            target = "top" if output is None else output
-            result = check_model(model, images, target=target, composite=composite)
+    failed, transform = [], Transform(resize, crop)
+    for what, result in check_images(checkpoint.load(weights), paths, limit, transform, output, composite, talk):
         talk.say(_table(result, f"{composite} on {what}: shares of the start"))
         talk.say(f"conserved: {result.conserved:.1%} of the start relevance arrives at the image")
         for note in result.notes:

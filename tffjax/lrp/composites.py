@@ -19,8 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tffjax.errors import InputError
-from tffjax.lrp import rules
-from tffjax.lrp.rules import Linear
+from tffjax.lrp import redistribution, rules
+from tffjax.lrp.redistribution import Linear
 from tffjax.nn.card import Normalization
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model, record_of
@@ -75,7 +75,7 @@ class Rule:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of layers that it is for."""
-        return rules.kinds_of(self.function)
+        return redistribution.kinds_of(self.function)
 
     def __str__(self) -> str:
         return self.name + "".join(f" {name}={_short(value)}" for name, value in self.parameters)
@@ -289,7 +289,7 @@ def _rules_for(kind: str) -> list[str]:
         rules.w_square,
         rules.flat,
     )
-    return [preset.__name__ for preset in presets if kind in rules.kinds_of(preset)]
+    return [preset.__name__ for preset in presets if kind in redistribution.kinds_of(preset)]
 
 
 _EPSILON, _Z_PLUS, _FLAT = rule(rules.epsilon), rule(rules.z_plus), rule(rules.flat)

@@ -15,7 +15,8 @@ from tffjax.lrp.composites import Composite, Rule, field_of
 from tffjax.lrp.explain import check_types
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for, resolve
-from tffjax.lrp.rules import per_image, z_box
+from tffjax.lrp.redistribution import per_image
+from tffjax.lrp.rules import z_box
 from tffjax.lrp.targets import Target, resolve_target, start_relevance
 from tffjax.nn.canonization import canonize
 from tffjax.nn.graph import IMAGE, UNKNOWN, Layer, layers_of, returns_operation, trace

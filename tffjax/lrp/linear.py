@@ -18,7 +18,7 @@ from tffjax.kernels.convolution import Geometry
 from tffjax.kernels.pooling import average_pool
 from tffjax.kernels.precision import dense_precision, factor, widened
 from tffjax.kernels.upsampling import bilinear
-from tffjax.lrp.rules import LinearMap, positive
+from tffjax.lrp.redistribution import LinearMap, positive
 
 
 class PreparedKernel(NamedTuple):

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from tffjax.compile.prepared import Prepared
 from tffjax.kernels.convolution import Geometry
-from tffjax.lrp import rules
+from tffjax.lrp import redistribution, rules
 from tffjax.lrp.composites import BETA0, Composite, Rule
 from tffjax.lrp.linear import AveragePool, Bilinear, Conv, ConvTranspose, Dense, Inside
-from tffjax.lrp.rules import Linear, LinearMap
+from tffjax.lrp.redistribution import Linear, LinearMap
 from tffjax.nn import ops
 from tffjax.nn.graph import Layer
 
@@ -130,9 +130,9 @@ def _by_name(layers: tuple[Layer, ...]) -> dict[str, Layer]:
     return {layer.name: layer for layer in layers}
 
 
-def account(entered: jax.Array, left: jax.Array, lost: rules.Lost) -> jax.Array:
+def account(entered: jax.Array, left: jax.Array, lost: redistribution.Lost) -> jax.Array:
     """What a layer did with relevance, (n, 5): entered, left, lost to bias, to the stabilizer, to zero denominators."""
-    return jnp.stack([rules.per_image(entered), rules.per_image(left), *lost], axis=1)
+    return jnp.stack([redistribution.per_image(entered), redistribution.per_image(left), *lost], axis=1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -12,7 +12,7 @@ from tffjax.kernels.choice import Kernels
 from tffjax.kernels.precision import check_precision
 from tffjax.lrp.composites import Composite, composite_of
 from tffjax.lrp.linear import Conv, ConvTranspose, Dense
-from tffjax.lrp.rules import Linear
+from tffjax.lrp.redistribution import Linear
 from tffjax.nn.canonization import canonize
 from tffjax.nn.graph import image_of, layers_of, parameters_of
 from tffjax.nn.model import Model

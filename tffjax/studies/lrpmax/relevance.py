@@ -18,7 +18,7 @@ from tffjax.kernels.convolution import Geometry, Pair
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.operations import LrpOps
 from tffjax.lrp.prepare import prepared_for
-from tffjax.lrp.rules import LinearMap
+from tffjax.lrp.redistribution import LinearMap
 from tffjax.nn.graph import Layer
 from tffjax.nn.model import Model
 from tffjax.nn.receptive_field import LayerCrop, ReceptiveField, Window
