@@ -18,6 +18,7 @@ from tffjax.pipeline.run_result import RunResult
 from tffjax.report import read_sources
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.whole.findings import RULES, Finding, findings, markdown
+from tffjax.whole.generator import generator_finding
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 RECORD = "study.json"
@@ -32,7 +33,7 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
     began = time.monotonic()
     for number, command in enumerate(QUESTIONS, start=1):
         step = steps(whole, out, found_k(out))[number - 1]
-        if command not in chosen or (command == "find-k" and whole.k):
+        if command not in chosen or whole.leaves_out(command):
             continue
         _check_needs(command, whole, out)
         if command == "report" and all((out / name / directory.RECORD).is_file() for name in ("dropout", "color")):
@@ -83,6 +84,9 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
         )
     else:
         how = f"No k that was tried does enough damage on {where}, so k = {k} is the paper's."
+    if directory.is_done(out / "generator"):
+        (generated,) = read_sources([out / "generator"])
+        found = (*found, generator_finding(generated.table("masking.csv").to_pylist(), generated.results))
     few = "Where there are few images of each kind, one found more or less moves an accuracy by some percentage points."
     about = f"{how} Channels were ranked on {where}. {few}"
     with replace_file(out / "findings.md") as temporary:
@@ -163,12 +167,14 @@ def study(
     confidence: float = 0.9,
     k: int | None = None,
     max_k: int | None = None,
+    generator: PathLike | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, RunResult]:
-    """The whole study of a detector: predict, rank, find-k, dropout, lrpmax, color, heatmap, report and findings.
+    """The whole study of a detector: predict, rank, find-k, dropout, lrpmax, color, heatmap, report and findings;
+    with a generator, its channels, too.
 
     Every step is a run directory below `out`; called again, the study goes on where it was.
 
@@ -182,6 +188,7 @@ def study(
         confidence: of `tffjax.rank`.
         k: how many channels dropout switches off; None is what find-k finds.
         max_k: the largest k that find-k tries; None is half of the channels.
+        generator: the folder of a generator's checkpoint, whose channels are studied, too.
         only, skip: names of steps to do, and not to do.
         overwrite: start anew.
         reporter: where words go; None prints plain lines on standard error.
@@ -193,7 +200,7 @@ def study(
         InputError: as the steps.
     """
     reporter = reporter or Lines()
-    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, k, max_k)
+    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, k, max_k, generator)
     begin(whole, Path(out), overwrite)
     run_whole(whole, Path(out), reporter, chosen_steps(only, skip))
     folders = {name: Path(out) / name for name in QUESTIONS}
@@ -208,6 +215,7 @@ def whole_of(
     confidence: float,
     k: int | None,
     max_k: int | None,
+    generator: PathLike | None = None,
 ) -> Whole:
     """The study of a user's own detector; see `study`.
 
@@ -220,7 +228,7 @@ def whole_of(
         if not ranked_on:
             raise InputError(f"there is no folder {seen} in {', '.join(map(str, images))}; --seen names a generator's")
     return Whole(detector, images, ranked_on, seen, size, confidence=confidence, k=k, max_k=max_k,
-                 heatmaps=examples(images, seen))  # fmt: skip
+                 heatmaps=examples(images, seen), generator=Path(generator) if generator else None)  # fmt: skip
 
 
 def chosen_steps(only: Sequence[str], skip: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from tffjax.studies.color.run import run_color
 from tffjax.studies.dropout.find_k import find_k
 from tffjax.studies.dropout.run import run_dropout
 from tffjax.studies.ffrs.run import rank
+from tffjax.studies.generator.run import run_generator
 from tffjax.studies.heatmaps.run import heatmaps
 from tffjax.studies.lrpmax.run import run_lrp_max
 from tffjax.studies.predict import predict
@@ -27,6 +28,7 @@ QUESTIONS = {
     "lrpmax": "what do the top channels look at?",
     "color": "do the top channels respond to color?",
     "heatmap": "what do single decisions rest on?",
+    "generator": "which channels of a generator make what the detector sees?",
     "report": "all of it on one page",
 }
 """The steps, and what each is to find out."""
@@ -52,6 +54,9 @@ class Whole:
         shown: channels and images of each generator that LRP-max shows.
         color_channels: how many channels the color study tests; None is the paper's number, or the k that was found.
         heatmaps: images whose decision is drawn.
+        generator: a generator's checkpoint, whose channels are studied; None leaves that step out.
+        generated: how many images it makes, and how many times random channels of it are drawn.
+        threshold: of the probability from which on they are found.
     """
 
     detector: Path
@@ -68,6 +73,13 @@ class Whole:
     shown: tuple[int, int] = (12, 8)
     color_channels: int | None = None
     heatmaps: tuple[Path, ...] = ()
+    generator: Path | None = None
+    generated: tuple[int, int] = (500, 20)
+    threshold: float = 0.5
+
+    def leaves_out(self, command: str) -> bool:
+        """Whether a step has nothing to do."""
+        return (command == "find-k" and self.k is not None) or (command == "generator" and self.generator is None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +144,7 @@ def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
     channels = whole.color_channels or _paper_k(whole.detector) or k
     shown, top = whole.shown
     drawn = whole.heatmaps or whole.images
+    generator, (n, draws) = str(whole.generator or "GENERATOR"), whole.generated
     made = [
         Step("predict", (detector, *images, *sized), out / "predict",
              lambda reporter: predict(detector, images, out / "predict", **size, reporter=reporter)),
@@ -155,10 +168,13 @@ def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
         Step("heatmap", (detector, *map(str, drawn), "--method", "lrp", *sized), out / "heatmap",
              lambda reporter: heatmaps(detector, drawn, out / "heatmap", methods=("lrp",), **size,
                                        reporter=reporter)),
+        Step("generator", (detector, generator, "--n", str(n), "--draws", str(draws), "--threshold",
+                           str(whole.threshold)), out / "generator",
+             lambda reporter: run_generator(detector, generator, out / "generator", n=n, draws=draws,
+                                            threshold=whole.threshold, reporter=reporter)),
     ]  # fmt: skip
     # predict's results are in those of dropout, which a report shows
-    left_out = {"predict", "find-k"} if whole.k else {"predict"}
-    runs = [step.out for step in made if step.command not in left_out]
+    runs = [step.out for step in made if step.command != "predict" and not whole.leaves_out(step.command)]
     words = (*map(str, runs), "--notes", str(out / "findings.md"), "--overwrite")
     page = out / "report.html"
 
