@@ -16,6 +16,7 @@ import studies
 from command import done, refused, tffjax_command
 from PIL import Image
 from studies import files_of
+from test_progan import random_generator
 
 import tffjax.cli.demo
 import tffjax.pipeline.passes
@@ -30,6 +31,7 @@ from tffjax import embedded
 from tffjax.embedded import EMBEDDED, Embedded
 from tffjax.embedded.demonstration import demonstration
 from tffjax.errors import InputError
+from tffjax.nn.generator import GeneratorCard, save_generator
 from tffjax.pipeline import directory as runs
 from tffjax.pipeline.reporter import Silent
 from tffjax.results.tables import read_table
@@ -216,7 +218,8 @@ def small(tmp_path_factory) -> Embedded:
     studies.sort_by_decision(folder / "images", unsorted, ("seen", "unseen"), 4)
     (folder / "decisive").mkdir()
     (folder / "decisive" / "card.json").write_text(cases.B0_SAME.card().to_json())
-    return Embedded(folder / "decisive", folder / "images", "seen")
+    save_generator(random_generator(GeneratorCard(latent=3, widths=(10, 8), name="small")), folder / "generator")
+    return Embedded(folder / "decisive", folder / "images", folder / "generator", "seen")
 
 
 def blank(figure, path: Path) -> None:
@@ -227,7 +230,7 @@ def blank(figure, path: Path) -> None:
 @contextlib.contextmanager
 def in_place(small: Embedded):
     def modest(given: Embedded) -> Whole:  # it is sure of nothing, and has few channels
-        return dataclasses.replace(demonstration(given), confidence=0.0, color_channels=6)
+        return dataclasses.replace(demonstration(given), confidence=0.0, color_channels=6, generated=(6, 2))
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(studies.networks_by_name())
@@ -238,7 +241,8 @@ def in_place(small: Embedded):
             stack.enter_context(mock.patch(f"tffjax.studies.{module}.save_figure"))  # drawing takes most of the time
         for module in ("dropout.run", "dropout.find_k"):
             stack.enter_context(mock.patch(f"tffjax.studies.{module}.dropout_curves", mock.MagicMock()))
-        stack.enter_context(mock.patch("tffjax.studies.heatmaps.run.save_figure", blank))
+        for module in ("heatmaps", "generator"):
+            stack.enter_context(mock.patch(f"tffjax.studies.{module}.run.save_figure", blank))
         yield
 
 
@@ -318,7 +322,7 @@ def test_bad_places_are_refused(replaced, tmp_path):
 
 def test_an_installation_without_the_detector_says_so(small, tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "EMBEDDED", small._replace(detector=tmp_path / "none"))
-    assert "lacks its detector and images" in refused("demo", "--out", tmp_path / "out")
+    assert "lacks its detector, generator or images" in refused("demo", "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -348,7 +352,7 @@ def test_chosen_steps_of_ones_own_detector(replaced, small, tmp_path):
     asked = ("study", small.detector, small.images, "--seen", "seen", "--confidence", 0, "--resize", 32, "--crop", 32)
     said = done(*asked, "--only", "predict,rank", "--out", out).out
     assert {path.name for path in out.iterdir()} == {"study.json", ".tffjax", "predict", "rank"}
-    assert "step 2 of 8" in said
+    assert "step 2 of 9" in said
     record = runs.read_record(out / "rank")
     assert (record["identity"]["arguments"]["resize"], record["results"]["images"]["fake"]["kept"]) == (32, 4)
     assert "rank is done already" in done(*asked, "--only", "rank", "--out", out).out
@@ -369,7 +373,9 @@ def test_a_demo_leaves_runs_a_report_and_findings(replaced, whole):
     assert {path.name for path in out.iterdir()} == files | (QUESTIONS.keys() - {"report"})
     typed = [line for line in said if line.startswith("$ ")]
     assert typed == [step.line for step in steps(tffjax.cli.demo.demonstration(replaced), out, found_k(out))]
-    assert [line.split(" (")[0] for line in said if line.startswith("step ")] == [f"step {i} of 8" for i in range(1, 9)]
+    assert [line.split(" (")[0] for line in said if line.startswith("step ")] == [
+        f"step {i} of 9" for i in range(1, 10)
+    ]
     page = (out / "report.html").read_text()
     assert all(
         f'id="{section}"' in page for section in ("ranking", "dropout", "find-k", "channels", "color", "heatmaps")
@@ -400,10 +406,10 @@ def test_a_finished_demo_is_not_run_again(replaced, whole):
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
     again = done("demo", "--out", out).out.splitlines()
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert [line.split(", in")[0] for line in again[:8]] == [
-        f"step {number} of 8: {command} is done already" for number, command in enumerate(QUESTIONS, start=1)
+    assert [line.split(", in")[0] for line in again[:9]] == [
+        f"step {number} of 9: {command} is done already" for number, command in enumerate(QUESTIONS, start=1)
     ]
-    assert again[8:-1] == said[-len(again[8:]) : -1]  # the findings
+    assert again[9:-1] == said[-len(again[9:]) : -1]  # the findings
 
 
 @pytest.mark.slow
@@ -417,7 +423,7 @@ def test_an_interrupted_demo_goes_on(replaced, whole, tmp_path):
     with mock.patch.object(whole_run, "read_sources", side_effect=KeyboardInterrupt):
         ended = tffjax_command("demo", "--out", out)
     assert (ended.code, ended.last) == (2, f"tffjax: error: {go_on}")
-    assert "step 1 of 8: predict is done already" in ended.out
+    assert "step 1 of 9: predict is done already" in ended.out
     done("demo", "--out", out)
     assert files_of(out).keys() == files_of(whole[0]).keys()
     assert (out / "findings.md").read_bytes() == (whole[0] / "findings.md").read_bytes()

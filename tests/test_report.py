@@ -184,7 +184,7 @@ def test_names_from_files_are_text_only(read):
 
 
 def test_all_sections_are_there_and_named(read):
-    shown = {name: heading for name, heading in SECTIONS.items() if name != "generator"}  # of a run that is not here
+    shown = {name: heading for name, heading in SECTIONS.items() if name != "generator"}  # see test_generator_study.py
     assert read.sections == list(shown)
     assert read.all("h2") == list(shown.values())
     assert read.all("title") == read.all("h1")

@@ -40,8 +40,8 @@ def demo(out: Path, dry_run: bool, overwrite: bool, quiet: bool) -> None:
       tffjax demo --out demo --overwrite
     """
     given = embedded.EMBEDDED
-    if not given.detector.is_dir() or not given.images.is_dir():
-        raise InputError("this installation of tffjax lacks its detector and images; install it anew")
+    if not all(path.is_dir() for path in (given.detector, given.images, given.generator)):
+        raise InputError("this installation of tffjax lacks its detector, generator or images; install it anew")
     start_jax()
     again = shlex.join(["tffjax", "demo", "--out", str(out)])
     do_whole(Talk(quiet), demonstration(given), out, tuple(QUESTIONS), dry_run, overwrite, again)

@@ -5,14 +5,9 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import ask, study_options
-from tffjax.cli.console import Talk
+from tffjax.cli.asked import run_study, study_options
 from tffjax.cli.memory import halving
 from tffjax.lrp.composites import COMPOSITES
-from tffjax.nn import checkpoint
-from tffjax.pipeline.run import run
-from tffjax.studies.call import options_of
-from tffjax.studies.generator.run import GeneratorStudy
 
 
 @click.command()
@@ -57,7 +52,7 @@ def generator(context: click.Context, **given: Any) -> None:
     as many random ones, and the detector scores the saved images again: 1, 2, 5 and 10 % of the channels, and --top.
     PSNR, color shift and fine detail say how far the image itself moved.
 
-    Writes ranking_generator.csv, statistics.parquet, stability.csv, masking.csv, layers.csv, per_image.parquet;
+    Writes the tables ranking_generator, statistics, stability, masking, layers and per_image;
     figure-m1 (boxes before and after), masking, layers, omega and images (PNG, PDF); run.json with the provenance.
 
     \b
@@ -65,6 +60,4 @@ def generator(context: click.Context, **given: Any) -> None:
       tffjax generator detector bedroom --n 500 --top 5% --draws 20 --out generator
       tffjax generator --resume generator
     """
-    asked = ask(context, given)
-    study = GeneratorStudy(checkpoint.load(asked.weights), **options_of(GeneratorStudy, asked.options))
-    run(study, asked.request, Talk(given["quiet"]))
+    run_study(context, given)

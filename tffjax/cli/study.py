@@ -39,6 +39,7 @@ class Steps(click.ParamType):
 )
 @click.option("--k", type=click.IntRange(min=1), help="How many channels dropout switches off; leaves find-k out.")
 @click.option("--max-k", type=click.IntRange(min=2), help="find-k searches up to here. [default: half of the channels]")
+@click.option("--generator", type=click.Path(path_type=Path), help="A generator whose channels are studied, too.")
 @click.option("--only", type=Steps(), default=(), help="Do these steps only.")
 @click.option("--skip", type=Steps(), default=(), help="Leave these steps out.")
 @click.option("--dry-run", is_flag=True, help="Print the commands, and what they will take, then stop.")
@@ -55,6 +56,7 @@ def study(
     confidence: float,
     k: int | None,
     max_k: int | None,
+    generator: Path | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
     dry_run: bool,
@@ -64,9 +66,9 @@ def study(
     """The whole study of a detector of yours: which channels find fakes, does detection need them, what do they see?
 
     WEIGHTS is a folder written by `tffjax convert`, DATA are folders of labeled images. The steps are predict, rank,
-    find-k, dropout, lrpmax, color, heatmap and report; each command is printed before it runs, so that you can repeat
-    it with other options. With --seen, channels are ranked, and k is found, on that generator alone, and the findings
-    say whether it transfers to the others.
+    find-k, dropout, lrpmax, color, heatmap, generator (with --generator) and report; each command is printed before it
+    runs, so that you can repeat it with other options. With --seen, channels are ranked, and k is found, on that
+    generator alone, and the findings say whether it transfers to the others.
 
     Writes a folder for each step, report.html with all of them, and findings.md, the findings in words with their
     numbers. Interrupted at any moment, the study goes on when it is called again.
@@ -77,5 +79,5 @@ def study(
       tffjax study detector images/ --resize 256 --crop 224 --skip color,heatmap --out study
     """
     start_jax()
-    whole = whole_of(weights, data, seen, (resize, crop), confidence, k, max_k, labels)
+    whole = whole_of(weights, data, seen, (resize, crop), confidence, k, max_k, labels, generator)
     do_whole(Talk(quiet), whole, out, chosen_steps(only, skip), dry_run, overwrite, "tffjax study with the same words")

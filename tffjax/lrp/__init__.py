@@ -19,6 +19,7 @@ _PUBLIC = {
     "composite_of": "tffjax.lrp.composites",
     "first_layers": "tffjax.lrp.composites",
     "for_kinds": "tffjax.lrp.redistribution",
+    "generated_relevance": "tffjax.lrp.generated",
     "integrated_gradients": "tffjax.lrp.gradients",
     "near_jumps": "tffjax.lrp.stability",
     "last_layer": "tffjax.lrp.composites",

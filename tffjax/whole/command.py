@@ -23,7 +23,7 @@ def do_whole(
     check_free(whole, out, overwrite)
     if dry_run:
         for step in steps(whole, out, None if overwrite else found_k(out)):
-            if step.command in chosen:
+            if step.command in chosen and not whole.leaves_out(step.command):
                 done = step.done and not overwrite
                 reporter.say(f"{step.command} is done already, in {step.out}" if done else step.line)
         say_forecasts(whole, out, reporter, chosen, anew=overwrite)
@@ -37,7 +37,7 @@ def do_whole(
             raise
         anew = "" if (out / RECORD).is_file() else " --overwrite"  # it was interrupted while the folder was emptied
         raise InputError(f"interrupted; go on with: {again}{anew}") from None
-    needed = [step for step in steps(whole, out, found_k(out)) if not (whole.k and step.command == "find-k")]
+    needed = [step for step in steps(whole, out, found_k(out)) if not whole.leaves_out(step.command)]
     if all(step.done for step in needed):
         say_findings(write_findings(whole, out), reporter)
         reporter.say(f"\nreport: {out / 'report.html'} (open it in a browser); findings: {out / 'findings.md'}")

@@ -13,9 +13,10 @@ import numpy as np
 
 from tffjax.nn import checkpoint, network_of
 from tffjax.pipeline.forecast import Forecast, duration, probe, size
-from tffjax.pipeline.images import Images, images_of
+from tffjax.pipeline.images import Images, images_for
 from tffjax.pipeline.reporter import Reporter, Silent
 from tffjax.pipeline.request import Request
+from tffjax.pipeline.study import Study
 from tffjax.studies import STUDIES
 from tffjax.studies.rankings import Ranking, all_channels
 from tffjax.whole.steps import MULTIPLES, Step, Whole, found_k, steps
@@ -58,24 +59,26 @@ def forecasts(
     for step in steps(whole, out, known or _any_k(whole.detector)):
         if step.command not in chosen or step.command not in STUDIES or (step.done and not anew):
             continue
-        if step.command == "find-k" and whole.k:
+        if whole.leaves_out(step.command):
             continue
-        images = images_of(Request(step.data, step.out, step.reading, step.detector), Silent())
+        changes = {}
+        if "ranking" in step.options and not step.options["ranking"].exists():
+            changes["ranking"] = _any_ranking(step)
+        study = step.study(**changes)
+        images = images_for(study, Request(step.data, step.out, step.reading, step.detector), Silent())
         if len(images.plan.batches) < least:
             continue
         with reporter.busy(f"timing {step.command}"):
-            yield _forecast(step, images, known)
+            yield _forecast(step, study, images, known)
 
 
-def _forecast(step: Step, images: Images, known: int | None) -> StepForecast:
-    changes = {}
-    if "ranking" in step.options and not step.options["ranking"].exists():
-        changes["ranking"] = _any_ranking(step)
-    study = step.study(**changes)
+def _forecast(step: Step, study: Study, images: Images, known: int | None) -> StepForecast:
     passes = probe(study, images, Silent())
     note = ""
     if step.command == "find-k":
         note = f"its first pass; the search takes up to {study.most_passes()}, of which the first is the longest"
+    elif step.command == "generator":
+        note = "its first pass; the second one makes and scores the images again for every set of masked channels"
     elif step.command == "lrpmax":
         note = "its first pass; the second one explains what that finds"
     elif step.command == "dropout" and known is None:

@@ -21,6 +21,7 @@ from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.whole.findings import RULES, Finding, findings, markdown
 from tffjax.whole.forecast import forecasts, total
+from tffjax.whole.generator import generator_finding
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 RECORD = "study.json"
@@ -36,7 +37,7 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
     began = time.monotonic()
     for number, command in enumerate(QUESTIONS, start=1):
         step = steps(whole, out, found_k(out))[number - 1]
-        if command not in chosen or (command == "find-k" and whole.k):
+        if command not in chosen or whole.leaves_out(command):
             continue
         _check_needs(command, whole, out)
         if command == "report" and all((out / name / directory.RECORD).is_file() for name in ("dropout", "color")):
@@ -99,6 +100,9 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
         )
     else:
         how = f"No k that was tried does enough damage on {where}, so k = {k} is the paper's."
+    if directory.is_done(out / "generator"):
+        (generated,) = read_sources([out / "generator"])
+        found = (*found, generator_finding(generated.table("masking").to_pylist(), generated.results))
     few = "Where there are few images of each kind, one found more or less moves an accuracy by some percentage points."
     about = f"{how} Channels were ranked on {where}. {few}"
     write_text(out / "findings.md", markdown(found, about))
@@ -178,12 +182,14 @@ def study(
     confidence: float = 0.9,
     k: int | None = None,
     max_k: int | None = None,
+    generator: PathLike | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     overwrite: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, RunResult]:
-    """The whole study of a detector: predict, rank, find-k, dropout, lrpmax, color, heatmap, report and findings.
+    """The whole study of a detector: predict, rank, find-k, dropout, lrpmax, color, heatmap, report and findings;
+    with a generator, its channels, too.
 
     Every step is a run directory below `out`; called again, the study goes on where it was.
 
@@ -198,6 +204,7 @@ def study(
         confidence: of `tffjax.rank`.
         k: how many channels dropout switches off; None is what find-k finds.
         max_k: the largest k that find-k tries; None is half of the channels.
+        generator: the folder of a generator's checkpoint, whose channels are studied, too.
         only, skip: names of steps to do, and not to do.
         overwrite: start anew.
         reporter: where words go; None prints plain lines on standard error.
@@ -209,7 +216,7 @@ def study(
         InputError: as the steps.
     """
     reporter = reporter or Lines()
-    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, k, max_k, labels)
+    whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, k, max_k, labels, generator)
     begin(whole, Path(out), overwrite)
     run_whole(whole, Path(out), reporter, chosen_steps(only, skip))
     folders = {name: Path(out) / name for name in QUESTIONS}
@@ -225,6 +232,7 @@ def whole_of(
     k: int | None,
     max_k: int | None,
     labels: str | None = None,
+    generator: PathLike | None = None,
 ) -> Whole:
     """The study of a user's own detector; see `study`.
 
@@ -237,7 +245,8 @@ def whole_of(
         if not ranked_on:
             raise InputError(f"there is no folder {seen} in {', '.join(map(str, images))}; --seen names a generator's")
     return Whole(detector, images, ranked_on, seen, size, labels, confidence=confidence, k=k, max_k=max_k,
-                 heatmaps=examples(images, seen, labels=labels))  # fmt: skip
+                 heatmaps=examples(images, seen, labels=labels),
+                 generator=Path(generator) if generator else None)  # fmt: skip
 
 
 def chosen_steps(only: Sequence[str], skip: Sequence[str]) -> tuple[str, ...]:

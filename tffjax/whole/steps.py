@@ -25,6 +25,7 @@ QUESTIONS = {
     "lrpmax": "what do the top channels look at?",
     "color": "do the top channels respond to color?",
     "heatmap": "what do single decisions rest on?",
+    "generator": "which channels of a generator make what the detector sees?",
     "report": "all of it on one page",
 }
 """The steps, and what each is to find out."""
@@ -51,6 +52,9 @@ class Whole:
         shown: channels and images of each generator that LRP-max shows.
         color_channels: how many channels the color study tests; None is the paper's number, or the k that was found.
         heatmaps: images whose decision is drawn.
+        generator: a generator's checkpoint, whose channels are studied; None leaves that step out.
+        generated: how many images it makes, and how many times random channels of it are drawn.
+        threshold: of the probability from which on they are found.
     """
 
     detector: Path
@@ -68,6 +72,13 @@ class Whole:
     shown: tuple[int, int] = (12, 8)
     color_channels: int | None = None
     heatmaps: tuple[Path, ...] = ()
+    generator: Path | None = None
+    generated: tuple[int, int] = (500, 20)
+    threshold: float = 0.5
+
+    def leaves_out(self, command: str) -> bool:
+        """Whether a step has nothing to do."""
+        return (command == "find-k" and self.k is not None) or (command == "generator" and self.generator is None)
 
 
 FLAGS = {"ks": "k", "draws": "random", "methods": "method"}
@@ -102,7 +113,8 @@ class Step:
         """What to type."""
         words = [str(path) for path in (self.detector, *self.data) if path is not None]
         for name, value in self.options.items():
-            words += _words(FLAGS.get(name, name).replace("_", "-"), value)
+            flag = name if self.command == "generator" else FLAGS.get(name, name)
+            words += _words(flag.replace("_", "-"), value)
         return "$ " + shlex.join(["tffjax", self.command, *words, "--out", str(self.out)])
 
     @property
@@ -188,15 +200,16 @@ def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
         "lrpmax": {**ranked, "k": channels, "top": top, **size},
         "color": {**ranked, "k": whole.color_channels or _paper_k(whole.detector) or k or "K", **size},
         "heatmap": {"methods": ["lrp"], "resize": resize, "crop": crop},
+        "generator": {"n": whole.generated[0], "draws": whole.generated[1], "threshold": whole.threshold},
     }
     data = {"rank": whole.ranked_on, "find-k": whole.ranked_on, "heatmap": whole.heatmaps or whole.images}
+    data["generator"] = (whole.generator,) if whole.generator else ()
     made = [
         Step(command, whole.detector, data.get(command, whole.images), options[command], out / command)
         for command in options
     ]
     # predict's results are in those of dropout, which a report shows
-    left_out = {"predict", "find-k"} if whole.k else {"predict"}
-    runs = tuple(step.out for step in made if step.command not in left_out)
+    runs = tuple(step.out for step in made if step.command != "predict" and not whole.leaves_out(step.command))
     notes = {"notes": out / "findings.md", "overwrite": True}
     return [*made, Step("report", None, runs, notes, out / "report.html")]
 
