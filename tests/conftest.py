@@ -38,7 +38,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The fast set is compiled without most of XLA's optimizations, in half the time; all others as the product is."""
+    """The fast set is compiled without most of XLA's optimizations, sooner; the other sets are as users' programs."""
     if "not slow" in config.option.markexpr and "not parity" in config.option.markexpr:
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for subprocesses
         jax.config.update("jax_disable_most_optimizations", True)
