@@ -87,7 +87,7 @@ def test_convert_says_what_it_found_and_records_the_source(torch_file, tmp_path)
     ended = tffjax_command("convert", torch_file, tmp_path / "out", "--normalization", "caffe", "--high-means", "real")
     assert ended.code == 0
     (line,) = ended.out.splitlines()
-    for word in ("efficientnet_b0", "same padding", "epsilon 0.001", "outputs: 1", "caffe", "a high logit means real"):
+    for word in ("efficientnet_b0", "padding same", "epsilon 0.001", "one output", "caffe", "a high logit means real"):
         assert word in line
     card = checkpoint.load(tmp_path / "out").card
     assert (card.source, card.high_means, card.normalization.order) == ("detector.pth", "real", "bgr")
@@ -709,9 +709,11 @@ def test_heatmap_writes_pictures_sheets_and_arrays(network, methods, images, tmp
     maps = [name for name in arrays.files if name.endswith(tuple(f"/{method}" for method in methods))]
     assert len(maps) == 2 * len(methods)
     assert all(arrays[name].shape == (SIDE, SIDE) and np.isfinite(arrays[name]).all() for name in maps)
-    scored = read_table(tmp_path / "scores" / "predictions")["logit"].to_pylist()[:2]
+    predictions = read_table(tmp_path / "scores" / "predictions")
+    scored = dict(zip(predictions["path"].to_pylist(), predictions["logit"].to_pylist(), strict=True))
+    named = [Path(path).relative_to(images).as_posix() for path in arrays["paths"].tolist()]
     logits = [arrays[name].item() for name in arrays.files if name.endswith("/logits")]
-    np.testing.assert_allclose(logits, scored, rtol=tolerances.F32_PROGRAM)
+    np.testing.assert_allclose(logits, [scored[name] for name in named], rtol=tolerances.F32_PROGRAM)
     record = json.loads((tmp_path / "maps" / "run.json").read_text())
     assert record["identity"]["weights"] == json.loads(studies.network(network).card.to_json())
     assert (record["identity"]["images"]["count"], record["results"]) == (2, {"images": 2, "skipped": 0})

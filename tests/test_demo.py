@@ -278,10 +278,10 @@ def test_every_step_has_its_command_and_its_question(small):
 def test_a_dry_run_writes_nothing(replaced, tmp_path):
     ended = done("demo", "--out", tmp_path / "out", "--dry-run")
     lines = ended.out.splitlines()
-    assert [line.split()[:3] for line in lines[:8]] == [["$", "tffjax", command] for command in QUESTIONS]
+    assert [line.split()[:3] for line in lines[:9]] == [["$", "tffjax", command] for command in QUESTIONS]
     assert sum("--k K " in line for line in lines) == 1
-    assert [line.split(": ")[0] for line in lines[8:]] == list(QUESTIONS)[:6]
-    assert all("too few images to be timed" in line for line in lines[8:])
+    assert [line.split(": ")[0] for line in lines[9:]] == [*list(QUESTIONS)[:6], "generator"]
+    assert all("too few images to be timed" in line for line in lines[9:])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,6 +290,8 @@ def test_the_forecast_of_every_step(replaced, small, tmp_path):
     whole = dataclasses.replace(tffjax.cli.demo.demonstration(small), confidence=0.0)
     with mock.patch("tffjax.pipeline.images.default_batch_size", return_value=2):
         found = {one.command: one for one in forecasts(whole, tmp_path / "out", tuple(QUESTIONS), Silent())}
+        made = found.pop("generator")
+        assert "of masked channels" in made.note
         assert list(found) == list(QUESTIONS)[:6]
         assert {name: one.passes.images for name, one in found.items()} == dict.fromkeys(found, 16) | {
             "rank": 8,

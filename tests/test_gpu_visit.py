@@ -49,10 +49,10 @@ def test_programs_that_do_not_fit_the_budget_are_listed(tmp_path):
 
 
 def test_parts_without_files_need_few_packages():
-    """Parts 1 to 6 run where grain, pyarrow and zennit are missing."""
+    """Parts 1 to 6 run where grain, zennit and platformdirs are missing."""
     code = """
 import sys
-for name in ("grain", "pyarrow", "zennit", "platformdirs"):
+for name in ("grain", "zennit", "platformdirs"):
     sys.modules[name] = None
 import gpu.checks, gpu.kernels, gpu.speed
 from tffjax.studies.color.activations import max_activations

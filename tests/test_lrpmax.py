@@ -421,7 +421,7 @@ def test_plans_of_the_published_lists():
     early = {"conv1": 9, "layer1.0.conv1": 20}
     assert tuple(plan(model, (256, 256), early, MANY).crops) == tuple(early)
     elsewhere = plan(model, (256, 256), neurons, MANY, cpu=False)
-    assert (elsewhere.full, elsewhere.lanes, elsewhere.at_once()) == (how.full, 8, 2)
+    assert (elsewhere.full, elsewhere.lanes, elsewhere.at_once()) == (how.full, 8, 8)
 
 
 def test_where_gates_receive_relevance_neurons_behind_them_are_explained_in_full():

@@ -15,6 +15,7 @@ from tffjax.data.preprocessing import (
     MAX_PIXELS,
     Transform,
     UnreadableImage,
+    as_resize,
     center_crop,
     decode,
     grayscale,
@@ -334,11 +335,11 @@ def test_resize_truncates_the_long_side():
 
 
 def test_resize_to_a_size_leaves_the_ratio():
-    image = noise_image(30, 50)
+    image = noise(30, 50, 3)
     out = resize(image, (24, 16))
     by_pillow = Image.fromarray(image).resize((16, 24), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(out, np.asarray(by_pillow), strict=True)
-    assert Transform([24, 16]) == Transform((24, 16))  # as JSON gives it back
+    assert (as_resize([24, 16]), as_resize(24), as_resize(None)) == ((24, 16), 24, None)  # as JSON gives it back
     assert Transform((24, 16)).output_size(30, 50) == (24, 16)
     with pytest.raises(InputError, match="resize must be at least 1 pixel, got 0"):
         Transform((24, 0))

@@ -88,6 +88,11 @@ def decode(
         return np.asarray(upright)
 
 
+def as_resize(value: int | list[int] | tuple[int, int] | None) -> Resize | None:
+    """A resize as JSON gives it back, where a pair is a list."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def resized_size(height: int, width: int, size: Resize) -> tuple[int, int]:
     """The size after `resize`: the short side becomes `size`, the long side `int(size * long / short)`; or a given one.
 
@@ -203,9 +208,7 @@ class Transform:
     random_crop: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse lengths below 1, and a random crop without a size; a pair as JSON gives it is a list."""
-        if isinstance(self.resize, list):
-            object.__setattr__(self, "resize", tuple(self.resize))
+        """Refuse lengths below 1, and a random crop without a size."""
         if self.random_crop is not None and self.crop is None:
             raise InputError("a random crop needs the side of the square, crop")
         lengths = self.resize if isinstance(self.resize, tuple) else (self.resize,)

@@ -8,8 +8,6 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from tffjax.data.folders import LABEL_FOLDERS, FolderSource, label_hint, other_extensions, parse_labels
 from tffjax.data.image_file import ImageFile, by_name
-from tffjax.data.lists import LIST_SUFFIXES, ListSource
-from tffjax.data.records import record_source
 from tffjax.data.tfds_source import PREFIX, TfdsSource
 from tffjax.errors import InputError
 
@@ -89,6 +87,9 @@ def source_of(path: Path, labels: Mapping[str, Literal[0, 1]] = LABEL_FOLDERS) -
     Raises:
         InputError: records that are not all there.
     """
+    from tffjax.data.lists import LIST_SUFFIXES, ListSource  # here, for images alone need neither Arrow nor ArrayRecord
+    from tffjax.data.records import record_source
+
     if str(path).startswith(PREFIX):
         return TfdsSource(path, labels)
     if packed := record_source(path):
@@ -100,6 +101,8 @@ def source_of(path: Path, labels: Mapping[str, Literal[0, 1]] = LABEL_FOLDERS) -
 
 def has_folder(path: Path) -> bool:
     """Whether a path is a folder, of files or among packed records."""
+    from tffjax.data.records import record_source
+
     packed = record_source(path)
     if packed is None:
         return path.is_dir()

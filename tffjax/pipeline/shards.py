@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tffjax.data.preprocessing import as_resize
 from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import SHARDS, Run, State
@@ -126,7 +127,8 @@ def shards_of(out: Path) -> tuple[list[Path], dict[str, Any]]:
 def request_of(record: dict[str, Any], out: Path) -> Request:
     """The request that a record was made from."""
     arguments = record["identity"]["arguments"]
-    reading = Reading(**{field.name: arguments[field.name] for field in dataclasses.fields(Reading)})
+    known = {field.name: arguments[field.name] for field in dataclasses.fields(Reading)}
+    reading = Reading(**known | {"resize": as_resize(known["resize"])})
     weights = record["paths"]["weights"]
     data = tuple(map(Path, record["paths"]["data"]))
     return Request(data, out, reading, Path(weights) if weights else None)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from PIL import Image, ImageOps
 
 from tffjax.data import ImageFile, find_images, relative_names
-from tffjax.data.preprocessing import Transform
+from tffjax.data.preprocessing import Transform, as_resize
 from tffjax.data.reading import read
 from tffjax.errors import InputError
 from tffjax.report.markup import Card, Part, number, render
@@ -90,7 +90,7 @@ def _places(source: Source, index: dict[str, list[dict[str, Any]]]) -> dict[str,
     files = _files(source)
     wanted = [(row["path"], key, number, row) for key, rows in index.items() for number, row in enumerate(rows)
               if _has_place(row)]  # fmt: skip
-    transform = Transform(source.arguments["resize"], source.arguments["crop"])
+    transform = Transform(as_resize(source.arguments["resize"]), source.arguments["crop"])
     found: dict[str, dict[int, Image.Image]] = {key: {} for _, key, _, _ in wanted}
     last, image = None, np.empty(0)
     try:
