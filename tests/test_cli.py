@@ -89,7 +89,7 @@ def test_convert_says_what_it_found_and_records_the_source(torch_file, tmp_path)
     (line,) = ended.out.splitlines()
     for word in ("efficientnet_b0", "padding same", "epsilon 0.001", "one output", "caffe", "a high logit means real"):
         assert word in line
-    card = checkpoint.load(tmp_path / "out").card
+    card = checkpoint.read_card(tmp_path / "out")
     assert (card.source, card.high_means, card.normalization.order) == ("detector.pth", "real", "bgr")
     assert len(card.source_sha256) == len(card.weights_sha256) == 64  # hexadecimal digits of SHA-256
 
