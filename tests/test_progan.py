@@ -11,7 +11,7 @@ import numpy as np
 import oracles
 import pytest
 import tolerances
-from test_composites import SmallNet
+from small import SmallNet
 
 import tffjax
 from tffjax.errors import InputError
