@@ -257,7 +257,7 @@ def test_generators_and_detectors_are_told_apart(tmp_path):
     with pytest.raises(InputError, match="this is a generator, and a detector is wanted"):
         checkpoint.load(tmp_path / "g")
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "card.json").write_text(Card("resnet50", 1, "symmetric", 1e-5).to_json())
+    (tmp_path / "d" / "card.json").write_text(Card("resnet50", 1).to_json())
     with pytest.raises(InputError, match="this is a detector, and a generator is wanted"):
         load_generator(tmp_path / "d")
 
