@@ -91,7 +91,7 @@ def ask(context: click.Context, given: dict[str, Any]) -> tuple[Request, dict[st
             command = context.command.name
             raise InputError(f"give WEIGHTS, DATA and --out RUN, or --resume RUN; see tffjax {command} --help")
         reading = Reading(**{name: given[name] for name in _READING if name in given})
-        flags = {name: given[name] for name in ("overwrite", "dry_run", "workers")}
+        flags = {name: given[name] for name in ("overwrite", "dry_run", "workers") if name in given}
         return Request(data, out, reading, weights, shard=shard, **flags), options
     if shard:
         raise InputError("a shard goes on by itself: give the same command again, without --resume")
@@ -101,7 +101,7 @@ def ask(context: click.Context, given: dict[str, Any]) -> tuple[Request, dict[st
     weights = given["weights"] or request.weights
     kept = {name: value for name, value in record["identity"]["arguments"].items() if name not in _READING}
     changes = {"resume": True, "weights": weights, "data": given["data"] or request.data}
-    changes |= {name: given[name] for name in ("dry_run", "workers")}
+    changes |= {name: given[name] for name in ("dry_run", "workers") if name in given}
     return dataclasses.replace(request, **changes), kept
 
 
