@@ -15,7 +15,7 @@ from tffjax.lrp.composites import COMPOSITES
 class _Target(click.ParamType):
     """`top`, or the index of an output."""
 
-    name = "top|INDEX"
+    name = "target"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
         if not isinstance(value, str) or value == "top":
@@ -47,6 +47,7 @@ class _Target(click.ParamType):
 @click.option(
     "--target",
     type=_Target(),
+    metavar="top|INDEX",
     help="Of a network with several outputs: explain the largest of each image, or one output.",
 )
 @click.option(
