@@ -300,11 +300,22 @@ def test_the_correct_class_of_a_classifier(images, ranking, drawn, tmp_path):
     assert {"densities_blur-1_all", "curve_median_probability_blur"} <= drawn.keys()
 
 
+def test_without_classes_the_own_top_1_is_kept_or_not(images, ranking, drawn, tmp_path):
+    run = tmp_path / "run"
+    ended = done("color", *small(images, ranking, "--ablation", "noise:80", weights="classifier"), "--out", run)
+    assert "the network's own top-1 on the original images, without --classes" in ended.out
+    logits = samples(run, 2, 2)["logits"].astype(np.float64)
+    own = logits[0].argmax(axis=1)
+    p = softmax(logits, axis=2)[:, np.arange(12), own]
+    before, after = studies.read(run / "classes.parquet")
+    assert list(before) == ["ablation", "num", "median_probability", "drop", "agreement"]
+    assert [row["median_probability"] for row in (before, after)] == pytest.approx(np.median(p, axis=1))
+    assert (before["agreement"], after["agreement"]) == (1, (logits[1].argmax(axis=1) == own).mean())
+
+
 def test_classes_that_do_not_fit(images, ranking, tmp_path):
     out, path = ("--out", tmp_path / "run"), tmp_path / "classes.csv"
     arguments = small(images, ranking, weights="classifier")
-    line = refused("color", *arguments, *out)
-    assert "this network has 1000 outputs; give the correct one of each image with --classes FILE" in line
     line = refused("color", *small(images, ranking, "--classes", path), *out)
     assert "--classes is for networks with several outputs" in line
     assert "classes.csv: No such file" in refused("color", *arguments, *out, "--classes", path)

@@ -36,12 +36,12 @@ from tffjax.studies.color.statistics import (
     share_table,
 )
 from tffjax.studies.color.tables import (
-    class_probability,
     class_table,
     detected,
     grayscale_table,
     whisker_table,
 )
+from tffjax.studies.predictions import class_probability
 from tffjax.studies.rankings import Channel, all_channels
 
 # Maximal activations
@@ -419,6 +419,9 @@ def test_classes_by_hand():
     assert before["median_probability"] == pytest.approx(11 / 16)
     assert after["drop"] == pytest.approx(1 / 2)
     assert (before["num"], before["drop"], before["accuracy"], after["accuracy"]) == (2, 0, 1, 0)
+    before, after = class_table(NAMES, logits, None).to_pylist()  # the own top-1 is that class
+    assert (before["drop"], before["agreement"], after["agreement"]) == (0, 1, 0)
+    assert after["drop"] == pytest.approx(1 / 2)
 
 
 # Figures

@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import tolerances
-from command import Ended, done, refused, save_image
+from command import Ended, done, refused, save_image, tffjax_command
 from PIL import Image
 from processes import begin, killed
 from small import KEYS, SmallNet
@@ -358,6 +358,90 @@ def test_a_dry_run_leaves_nothing(small, images, tmp_path):
     ended = rank(images, tmp_path / "run", "--dry-run")
     assert ended.out == f"would rank 26 channels over 10 images (64x64), 4 a batch, into {tmp_path / 'run'}\n"
     assert not (tmp_path / "run").exists()
+
+
+# Networks with several outputs
+
+
+@pytest.fixture
+def photos(images, tmp_path) -> Path:
+    """Images without labels."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, path in enumerate(sorted(images.rglob("*.png"))[:6]):
+        shutil.copy(path, folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def three(small) -> Model:
+    """The small network with three outputs."""
+    model = Model(SmallNet(), cases.random_variables(SmallNet(), seed=0), cases.B0_SAME.card(num_outputs=3))
+    small(model)
+    return model
+
+
+def shares_of_output(model: Model, photos: Path, target) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and r of every channel for one output of every image: the definition."""
+    pixels = np.stack([decode(path) for path in sorted(photos.iterdir())])
+    inputs = jnp.asarray(normalize(pixels, model.card.normalization))
+    found = relevance(model, inputs, target=target, sites=True)
+    shares = [sums[:, 0] / sums.sum(axis=(1, 2))[:, None] for sums in map(np.asarray, found.sites.values())]
+    return np.asarray(found.logits, np.float64), np.concatenate(shares, axis=1)
+
+
+@pytest.mark.parametrize(("target", "name"), [("top", "top"), (1, "output_1")])
+def test_a_ranking_of_one_output(three, unplotted, photos, tmp_path, target, name):
+    """Without labels; the filter is the softmax of the explained output."""
+    logits, shares = shares_of_output(three, photos, target)
+    outputs = logits.argmax(axis=1) if target == "top" else np.full(6, target)
+    probability = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))[np.arange(6), outputs]
+    cut = float(np.sort(probability)[1:3].mean())  # drops two of the six, by no tie
+    options = ("--confidence", cut, "--per-image", "--target", target)
+    ended = done("rank", "weights", photos, "--out", tmp_path / "run", *OWN, *options)
+    what = "largest output of each image" if target == "top" else "output 1"
+    assert f"top channels, {what} (n = 4)" in ended.out
+    kept = probability >= cut
+    assert_close(omega_in(tmp_path / "run" / f"ranking_{name}.csv"), shares[kept].mean(axis=0))
+    assert not list((tmp_path / "run").glob("*_fake*"))
+    (part,) = (tmp_path / "run" / "per_image").iterdir()
+    rows = pyarrow.parquet.read_table(part).to_pylist()
+    assert [row["output"] for row in rows] == outputs.tolist()
+    assert [row["kept"] for row in rows] == kept.tolist()
+    assert {row["label"] for row in rows} == {name}
+    assert_close([row["logit"] for row in rows], logits[np.arange(6), outputs])
+    assert_close([row["probability"] for row in rows], probability)
+    for table in ("statistics", "groups", "images", "stability"):
+        assert set(read_table(tmp_path / "run" / table)["label"].to_pylist()) == {name}
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["results"]["images"] == {name: {"kept": 4, "dropped": 2}}
+    assert record["identity"]["arguments"]["target"] == target
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "this network has 3 outputs, and rank explains one of them: give --target top"),
+        (("--label", "fake"), "give --target top"),
+        (("--target", "3"), "--target 3: give top, or an index from 0 to 2"),
+        (("--target", "top", "--label", "fake"), "--label does nothing with --target"),
+    ],
+)
+def test_a_target_is_asked_for_in_dry_runs_too(three, photos, tmp_path, options, message):
+    for run in (("--dry-run",), ()):
+        assert message in refused("rank", "weights", photos, "--out", tmp_path / "run", *OWN, *options, *run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_target_that_is_none(three, photos, tmp_path):
+    ended = tffjax_command("rank", "weights", photos, "--out", tmp_path / "run", "--target", "best")
+    assert ended.code == 2
+    assert "'best' is neither top nor the index of an output" in ended.err
+
+
+def test_a_detector_has_no_target(small, images, tmp_path):
+    line = refused("rank", "weights", images, "--out", tmp_path / "run", *OWN, "--target", "top")
+    assert "--target is for networks with several outputs" in line
 
 
 # Images and networks that make trouble

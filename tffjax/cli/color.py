@@ -25,7 +25,8 @@ from tffjax.cli.memory import halving
 @click.option(
     "--classes",
     type=click.Path(path_type=Path),
-    help="CSV path,class: the correct output of each image, for networks with several outputs.",
+    help="CSV path,class: the correct output of each image, for networks with several outputs. [default: their own "
+    "top-1 on the original image]",
 )
 @published_option
 @study_options
@@ -47,6 +48,7 @@ def color(context: click.Context, **given: Any) -> None:
     Example:
       tffjax color detector images/ --ranking run/ranking_fake.csv --out color
       tffjax color detector images/ --ranking run/ranking_fake.csv --ablation grayscale --ablation jpeg:90,60,30 --out c
-      tffjax color imagenet photos/ --ranking rank.csv --classes classes.csv --resize 256 --crop 224 --out c
+      tffjax color imagenet photos/ --ranking run/ranking_top.csv --resize 256 --crop 224 --out c
+      tffjax color imagenet photos/ --ranking run/ranking_top.csv --classes classes.csv --resize 256 --crop 224 --out c
     """
     run_study(context, given)

@@ -12,6 +12,19 @@ from tffjax.data import LABELS
 from tffjax.lrp.composites import COMPOSITES
 
 
+class _Target(click.ParamType):
+    """`top`, or the index of an output."""
+
+    name = "target"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        if not isinstance(value, str) or value == "top":
+            return value
+        if not value.isdecimal():
+            self.fail(f"{value!r} is neither top nor the index of an output")
+        return int(value)
+
+
 @click.command()
 @input_options
 @click.option(
@@ -26,10 +39,17 @@ from tffjax.lrp.composites import COMPOSITES
     type=click.FloatRange(0, 1),
     default=0.9,
     show_default=True,
-    help="Keep fake images with p >= this and real ones with p <= 1 - this; 0 keeps all.",
+    help="Keep fake images with p >= this and real ones with p <= 1 - this, or with --target those whose explained "
+    "output has p >= this; 0 keeps all.",
 )
 @click.option("--k", type=click.IntRange(min=1), help="Length of the top list. [default: 114; EfficientNet-B0: 27]")
 @click.option("--label", type=click.Choice(LABELS), help="Label of images whose folders do not say it.")
+@click.option(
+    "--target",
+    type=_Target(),
+    metavar="top|INDEX",
+    help="Of a network with several outputs: explain the largest of each image, or one output.",
+)
 @click.option(
     "--bootstrap", type=click.IntRange(min=0), default=200, show_default=True, help="Bootstrap replicates; 0: none."
 )
@@ -59,7 +79,9 @@ def rank(context: click.Context, **given: Any) -> None:
 
     WEIGHTS is a folder written by `tffjax convert`, DATA folders of labeled images. Every image that the detector is
     sure of is explained by LRP; a channel's statistic omega is the mean share of its site's relevance that it gets.
-    Fake and real images make a ranking each. Images are resized to 224 and cropped, unless you say otherwise.
+    Fake and real images make a ranking each. Of a network with several outputs, --target says which one is explained;
+    images need no labels then, and all make one ranking, ranking_top.csv or ranking_output_INDEX.csv. Images are
+    resized to 224 and cropped, unless you say otherwise.
 
     Writes ranking_fake.csv and ranking_real.csv (key,mean_relevance), statistics.parquet (standard errors, bootstrap
     intervals, counts), near_cut.csv, stability.csv, images.csv, groups.parquet (by generator and class), plots, and
@@ -69,6 +91,7 @@ def rank(context: click.Context, **given: Any) -> None:
     Example:
       tffjax rank detector images/ --out run
       tffjax rank --resume run
+      tffjax rank imagenet photos/ --target top --out run
       tffjax rank detector images/ --out run --shard 0/4    # and 1/4, 2/4, 3/4, anywhere, then:
       tffjax merge run
     """

@@ -140,10 +140,12 @@ def _metrics(rows: list[dict[str, Any]]) -> Table:
 
 
 def _classes(rows: list[dict[str, Any]]) -> Table:
-    names = ("median_probability", "drop", "accuracy")
+    share = "agreement" if "agreement" in rows[0] else "accuracy"
+    names = ("median_probability", "drop", share)
     shown = [{**row, **{name: percent(row[name]) for name in names}} for row in rows]
     columns = {"ablation": "ablation", "num": "images", "median_probability": "median probability", "drop": "drop"}
-    return Table("Probability of the correct class", {**columns, "accuracy": "accuracy"}, shown)
+    what = "correct class" if share == "accuracy" else "network's own top-1 on the original images"
+    return Table(f"Probability of the {what}", {**columns, share: share}, shown)
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

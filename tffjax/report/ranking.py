@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tffjax.data import LABELS
 from tffjax.report.markup import Card, Part, number, percent, render
 from tffjax.report.sources import Source
 from tffjax.studies.rankings import parse_key
@@ -26,7 +27,7 @@ def rank_part(source: Source) -> Part:
         rankings.append({"run": source.name, "label": label, "k": k, "images": kept, **_columns(own)})
         cards.append(_card(source, own, label, k))
     counts = ", ".join(
-        f"{images['kept']:,} {label} images ({images['dropped']:,} more were left out by --confidence)"
+        f"{images['kept']:,} {_images(label)} ({images['dropped']:,} more were left out by --confidence)"
         for label, images in source.results["images"].items()
     )
     body = render("ranking.html", counts=counts, composite=source.arguments["composite"], run=source.name)
@@ -65,6 +66,10 @@ def _columns(table: pa.Table) -> dict[str, list[Any]]:
     return columns
 
 
+def _images(label: str) -> str:
+    return f"{label} images" if label in LABELS else f"images ({label.replace('_', ' ')})"
+
+
 def _card(source: Source, table: pa.Table, label: str, k: int) -> Card:
     best = table.slice(0, 1).to_pylist()[0]
     top = table.slice(0, k)["in_top"].to_pylist()
@@ -72,4 +77,4 @@ def _card(source: Source, table: pa.Table, label: str, k: int) -> Card:
     words = f"is the largest share of its site's relevance, that of {best['key']}, out of {len(table):,} channels."
     if None not in top:
         words += f" {sure} of the top {k} are in the top {k} of at least {SURE:.0%} of the bootstrap replicates."
-    return Card(f"Ranking of {label} images", percent(best["omega"]), words)
+    return Card(f"Ranking of {_images(label)}", percent(best["omega"]), words)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from tffjax.data.preprocessing import Transform, normalize
 from tffjax.lrp.conservation import Check, check_model
 from tffjax.nn import Model
+from tffjax.nn.input_scale import scale_warning
 from tffjax.pipeline.groups import read_groups, synthetic_images
 from tffjax.pipeline.programs import FIRST_TIME
 from tffjax.pipeline.reporter import Reporter
@@ -35,6 +36,8 @@ def check_images(
     groups = read_groups(reporter, paths, limit, transform) if paths else [synthetic_images()]
     for group in groups:
         images = jnp.asarray(normalize(group.pixels, model.card.normalization))
+        if paths and (warning := scale_warning(model, images)):
+            reporter.warn(warning)
         height, width = images.shape[1:3]
         what = f"{len(group.names)} images of {height}x{width}"
         with reporter.busy(f"compiling and explaining {what} ({FIRST_TIME})"):

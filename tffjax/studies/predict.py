@@ -6,15 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
 from tffjax.compile.logits import forward
 from tffjax.compile.placement import put
 from tffjax.data import Batch
-from tffjax.data.preprocessing import Resize
+from tffjax.data.preprocessing import Resize, normalize
 from tffjax.errors import InputError
 from tffjax.nn import Model
+from tffjax.nn.input_scale import scale_warning
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
 from tffjax.pipeline.programs import compile_sizes, prepared
@@ -28,6 +30,7 @@ from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.predictions import prediction_table, scored, threshold_from
 
 SHOWN = 20
+LOOKED_AT = 16  # images of the first batch, for the scale of the input
 SHOWN_METRICS = {
     "generator": "",
     **{"ap": ".1%", "ap_95_%": "", "auc": ".1%", "eer": ".1%", "tpr_at_5_fpr": ".1%"},
@@ -66,13 +69,24 @@ class Predict:
         """As `tffjax.pipeline.study.Study`."""
         if ended:
             return None
-        outputs = self.model.card.num_outputs
+        card, outputs = self.model.card, self.model.card.num_outputs
         schema = pa.schema([("index", pa.int64()), ("logits", pa.list_(pa.float32(), outputs))])
 
         def start(reporter: Reporter) -> Callable[[Batch], Any]:
             model = prepared(self.model, images.shapes, images.batch_size)
             programs = compile_sizes(reporter, images, "the forward pass", forward, model)
-            return lambda batch: programs[batch.images.shape[1:3]](model, put(batch.images))
+            looked = False
+
+            def step(batch: Batch) -> Any:
+                nonlocal looked
+                present = batch.images[batch.weights > 0][:LOOKED_AT]
+                if not looked and len(present):
+                    looked = True
+                    if warning := scale_warning(self.model, jnp.asarray(normalize(present, card.normalization))):
+                        reporter.warn(warning)
+                return programs[batch.images.shape[1:3]](model, put(batch.images))
+
+            return step
 
         def rows(batch: Batch, logits: np.ndarray) -> pa.Table:
             present, who = images.rows(batch)

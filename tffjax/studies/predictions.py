@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import expit, softmax
 
 from tffjax.data import ImageFile
@@ -38,7 +38,7 @@ def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.nd
         top = logits.argmax(axis=1)
         rows = np.arange(len(top))
         columns |= {"output": top, "logit": logits[rows, top]}
-        columns["probability"] = softmax(logits.astype(np.float64), axis=1)[rows, top]
+        columns["probability"] = class_probability(logits, top)
     return pa.table(columns)
 
 
@@ -50,6 +50,13 @@ def fake_score(logit: Float[np.ndarray, "*n"], card: Card) -> Float[np.ndarray, 
 def fake_probability(logit: Float[np.ndarray, "*n"], card: Card) -> Float[np.ndarray, "*n"]:
     """Probability of being fake, in float64: sigmoid(logit), or sigmoid(-logit) if a high logit means real."""
     return expit(fake_score(logit, card))
+
+
+def class_probability(
+    logits: Float[np.ndarray, "*variants n outputs"], classes: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "*variants n"]:
+    """Softmax probability of one output of each image, in float64."""
+    return softmax(logits.astype(np.float64), axis=-1)[..., np.arange(len(classes)), classes]
 
 
 def scored(table: pa.Table) -> Scored:

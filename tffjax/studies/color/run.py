@@ -38,6 +38,7 @@ from tffjax.studies.predictions import fake_score, scored
 from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
 
 EXTREMES = 4
+OWN_TOP = "the network's own top-1"
 TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("most affected", "least affected")}
 
 
@@ -105,12 +106,14 @@ class Color:
         found = _found(table, self._ablations())
         write_parquet(table.drop_columns(["index"]), folder / "per_image")
         _write_tests(found, self._channels(), folder)
-        if classes is None:
+        if self.model.card.num_outputs == 1:
             _write_detector(self.model, found, self.published or self.model.card.published, folder)
         else:
-            by_class = tables.class_table(found.names, found.logits, classes[table["index"].to_numpy()])
+            correct = None if classes is None else classes[table["index"].to_numpy()]
+            by_class = tables.class_table(found.names, found.logits, correct)
             write_table(by_class, folder / "classes")
-            _save_curves(found, by_class, {"median_probability": "median probability of the class [%]"}, folder)
+            label = f"median probability of {OWN_TOP if correct is None else 'the class'} [%]"
+            _save_curves(found, by_class, {"median_probability": label}, folder)
         return {"images": len(table)}
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
@@ -124,9 +127,10 @@ class Color:
             metrics = read_table(folder / "metrics")
             reporter.table(metrics, "detection", {"ablation": "", "generator": "", **percent})
         if has_table(folder / "classes"):
-            percent = {"median_probability": ".1%", "drop": ".1%", "accuracy": ".1%"}
             by_class = read_table(folder / "classes")
-            reporter.table(by_class, "the correct class", {"ablation": "", "num": "d", **percent})
+            percent = dict.fromkeys(["median_probability", "drop", by_class.column_names[-1]], ".1%")
+            title = "the correct class" if self.classes else f"{OWN_TOP} on the original images, without --classes"
+            reporter.table(by_class, title, {"ablation": "", "num": "d", **percent})
         if self.model.card.num_outputs == 1 and not any(folder.glob("whiskers_*.csv")):
             reporter.warn("no fake image has p >= 0.20, so there are no whisker plots")
         reporter.say(f"{results['images']} images tested, {results['skipped']} skipped; results in {folder}")
@@ -149,13 +153,13 @@ def _of_batch(channels: tuple[Channel, ...], model: Model, images: Any, *, micro
 
 
 def _classes(outputs: int, images: Images, path: str | None) -> np.ndarray | None:
-    """The correct output of every file, or None for detectors."""
+    """The correct output of every file; None for detectors, and where the file is not given."""
     if outputs == 1:
         if path is not None:
             raise InputError("--classes is for networks with several outputs; a detector's labels are in its folders")
         return None
     if path is None:
-        raise InputError(f"this network has {outputs} outputs; give the correct one of each image with --classes FILE")
+        return None
     try:
         with Path(path).open(newline="", encoding="utf-8") as stream:
             table = {row["path"]: int(row["class"]) for row in csv.DictReader(stream)}
@@ -292,7 +296,8 @@ def run_color(
         ranking: whose first channels are tested: its file, a `Ranking`, or channel keys, best first.
         k: how many channels; None is the paper's number.
         ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
-        classes: CSV path,class: the correct output of each image, for networks with several outputs.
+        classes: CSV path,class: the correct output of each image, for networks with several outputs; None is the
+            network's own top-1 on the original image, with which the table says the agreement.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 

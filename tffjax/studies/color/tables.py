@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy.special import softmax
 
 from tffjax.data.ablations import ORIGINAL
 from tffjax.results.generators import names_of
 from tffjax.results.published import grayscale_numbers
+from tffjax.studies.predictions import class_probability
 
 DETECTED = 0.20
 """Fakes count in whisker plots if their probability before is at least this."""
@@ -70,21 +70,18 @@ def grayscale_table(metrics: pa.Table, detector: str | None) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_GRAYSCALE)
 
 
-def class_probability(
-    logits: Float[np.ndarray, "*variants n outputs"], classes: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "*variants n"]:
-    """Softmax probability of each image's correct class, in float64."""
-    return softmax(logits.astype(np.float64), axis=-1)[..., np.arange(len(classes)), classes]
-
-
 def class_table(
-    ablations: Sequence[str], logits: Float[np.ndarray, "v n outputs"], classes: Int[np.ndarray, " n"]
+    ablations: Sequence[str], logits: Float[np.ndarray, "v n outputs"], classes: Int[np.ndarray, " n"] | None
 ) -> pa.Table:
     """What ablations do to a classifier (supplement G): one row a variant, the original first.
 
     Columns: `ablation`, `num`, `median_probability` of the correct class, its `drop` from the original, and `accuracy`,
-    the share of images whose largest logit is the correct one. All from 0 to 1, as metrics are.
+    the share of images whose largest logit is the correct one. All from 0 to 1, as metrics are. Without `classes`, the
+    network's own top-1 on the original images stands for the correct class, and `agreement` for the `accuracy`: how
+    many ablated images keep it.
     """
+    share = "agreement" if classes is None else "accuracy"
+    classes = logits[0].argmax(axis=1) if classes is None else classes
     medians = np.median(class_probability(logits, classes), axis=1)
     return pa.table(
         {
@@ -92,7 +89,7 @@ def class_table(
             "num": np.full(len(medians), len(classes)),
             "median_probability": medians,
             "drop": medians[0] - medians,
-            "accuracy": (logits.argmax(axis=2) == classes).mean(axis=1),
+            share: (logits.argmax(axis=2) == classes).mean(axis=1),
         }
     )
 

@@ -1,6 +1,7 @@
 """FF-RS over any number of images: which channels receive relevance, in fake and in real images."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.ffrs import figures, tables
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, relevance_shares
 from tffjax.studies.ffrs.sums import FFRSSums, row_schema
+from tffjax.studies.ffrs.target import Target, check_target, target_name
 from tffjax.studies.rankings import Channel, all_channels, chosen_k, ranking_table, write_ranking
 
 LEVELS = 12
@@ -58,6 +60,7 @@ class Rank:
     precision: str = "float32"
     released_quirks: bool = False
     squeeze_excite_from: str | None = None
+    target: Target = None
     name: str = dataclasses.field(default="rank", init=False)
 
     def identity(self) -> dict[str, Any]:
@@ -73,8 +76,9 @@ class Rank:
         """As `tffjax.pipeline.study.Study`."""
         check_precision(self.precision)
         chosen_k(self.model, self.k)
+        check_target(self.target, self.model.card.num_outputs, self.label)
         unlabeled = sum(file.label is None for file in images.files)
-        if unlabeled and self.label is None:
+        if unlabeled and self.label is None and self.target is None:
             raise InputError(
                 f"{unlabeled} of {len(images.files)} images have no label (no folder 0_real or 1_fake above them), and "
                 "FF-RS explains the label; say --label fake (or real) for them"
@@ -87,24 +91,26 @@ class Rank:
         """As `tffjax.pipeline.study.Study`."""
         if ended:
             return None
-        network, fake = self._network(), self._fake(images)
+        network, labels = self._network(), self._labels(images)
         names, design = [site.name for site in sites_of(network)], self._design(images)
 
         def sums(folder: Path) -> FFRSSums:
-            writer = PartWriter(folder, row_schema(design)) if self.per_image else None
+            writer = PartWriter(folder, row_schema(design, self.target)) if self.per_image else None
+            card, confidence = self.model.card, self.confidence
             return FFRSSums(
-                design, names, images.files, images.names, fake.tolist(), self.model.card, self.confidence, writer
+                design, names, images.files, images.names, labels.tolist(), card, confidence, writer, self.target
             )
 
         def start(reporter: Reporter) -> Any:
             model = prepared(network, images.shapes, images.batch_size, self.composite, self.precision)
-            programs = compile_sizes(reporter, images, "LRP", relevance_shares, model, np.int32)
+            shares = functools.partial(relevance_shares, target="logit" if self.target is None else self.target)
+            programs = compile_sizes(reporter, images, "LRP", shares, model, np.int32)
             if self.precision != "float32" or jax.default_backend() != "cpu":
                 reporter.say(f"the compiled program has {products(next(iter(programs.values())).as_text())}")
-            high_is_fake = self.model.card.high_means == "fake"
+            positive = labels == (self.model.card.high_means == "fake") if self.target is None else labels == 0
 
             def step(batch: Batch) -> Any:
-                signs = np.where(fake[batch.indices] == high_is_fake, 1, -1).astype(np.int32)
+                signs = np.where(positive[batch.indices], 1, -1).astype(np.int32)
                 return programs[batch.images.shape[1:3]](model, put(batch.images), put(signs))
 
             return step
@@ -118,16 +124,16 @@ class Rank:
         kept = totals.images[:, 0, 0]
         if not kept.any():
             raise InputError(
-                f"the confidence filter dropped all {totals.images[:, 0, 1].sum()} images: the detector is sure of "
+                f"the confidence filter dropped all {totals.images[:, 0, 1].sum()} images: the network is sure of "
                 "none; keep more with a lower --confidence (0 keeps all)"
             )
         k = min(chosen_k(self.model, self.k), len(channels))
-        labels = [label for label in (1, 0) if kept[label]]
+        labels = [label for label in reversed(range(len(kept))) if kept[label]]
         _write_tables(totals, design, channels, labels, k, folder)
         if self.per_image:
             sums.write_rows(folder / "per_image")
-        counts = {LABELS[label]: {"kept": int(kept[label]), "dropped": int(totals.images[label, 0, 1])}
-                  for label in (1, 0)}  # fmt: skip
+        counts = {design.labels[label]: {"kept": int(kept[label]), "dropped": int(totals.images[label, 0, 1])}
+                  for label in reversed(range(len(kept)))}  # fmt: skip
         sites = list(dict.fromkeys(channel.site for channel in channels))
         return {"images": counts, "k": k, "without_relevance": tables.unreached(totals, design, sites)}
 
@@ -138,7 +144,8 @@ class Rank:
         for label, counts in results["images"].items():
             if counts["kept"]:
                 top = table.filter(pc.equal(table["label"], label)).slice(0, SHOWN)
-                title = f"top channels, {label} images (n = {counts['kept']})"
+                what = f"{label} images" if self.target is None else _described(self.target)
+                title = f"top channels, {what} (n = {counts['kept']})"
                 reporter.table(top, title, formats | {"in_top": ".0%"})
             else:
                 why = f"all {counts['dropped']} were dropped by --confidence" if counts["dropped"] else "there are none"
@@ -167,9 +174,11 @@ class Rank:
             model = dataclasses.replace(model, variables=variables)
         return model
 
-    def _fake(self, images: Images) -> np.ndarray:
-        """Which images are fake, by their folders or else by the option."""
-        return np.array([self.label == "fake" if file.label is None else file.label == 1 for file in images.files])
+    def _labels(self, images: Images) -> np.ndarray:
+        """1 for fake images and 0 for real ones, by their folders or else by the option; 0 for all with a target."""
+        if self.target is not None:
+            return np.zeros(len(images.files), np.int64)
+        return np.array([self.label == "fake" if file.label is None else file.label == 1 for file in images.files], int)
 
     def _design(self, images: Images) -> Design:
         generators = dict.fromkeys((file.generator, "") for file in images.files)
@@ -177,7 +186,12 @@ class Rank:
         few = len(generators) + len(classes) <= MAX_GROUPS
         groups = (*generators, *classes) if few else (*generators,)[:MAX_GROUPS]
         channels = tuple(site.channels for site in sites_of(self.model))
-        return Design(channels, groups, LEVELS, self.bootstrap, self.seed)
+        labels = LABELS if self.target is None else (target_name(self.target),)
+        return Design(channels, groups, LEVELS, self.bootstrap, self.seed, labels)
+
+
+def _described(target: Target) -> str:
+    return "largest output of each image" if target == "top" else f"output {target}"
 
 
 def _write_tables(
@@ -187,16 +201,17 @@ def _write_tables(
     stability = [tables.stability(totals, design, label, k) for label in labels]
     for label, table in zip(labels, statistics, strict=True):
         ranking = tables.ranking(totals, design, channels, label)
-        write_ranking(folder / f"ranking_{LABELS[label]}.csv", ranking)
-        write_parquet(ranking_table(ranking), folder / f"ranking_{LABELS[label]}")
+        name = design.labels[label]
+        write_ranking(folder / f"ranking_{name}.csv", ranking)
+        write_parquet(ranking_table(ranking), folder / f"ranking_{name}")
         near = table.filter(table["near_cut"].fill_null(False)).drop_columns(["near_cut"])
-        write_table(near, folder / f"near_cut_{LABELS[label]}")
+        write_table(near, folder / f"near_cut_{name}")
     write_parquet(pa.concat_tables(statistics), folder / "statistics")
     write_table(pa.concat_tables(stability), folder / "stability")
     write_table(tables.image_counts(totals, design), folder / "images")
     write_parquet(tables.breakdown(totals, design, channels), folder / "groups")
     for label, table, growth in zip(labels, statistics, stability, strict=True):
-        name, count = LABELS[label], int(totals.images[label, 0, 0])
+        name, count = design.labels[label], int(totals.images[label, 0, 0])
         values = np.nan_to_num(omega(totals, design, label)[0])
         band = None if table["low"].null_count else (table["low"].to_numpy(), table["high"].to_numpy())
         curve = figures.omega_curve(np.nan_to_num(table["omega"].to_numpy()), k, count, band)
@@ -216,6 +231,7 @@ def rank(
     confidence: float = 0.9,
     k: int | None = None,
     label: Literal["real", "fake"] | None = None,
+    target: Literal["top"] | int | None = None,
     bootstrap: int = 200,
     seed: int = 0,
     per_image: bool = False,
@@ -239,9 +255,12 @@ def rank(
         data: labeled images: folders, `<generator>/{0_real,1_fake}/...`, lists, packed records, TFDS (docs/data.md).
         out: the run directory.
         composite: name of LRP rules that are linear in the relevance.
-        confidence: fake images with p >= this and real ones with p <= 1 - this are kept; 0 keeps all.
+        confidence: fake images with p >= this and real ones with p <= 1 - this are kept; 0 keeps all. With a target,
+            images whose explained output has a softmax probability >= this.
         k: length of the top list; None is the paper's.
         label: of images whose folders do not say it.
+        target: of a network with several outputs: `top` explains the largest output of each image, an index that
+            output. Images need no labels, and there is one ranking, `ranking_top` or `ranking_output_INDEX`.
         bootstrap: number of bootstrap replicates; 0 for none.
         seed: of the bootstrap.
         per_image: also write every image's statistic (about 100 KB an image).
@@ -262,6 +281,6 @@ def rank(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
-    study = Rank(loaded, composite, confidence, k, label, bootstrap, seed, per_image, precision)
+    study = Rank(loaded, composite, confidence, k, label, bootstrap, seed, per_image, precision, target=target)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

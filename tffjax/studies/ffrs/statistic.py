@@ -6,7 +6,9 @@ For image s and site l let T = sum over (h, w, c) of |R|. The share of channel c
     omega(l, c) = mean of r over the images kept
 
 R explains the label: +f for fake images, -f for real ones. All LRP rules are linear in the relevance, so R(-f) = -R(f)
-exactly and one backward pass gives both. Arrays over all channels are in the order of the sites, then of the channels.
+exactly and one backward pass gives both. Of a network with several outputs, R explains one of them: the largest of each
+image, or a class; all images are one group then, which takes the place of the label. Arrays over all channels are in
+the order of the sites, then of the channels.
 """
 
 import dataclasses
@@ -16,10 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int64, UInt64
 
+from tffjax.data import LABELS
 from tffjax.errors import InputError
 from tffjax.lrp.composites import Composite
 from tffjax.lrp.explain import relevance
 from tffjax.lrp.prepare import resolve
+from tffjax.lrp.targets import Target
 from tffjax.nn.model import Model
 from tffjax.studies.ffrs.bootstrap import poisson_weights, subset_level
 
@@ -45,17 +49,20 @@ def relevance_shares(
     composite: str | Composite | None = None,
     precision: str | None = None,
     micro_batch: int | None = None,
+    target: Target = "logit",
 ) -> Shares:
-    """Relevance shares of every channel for one-output networks; `signs` is 1 to explain f, -1 to explain -f.
+    """Relevance shares of every channel; `signs` is 1 to explain f, -1 to explain -f, where f is the `target`.
 
-    Composite, precision and micro_batch as in `tffjax.relevance`.
+    Target, composite, precision and micro_batch as in `tffjax.relevance`.
 
     Raises:
         InputError: as `tffjax.relevance`; or the explanation is not linear in the relevance.
     """
     if not resolve(model, composite)[0].linear:
         raise InputError("shares of relevance need a composite that is linear in the relevance, see `Composite.linear`")
-    found = relevance(model, images, composite=composite, sites=True, precision=precision, micro_batch=micro_batch)
+    found = relevance(
+        model, images, target=target, composite=composite, sites=True, precision=precision, micro_batch=micro_batch
+    )
     return shares_of(found.logits, found.sites, signs > 0)
 
 
@@ -94,6 +101,8 @@ class Design:
         levels: number of nested random subsets, halving from one to the next.
         replicates: number of bootstrap replicates.
         seed: of the replicates.
+        labels: names of what is explained, each with sums of its own: the labels or, of a network with several outputs,
+            the one target.
     """
 
     site_channels: tuple[int, ...]
@@ -101,6 +110,7 @@ class Design:
     levels: int
     replicates: int
     seed: int
+    labels: tuple[str, ...] = LABELS
 
     @property
     def parts(self) -> tuple[slice, slice, slice]:
@@ -136,7 +146,8 @@ _EXACT = 2**53  # up to here every whole number is a float64
 class Totals:
     """Exact sums over images: their size does not depend on the number of images, nor a bit of them on their order.
 
-    The first axis is the label. With r rounded to multiples of 2^-36 (`UNIT`), in these units:
+    The first axis is the label, or the target, see `Design.labels`. With r rounded to multiples of 2^-36 (`UNIT`), in
+    these units:
 
     Attributes:
         sums: sum of w r.
@@ -145,16 +156,17 @@ class Totals:
         images: number of images (all, then by group): kept, dropped by the confidence filter.
     """
 
-    sums: Int64[np.ndarray, "2 rows channels"]
-    squares: Int64[np.ndarray, "2 channels"]
-    counts: Int64[np.ndarray, "2 rows sites"]
-    images: Int64[np.ndarray, "2 counted 2"]
+    sums: Int64[np.ndarray, "labels rows channels"]
+    squares: Int64[np.ndarray, "labels channels"]
+    counts: Int64[np.ndarray, "labels rows sites"]
+    images: Int64[np.ndarray, "labels counted 2"]
 
     @classmethod
     def zero(cls, design: Design) -> "Totals":
         """No images."""
         rows, channels, sites = design.parts[-1].stop, sum(design.site_channels), len(design.site_channels)
-        shapes = (2, rows, channels), (2, channels), (2, rows, sites), (2, 1 + len(design.groups), 2)
+        n = len(design.labels)
+        shapes = (n, rows, channels), (n, channels), (n, rows, sites), (n, 1 + len(design.groups), 2)
         return cls(*(np.zeros(shape, np.int64) for shape in shapes))
 
     def add(
@@ -162,10 +174,10 @@ class Totals:
         shares: Float[np.ndarray, "n channels"],
         totals: Float[np.ndarray, "n sites"],
         weights: Float[np.ndarray, "rows n"],
-        fake: Bool[np.ndarray, " n"],
+        labels: Int[np.ndarray, " n"] | Bool[np.ndarray, " n"],
         kept: Bool[np.ndarray, " n"],
     ) -> None:
-        """Add a batch, in place. Images with `kept` off count as dropped only.
+        """Add a batch, in place. `labels` are places in `Design.labels`. Images with `kept` off count as dropped only.
 
         Raises:
             ValueError: the batch is so large that its sums would not be exact.
@@ -174,8 +186,8 @@ class Totals:
         if weights.sum(axis=1).max(initial=0) / UNIT >= _EXACT:
             raise ValueError(f"a batch of {len(shares)} images is too large for exact sums")
         counted = weights[: self.images.shape[1]]
-        for label in (0, 1):
-            ours = fake == bool(label)
+        for label in range(len(self.images)):
+            ours = labels == label
             self.images[label, :, 0] += counted[:, ours & kept].sum(axis=1).astype(np.int64)
             self.images[label, :, 1] += counted[:, ours & ~kept].sum(axis=1).astype(np.int64)
             rows = np.flatnonzero(ours & kept)

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tffjax.data import LABELS, Batch, ImageFile
+from tffjax.data import Batch, ImageFile
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
 from tffjax.pipeline.part import Part
 from tffjax.pipeline.parts import PartWriter
 from tffjax.studies.ffrs.bootstrap import image_keys
 from tffjax.studies.ffrs.statistic import Design, Shares, Totals, is_confident
-from tffjax.studies.predictions import fake_probability
+from tffjax.studies.ffrs.target import Target, explained_outputs
+from tffjax.studies.predictions import class_probability, fake_probability
 
 
 class FFRSSums:
@@ -31,12 +32,13 @@ class FFRSSums:
         card: Card,
         confidence: float,
         writer: PartWriter | None = None,
+        target: Target = None,
     ) -> None:
-        """`names` identify the images (`bootstrap`), `labels` are 0 real, 1 fake; see `statistic`."""
+        """`names` identify the images (`bootstrap`), `labels` are places in `Design.labels`; see `statistic`."""
         self.design, self.totals = design, Totals.zero(design)
         self._sites, self._files, self._names, self._card = sites, files, names, card
-        self._keys, self._fake = image_keys(names), np.array(labels, bool)
-        self._confidence, self._writer = confidence, writer
+        self._keys, self._labels = image_keys(names), np.array(labels, np.int64)
+        self._confidence, self._writer, self._target = confidence, writer, target
 
     def add(self, batch: Batch, outputs: Shares) -> str:
         """Take in a batch; a word on how many images are kept.
@@ -49,15 +51,24 @@ class FFRSSums:
         logits, shares, totals = (values[present] for values in outputs)
         files = [self._files[index] for index in indices]
         self._check_finite(files, logits, totals)
-        fake, probability = self._fake[indices], fake_probability(logits[:, 0], self._card)
-        kept = is_confident(probability, fake, self._confidence)
+        labels = self._labels[indices]
+        if self._target is None:
+            outputs, probability = np.zeros(len(files), np.int64), fake_probability(logits[:, 0], self._card)
+            kept = is_confident(probability, labels == 1, self._confidence)
+        else:
+            outputs = explained_outputs(logits, self._target)
+            probability = class_probability(logits, outputs)
+            kept = probability >= self._confidence
         generators, categories = [file.generator for file in files], [file.category for file in files]
-        self.totals.add(shares, totals, self.design.weights(generators, categories, self._keys[indices]), fake, kept)
+        self.totals.add(shares, totals, self.design.weights(generators, categories, self._keys[indices]), labels, kept)
         if self._writer:
-            words = [[self._names[index] for index in indices], generators, categories, [LABELS[int(f)] for f in fake]]
+            who = [[self._names[index] for index in indices], generators, categories]
+            words = [*who, [self.design.labels[label] for label in labels]]
             lists = pa.FixedSizeListArray.from_arrays(shares.reshape(-1), shares.shape[1])
-            columns = [*words, logits[:, 0].astype(np.float32), probability, kept, lists]
-            self._writer.append(pa.table(columns, schema=row_schema(self.design)))
+            logit = logits[np.arange(len(files)), outputs].astype(np.float32)
+            chosen = [] if self._target is None else [outputs]
+            columns = [*words, *chosen, logit, probability, kept, lists]
+            self._writer.append(pa.table(columns, schema=row_schema(self.design, self._target)))
         keep, drop = self.totals.images[:, 0].sum(axis=0)
         return f"kept {keep}, dropped {drop}"
 
@@ -98,8 +109,12 @@ def _totals(state: dict[str, np.ndarray]) -> Totals:
     return Totals(**{field.name: state[field.name].copy() for field in dataclasses.fields(Totals)})
 
 
-def row_schema(design: Design) -> pa.Schema:
-    """Columns of the rows of every image; `shares` has one number a channel, in the order of `statistic`."""
+def row_schema(design: Design, target: Target = None) -> pa.Schema:
+    """Columns of the rows of every image; `shares` has one number a channel, in the order of `statistic`.
+
+    With a target, `output` is the explained output; `logit` and `probability` are its own.
+    """
     words = [pa.field(name, pa.string()) for name in ("path", "generator", "category", "label")]
     numbers = [pa.field("logit", pa.float32()), pa.field("probability", pa.float64()), pa.field("kept", pa.bool_())]
-    return pa.schema([*words, *numbers, pa.field("shares", pa.list_(pa.float32(), sum(design.site_channels)))])
+    output = [] if target is None else [pa.field("output", pa.int64())]
+    return pa.schema([*words, *output, *numbers, pa.field("shares", pa.list_(pa.float32(), sum(design.site_channels)))])

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tffjax.data import LABELS
 from tffjax.results.generators import ALL
 from tffjax.studies.ffrs.bootstrap import Intervals, intervals, near_cut, topk_overlap
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, order, standard_error
@@ -29,7 +28,7 @@ def statistics(totals: Totals, design: Design, channels: Sequence[Channel], labe
     values = omega(totals, design, label)[0]
     best = order(values)
     columns = {
-        "label": [LABELS[label]] * len(best),
+        "label": [design.labels[label]] * len(best),
         "rank": np.arange(1, len(best) + 1),
         "key": [channels[index].key for index in best],
         "site": [channels[index].site for index in best],
@@ -54,7 +53,7 @@ def breakdown(totals: Totals, design: Design, channels: Sequence[Channel]) -> pa
     """omega of every channel in every group of images: label, generator, category ("" for all), key, omega, images."""
     keys = [channel.key for channel in channels]
     tables = []
-    for label, name in enumerate(LABELS):
+    for label, name in enumerate(design.labels):
         values = omega(totals, design, label, design.parts[0])
         counts = np.repeat(totals.counts[label, design.parts[0]], design.site_channels, axis=1).astype(np.int64)
         for (generator, category), row, count in zip(design.groups, values, counts, strict=True):
@@ -70,7 +69,7 @@ def stability(totals: Totals, design: Design, label: int, k: int) -> pa.Table:
     counts = totals.counts[label, design.parts[1]].max(axis=1).astype(np.int64)
     overlap = topk_overlap(omega(totals, design, label, design.parts[1]), k)
     used = counts > 0
-    label_column = [LABELS[label]] * int(used.sum())
+    label_column = [design.labels[label]] * int(used.sum())
     return pa.table({"label": label_column, "images": counts[used][::-1], "overlap": overlap[used][::-1]})
 
 
@@ -78,7 +77,7 @@ def image_counts(totals: Totals, design: Design) -> pa.Table:
     """Images kept and dropped by the confidence filter: label, generator, category, kept, dropped; then over all."""
     rows = [
         {"label": name, "generator": generator, "category": category, "kept": int(kept), "dropped": int(dropped)}
-        for label, name in enumerate(LABELS)
+        for label, name in enumerate(design.labels)
         for (generator, category), (kept, dropped) in zip(
             (*design.groups, (ALL, "")), np.roll(totals.images[label], -1, axis=0), strict=True
         )
