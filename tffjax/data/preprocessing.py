@@ -6,8 +6,10 @@ and crop give the pixels of torchvision's `Resize` and `CenterCrop` on a PIL ima
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -256,7 +258,8 @@ def open_image(
     """
     name = os.fspath(path)
     try:
-        with open(name, "rb") if content is None else io.BytesIO(content) as file:  # noqa: PTH123  cheaper than Path's
+        # open() is cheaper than Path's
+        with open(name, "rb", opener=_open_regular) if content is None else io.BytesIO(content) as file:
             reader = _reader(file.read(12))
             if reader is None:
                 raise UnreadableImage(f"{name}: not a PNG, JPEG or WebP image")
@@ -276,6 +279,16 @@ def open_image(
         raise UnreadableImage(f"{name}: {error.strerror or _damaged(error)}") from None
     except Exception as error:  # on hostile bytes Pillow raises SyntaxError, ValueError, struct.error, zlib.error ...
         raise UnreadableImage(f"{name}: {_damaged(error)}") from None
+
+
+def _open_regular(name: str, flags: int) -> int:
+    """Open a file without waiting for a writer, as a FIFO would, and refuse what is no regular file."""
+    descriptor = os.open(name, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise UnreadableImage(f"{name}: {os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else 'no regular file'}")
+    return descriptor
 
 
 def _damaged(error: Exception) -> str:

@@ -26,10 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.files import delete, flush, replace_file
-from tffjax.results.record import RECORD, is_done, read_record, write_record
+from tffjax.files import MARKER, RECORD, delete, flush, replace_file
+from tffjax.results.record import is_done, read_record, write_record
 
-MARKER = ".tffjax"
 LOCK = ".lock"
 WORK = "work"
 SHARDS = "shards"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from tffjax.data import ImageFile, Plan, batches, find_images, plan
+from tffjax.data import ImageFile, Plan, batches, find, plan
 from tffjax.data.preprocessing import Transform, resize
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
@@ -27,7 +27,10 @@ def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform
     Raises:
         InputError: as `tffjax.data`, or none of the images can be read.
     """
-    files = find_images(paths)
+    found = find(paths)
+    for warning in found.warnings:
+        reporter.warn(warning)
+    files = found.files
     if len(files) > limit:
         reporter.warn(f"takes {limit} of {len(files)} images, of all generators and labels alike; more with --limit")
         files = spread(files, limit)

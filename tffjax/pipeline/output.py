@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tffjax.errors import InputError
+from tffjax.files import MARKER
 from tffjax.nn.checkpoint import replace_folder
-from tffjax.pipeline.directory import MARKER, check_place
+from tffjax.pipeline.directory import check_place
 
 
 def check_output(path: Path, overwrite: bool) -> None:
