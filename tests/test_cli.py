@@ -491,8 +491,27 @@ def test_help_and_version():
         (["predict", "a", "b", "--out", "c", "--nonsense"], "No such option"),
         (["predict", "a", "b"], "give WEIGHTS, DATA and --out RUN, or --resume RUN"),
         (["predict", "a"], "give WEIGHTS, DATA and --out RUN, or --resume RUN"),
-        (["predict", "a", "b", "--out", "c", "--crop", "0"], "x>=1"),
+        (["predict", "a", "b", "--out", "c", "--crop", "0"], "1<=x<=10000"),
         (["predict", "a", "b", "--out", "c", "--batch-size", "four"], "not a valid integer"),
+        *[
+            ([command, "a", "b", "--out", "c", option, value], why)
+            for command, option, value, why in (
+                ("predict", "--batch-size", "1000000", "1<=x<=65536"),
+                ("predict", "--crop", "1000000", "1<=x<=10000"),
+                ("predict", "--resize", "10001", "more than 10000 pixels"),
+                ("predict", "--workers", "1000000", "1<=x<=256"),
+                ("lrpmax", "--top", "1000000000", "1<=x<=1000"),
+                ("rank", "--bootstrap", "1000000000", "0<=x<=10000"),
+                ("rank", "--confidence", "nan", "not a finite number"),
+                ("rank", "--seed", "-1", "0<=x<=4294967295"),
+                ("rank", "--random-crop", "-1", "0<=x<=4294967295"),
+                ("dropout", "--seed", "-1", "0<=x<=4294967295"),
+                ("dropout", "--random", "1000000000", "0<=x<=10000"),
+                ("find-k", "--share", "nan", "not a finite number"),
+                ("train", "--rate", "inf", "not a finite number"),
+                ("train", "--dropout", "nan", "not a finite number"),
+            )
+        ],
         (["convert", "a", "b", "--normalization", "imagnet"], "is not one of"),
         (["convert", "a", "b", "--quiet", "False"], "unexpected extra argument"),
     ],

@@ -8,6 +8,7 @@ import click
 from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.console import precision_option, refuse_unused
 from tffjax.cli.memory import halving
+from tffjax.cli.numbers import REPLICATES, SEED, RealRange
 from tffjax.data import LABELS
 from tffjax.lrp.composites import COMPOSITES
 
@@ -23,22 +24,20 @@ from tffjax.lrp.composites import COMPOSITES
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1),
+    type=RealRange(0, 1),
     default=0.9,
     show_default=True,
     help="Keep fake images with p >= this and real ones with p <= 1 - this; 0 keeps all.",
 )
 @click.option("--k", type=click.IntRange(min=1), help="Length of the top list. [default: 114; EfficientNet-B0: 27]")
 @click.option("--label", type=click.Choice(LABELS), help="Label of images whose folders do not say it.")
-@click.option(
-    "--bootstrap", type=click.IntRange(min=0), default=200, show_default=True, help="Bootstrap replicates; 0: none."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--bootstrap", type=REPLICATES, default=200, show_default=True, help="Bootstrap replicates; 0: none.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--per-image", is_flag=True, help="Also write every image's statistic (about 100 KB an image).")
 @click.option("--own-size", is_flag=True, help="Leave images at their own size, without --resize and --crop.")
 @precision_option
 @click.option(
-    "--random-crop", type=int, metavar="SEED", help="Random resized crops as the released code draws them, seeded."
+    "--random-crop", type=SEED, metavar="SEED", help="Random resized crops as the released code draws them, seeded."
 )
 @click.option(
     "--released-quirks",

@@ -197,7 +197,7 @@ class Transform:
         random_crop: a seed; the square is then `random_resized_crop` instead of the central one (SPEC 4).
 
     Raises:
-        InputError: a length below 1; on use, an image too elongated to resize.
+        InputError: a length below 1, a negative seed; on use, an image too elongated to resize.
     """
 
     resize: Resize | None = None
@@ -210,6 +210,8 @@ class Transform:
             object.__setattr__(self, "resize", tuple(self.resize))
         if self.random_crop is not None and self.crop is None:
             raise InputError("a random crop needs the side of the square, crop")
+        if self.random_crop is not None and self.random_crop < 0:
+            raise InputError(f"the seed of random crops must be at least 0, got {self.random_crop}")
         lengths = self.resize if isinstance(self.resize, tuple) else (self.resize,)
         for name, length in (*(("resize", length) for length in lengths), ("crop", self.crop)):
             if length is not None and length < 1:

@@ -34,6 +34,7 @@ def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform
     if len(files) > limit:
         reporter.warn(f"takes {limit} of {len(files)} images, of all generators and labels alike; more with --limit")
         files = spread(files, limit)
+    limit = min(limit, len(files))  # also the rows of a batch
     work = plan(files, transform, limit, max_shapes=limit)
     groups = list(_groups(reporter, work, files, transform, limit))
     if not groups:
