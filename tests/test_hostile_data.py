@@ -2,14 +2,21 @@
 
 import os
 import socket
+import struct
+import zlib
 
 import pytest
 from command import save_image
 
 from tffjax.data import ImageFile, find, find_images
-from tffjax.data.preprocessing import UnreadableImage, decode
+from tffjax.data.loading import check_batch
+from tffjax.data.preprocessing import Transform, UnreadableImage, decode, image_size
 from tffjax.errors import InputError
 from tffjax.files import MARKER, RECORD
+from tffjax.pipeline.groups import read_groups
+from tffjax.pipeline.images import images_of
+from tffjax.pipeline.reporter import Lines
+from tffjax.pipeline.request import Reading, Request
 
 
 def listen(path):
@@ -68,6 +75,37 @@ def test_many_that_are_left_out_are_counted(tmp_path):
     warnings = find([tmp_path]).warnings
     assert len(warnings) == 6
     assert warnings[-1] == "left out 4 more like these"
+
+
+def png_header(path, height, width):
+    """A PNG file that ends where its pixels would begin."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    end = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + end)
+    return path
+
+
+def test_a_batch_that_memory_cannot_hold_is_refused_with_the_one_that_fits(tmp_path):
+    image = png_header(tmp_path / "x.png", 9990, 9990)
+    assert image_size(image) == (9990, 9990)
+    request = Request((image,), tmp_path / "out", Reading(batch_size=16))
+    with pytest.raises(
+        InputError, match=r"16 images of 9990x9990 pixels at once take 17\.8 GiB.*give --batch-size 3, or"
+    ):
+        images_of(request, Lines())
+    several = [image, *(png_header(tmp_path / f"{number}.png", 9990, 9990) for number in range(3))]
+    with pytest.raises(InputError, match=r"4 images of 9990x9990.*give --limit 3, or"):
+        read_groups(Lines(), several, 9, Transform())
+
+
+def test_the_pixels_of_a_batch_are_bounded():
+    """4 GiB are 4,294,967,296 bytes, and an image of 1000 x 1000 pixels takes 12,000,000 in float32."""
+    check_batch([], 16)
+    check_batch([(8, 8), (1000, 1000)], 357)
+    with pytest.raises(InputError, match="give --batch-size 357, or smaller images"):
+        check_batch([(1000, 1000), (8, 8)], 358)
+    with pytest.raises(InputError, match="give smaller images"):
+        check_batch([(20_000, 18_000)], 1)
 
 
 def test_run_directories_among_the_data_are_left_out(tmp_path):

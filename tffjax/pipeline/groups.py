@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from tffjax.data import ImageFile, Plan, batches, find, plan
+from tffjax.data.loading import check_batch
 from tffjax.data.preprocessing import Transform, resize
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
@@ -36,6 +37,7 @@ def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform
         files = spread(files, limit)
     limit = min(limit, len(files))  # also the rows of a batch
     work = plan(files, transform, limit, max_shapes=limit)
+    check_batch(work.shapes, limit, "--limit")
     groups = list(_groups(reporter, work, files, transform, limit))
     if not groups:
         raise InputError(f"{paths[0]}: none of the images could be read")
