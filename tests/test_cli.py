@@ -31,7 +31,7 @@ from tffjax.conversion import checkpoint as torch_checkpoint
 import tffjax.studies.heatmaps.run
 import tffjax.studies.predict
 from tffjax.cli.console import Talk
-from tffjax.cli.main import cli
+from tffjax.cli.main import cli, main
 from tffjax.data.preprocessing import decode, normalize
 from tffjax.nn import checkpoint
 from tffjax.nn.card import Card, Normalization
@@ -358,6 +358,17 @@ def test_only_unreadable_images(detector, tmp_path):
 def test_quiet_prints_nothing(detector, images, tmp_path):
     ended = predict(detector, images / "biggan", "--out", tmp_path / "out", "--quiet")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+def test_predict_keeps_its_results_when_nobody_reads_its_words(detector, images, tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = ("predict", detector, images, "--batch-size", 4, "--out", tmp_path / "out")
+    monkeypatch.setattr(sys, "argv", ["tffjax", *map(str, arguments)])
+    with os.fdopen(writer, "w") as left, contextlib.redirect_stdout(left), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert len(read_table(tmp_path / "out/predictions")) == 10
 
 
 def test_dry_run_writes_nothing(detector, images, tmp_path):

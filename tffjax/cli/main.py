@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from tffjax import __version__
+from tffjax.cli.streams import lasting_streams
 from tffjax.errors import CheckFailed, GraphAssumed, InputError
 
 _COMMANDS = {
@@ -79,6 +80,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with 0, 1, 2 or 3."""
+    with lasting_streams():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         with _interruptible(), _doubts_in_a_line():
             # click returns the code of an early exit (--help) and None from a command
@@ -102,7 +109,7 @@ def main() -> None:
         else:  # a defect of tffjax, which is neither a failed check nor the user's
             traceback.print_exc()
             code = _say("internal error", "this is a defect of tffjax; please report the lines above", 3)
-    sys.exit(code or 0)
+    return code or 0
 
 
 @contextlib.contextmanager
