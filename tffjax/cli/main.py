@@ -138,20 +138,28 @@ def _interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _doubts_in_a_line() -> Iterator[None]:
-    """A network with an assumed graph is named once, in a line."""
+    """A network with an assumed graph is named once, in a line; a damaged cache of compiled programs is repaired."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def say(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, GraphAssumed):
-                if "--quiet" not in sys.argv:
-                    click.echo(f"tffjax: {message}", err=True)
-            else:
+            line = str(message) if issubclass(category, GraphAssumed) else _repaired(str(message))
+            if line is None:
                 show(message, category, *rest, **more)
+            elif "--quiet" not in sys.argv:
+                click.echo(f"tffjax: {line}", err=True)
 
         warnings.showwarning = say
         warnings.simplefilter("once", GraphAssumed)
         yield
+
+
+def _repaired(warning: str) -> str | None:
+    if "compilation cache" not in warning:
+        return None
+    from tffjax.compile.cache import repair  # here, as above
+
+    return repair(warning)
 
 
 def _say(kind: str, message: object, code: int) -> int:
