@@ -163,6 +163,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
     path.mkdir(parents=True, exist_ok=True)
     (path / MARKER).touch()
     with _locked(path):
+        check_free(path, overwrite)  # again: another process may have begun, and ended, in between
         (path / RECORD).unlink(missing_ok=True)  # first: whatever interrupts this, no run is left without its files
         for old in path.iterdir():
             if not old.name.startswith((MARKER, LOCK)):
