@@ -283,3 +283,12 @@ def test_weights_that_were_exchanged_under_the_card(copy, tmp_path):
     assert "exchanged" in refusal(copy)
     shutil.copy(tmp_path / "other" / "files.json", copy / "files.json")
     assert "do not have the hash" in refusal(copy)
+
+
+def test_what_appears_where_a_checkpoint_is_written_stays(written, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text").write_text("mine")
+    variables = checkpoint.load(written).variables
+    with pytest.raises(InputError, match="thesis is not a checkpoint, so it is not overwritten"):
+        checkpoint.write(tmp_path / "thesis", variables, "{}")
+    assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "text"]

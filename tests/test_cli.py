@@ -31,7 +31,7 @@ from tffjax.conversion import checkpoint as torch_checkpoint
 import tffjax.studies.heatmaps.run
 import tffjax.studies.predict
 from tffjax.cli.console import Talk
-from tffjax.cli.main import cli
+from tffjax.cli.main import cli, main
 from tffjax.data.preprocessing import decode, normalize
 from tffjax.nn import checkpoint
 from tffjax.nn.card import Card, Normalization
@@ -360,6 +360,17 @@ def test_quiet_prints_nothing(detector, images, tmp_path):
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
+def test_predict_keeps_its_results_when_nobody_reads_its_words(detector, images, tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = ("predict", detector, images, "--batch-size", 4, "--out", tmp_path / "out")
+    monkeypatch.setattr(sys, "argv", ["tffjax", *map(str, arguments)])
+    with os.fdopen(writer, "w") as left, contextlib.redirect_stdout(left), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert len(read_table(tmp_path / "out/predictions")) == 10
+
+
 def test_dry_run_writes_nothing(detector, images, tmp_path):
     ended = predict(detector, images, "--out", tmp_path / "out", "--dry-run")
     assert ended.code == 0
@@ -491,8 +502,27 @@ def test_help_and_version():
         (["predict", "a", "b", "--out", "c", "--nonsense"], "No such option"),
         (["predict", "a", "b"], "give WEIGHTS, DATA and --out RUN, or --resume RUN"),
         (["predict", "a"], "give WEIGHTS, DATA and --out RUN, or --resume RUN"),
-        (["predict", "a", "b", "--out", "c", "--crop", "0"], "x>=1"),
+        (["predict", "a", "b", "--out", "c", "--crop", "0"], "1<=x<=10000"),
         (["predict", "a", "b", "--out", "c", "--batch-size", "four"], "not a valid integer"),
+        *[
+            ([command, "a", "b", "--out", "c", option, value], why)
+            for command, option, value, why in (
+                ("predict", "--batch-size", "1000000", "1<=x<=65536"),
+                ("predict", "--crop", "1000000", "1<=x<=10000"),
+                ("predict", "--resize", "10001", "more than 10000 pixels"),
+                ("predict", "--workers", "1000000", "1<=x<=256"),
+                ("lrpmax", "--top", "1000000000", "1<=x<=1000"),
+                ("rank", "--bootstrap", "1000000000", "0<=x<=10000"),
+                ("rank", "--confidence", "nan", "not a finite number"),
+                ("rank", "--seed", "-1", "0<=x<=4294967295"),
+                ("rank", "--random-crop", "-1", "0<=x<=4294967295"),
+                ("dropout", "--seed", "-1", "0<=x<=4294967295"),
+                ("dropout", "--random", "1000000000", "0<=x<=10000"),
+                ("find-k", "--share", "nan", "not a finite number"),
+                ("train", "--rate", "inf", "not a finite number"),
+                ("train", "--dropout", "nan", "not a finite number"),
+            )
+        ],
         (["convert", "a", "b", "--normalization", "imagnet"], "is not one of"),
         (["convert", "a", "b", "--quiet", "False"], "unexpected extra argument"),
     ],

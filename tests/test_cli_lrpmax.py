@@ -306,7 +306,8 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
 def test_what_cannot_be_had_is_said(images, ranking, tmp_path):
     out = ("--out", tmp_path / "run")
     assert "has 5 channels, fewer than --k 6" in refused("lrpmax", *small(images, ranking, "--k", 6), *out)
-    assert "has 5 channels, fewer than --k 27" in refused("lrpmax", "detector", images, "--ranking", ranking, *out)
+    ended = done("lrpmax", "detector", images, "--ranking", ranking, *out, "--dry-run")
+    assert "would explain 5 channels" in ended.out  # the default, 27, is not asked for
     assert "give --ranking RANK.csv" in refused("lrpmax", "detector", images, *out)
     other = studies.make_ranking(tmp_path / "other.csv", ["layer1.0.conv1.#63(T=64)"])
     assert "the network has no channel layer1.0.conv1.#63" in refused("lrpmax", *small(images, other), *out)

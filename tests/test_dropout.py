@@ -387,6 +387,10 @@ def test_every_draw_has_its_own_stream(ranking):
     assert {frozenset(s.channels) for s in random_k(ranking, 6, 5, seed=2)} != {frozenset(s.channels) for s in five}
 
 
+def test_no_draws_need_no_channels_to_draw_from(ranking):
+    assert random_k(ranking, 20, 0, seed=0) == ()
+
+
 def test_every_channel_outside_the_top_is_drawn_equally_often(ranking):
     drawn = [channel for setting in random_k(ranking, 4, 2000, seed=0) for channel in setting.channels]
     counts = [drawn.count(channel) for channel in ranking.channels[4:]]
@@ -401,7 +405,11 @@ def test_every_channel_outside_the_top_is_drawn_equally_often(ranking):
         (lambda ranking: top_k(ranking, 21), "from 1 to 20, the number of ranked channels; got 21"),
         (lambda ranking: low_k(ranking, 0), "got 0"),
         (lambda ranking: random_k(ranking, 21, 1, 0), "got 21"),
-        (lambda ranking: random_k(ranking, 11, 1, 0), "only 9 of 20 are left; random-k needs k of at most 10"),
+        (
+            lambda ranking: random_k(ranking, 11, 1, 0),
+            "only 9 of 20 are left; random-k needs k of at most 10; without it, --random 0",
+        ),
+        (lambda ranking: random_k(ranking, 5, 1, -1), "the seed must be at least 0, got -1"),
         (lambda ranking: check_settings([top_k(ranking, 2), top_k(ranking, 2)]), "top-2 is asked for twice"),
     ],
 )

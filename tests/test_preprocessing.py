@@ -467,6 +467,8 @@ def test_transform_draws_the_random_crop():
     np.testing.assert_array_equal(ours, random_resized_crop(resize(image, 12), 8, 5))
     with pytest.raises(InputError, match="a random crop needs the side of the square"):
         Transform(random_crop=5)
+    with pytest.raises(InputError, match="seed of random crops must be at least 0, got -1"):
+        Transform(crop=8, random_crop=-1)
 
 
 @pytest.mark.parametrize("arguments", [{"resize": 0}, {"crop": -1}])

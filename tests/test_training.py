@@ -488,6 +488,22 @@ def test_split_takes_a_share_of_each_label_of_each_generator(tmp_path):
     assert split(files, 0.2, seed=1) == (rest, chosen) != split(files, 0.2, seed=2)
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "chosen"), [(2, 0.1, 1), (4, 0.1, 1), (20, 0.1, 2), (2, 0.9, 1), (3, 0.99, 2)]
+)
+def test_split_of_few_images_leaves_some_on_both_sides(tmp_path, count, share, chosen):
+    labeled(tmp_path, count)
+    parts = split(find_images([tmp_path]), share)
+    for label in (0, 1):
+        assert [sum(file.label == label for file in part) for part in parts] == [count - chosen, chosen]
+
+
+def test_split_of_too_few_images_says_what_to_do(tmp_path):
+    labeled(tmp_path, 1)
+    with pytest.raises(InputError, match=r"2 images are too few.*--validation DIR"):
+        split(find_images([tmp_path]), 0.1)
+
+
 def test_training_images_that_cannot_be_used_are_refused(folder):
     files = find_images([folder])
     with pytest.raises(InputError, match="20 training images do not fill a batch of 21"):

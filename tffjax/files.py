@@ -7,6 +7,17 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+MARKER = ".tffjax"
+"""In every folder of results; nothing else is overwritten."""
+
+RECORD = "run.json"
+"""The record of a run directory."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory: it has a record and the marker."""
+    return (folder / MARKER).exists() and (folder / RECORD).exists()
+
 
 def file_name(name: str) -> str:
     """The name of something, such as an ablation, as part of a file's name."""

@@ -9,6 +9,7 @@ from tffjax.conversion.cli import require_torch
 from tffjax.conversion.graphs import NAMES
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused
+from tffjax.cli.numbers import RealRange
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.nn.card import NORMALIZATIONS, Card
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _GRAPH_OPTIONS = (
     click.option("--padding", metavar="same|symmetric|PIXELS", help="Of an EfficientNet; a number fixes it."),
-    click.option("--epsilon", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Of batch norms."),
+    click.option("--epsilon", type=RealRange(0, 1, min_open=True, max_open=True), help="Of batch norms."),
     click.option("--stem-stride", type=click.Choice(["1", "2"]), help="Of a ResNet's first convolution."),
     click.option("--pool-stride", type=click.Choice(["1", "2"]), help="Of the max pool behind it."),
     click.option("--stride-in", type=click.Choice(["3x3", "1x1"]), help="Which convolution of a bottleneck has it."),

@@ -7,6 +7,7 @@ import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option
 from tffjax.cli.images import labels_option, workers_option
+from tffjax.cli.numbers import RealRange
 from tffjax.data.loading import THREADS
 from tffjax.data.traps import LIMIT
 from tffjax.errors import CheckFailed
@@ -18,7 +19,7 @@ from tffjax.report.audit import ALL, audit
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for tables and page.")
 @click.option(
     "--limit",
-    type=click.FloatRange(0.5, 1),
+    type=RealRange(0.5, 1),
     default=LIMIT,
     show_default=True,
     help="Fail where a trap alone is right more often than this.",

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 import click
 import jax
@@ -123,7 +123,7 @@ class Talk:
                 self._bar = None
 
 
-def _width(stream: TextIO) -> int | None:
+def _width(stream: Any) -> int | None:
     """Wide where nobody's terminal sets the width, so that piped tables are not cut."""
     return None if stream.isatty() else 200
 

@@ -7,6 +7,7 @@ import click
 
 from tffjax.cli.asked import input_options, published_option, run_study, study_options
 from tffjax.cli.memory import halving
+from tffjax.cli.numbers import DRAWS, SEED
 
 
 class Numbers(click.ParamType):
@@ -30,7 +31,7 @@ class Numbers(click.ParamType):
 ranking_option = click.option(
     "--ranking", type=click.Path(path_type=Path), help="Ranking, such as ranking_fake.csv of tffjax rank."
 )
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Of the random channels.")
+seed_option = click.option("--seed", type=SEED, default=0, show_default=True, help="Of the random channels.")
 chunk_option = click.option(
     "--chunk", type=click.IntRange(min=1), help="Settings computed at a time. [default: what suits the memory]"
 )
@@ -40,7 +41,7 @@ chunk_option = click.option(
 @input_options
 @ranking_option
 @click.option("--k", "ks", type=Numbers(), help="How many. [default: 29,57,114,228; EfficientNet-B0: 5,27,49]")
-@click.option("--random", "draws", type=click.IntRange(min=0), default=5, show_default=True, help="Draws of random-k.")
+@click.option("--random", "draws", type=DRAWS, default=5, show_default=True, help="Draws of random-k.")
 @click.option("--low", is_flag=True, help="Also the last k channels of the ranking.")
 @click.option(
     "--keys", type=click.Path(path_type=Path), help="Also the channels whose keys are in this file, together."

@@ -7,6 +7,7 @@ import click
 from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.dropout import chunk_option, ranking_option, seed_option
 from tffjax.cli.memory import halving
+from tffjax.cli.numbers import DRAWS, RealRange
 
 
 @click.command("find-k")
@@ -14,7 +15,7 @@ from tffjax.cli.memory import halving
 @ranking_option
 @click.option(
     "--share",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=RealRange(0, 1, min_open=True),
     default=0.5,
     show_default=True,
     help="Of its way from the baseline to chance that the metric must fall, on every generator.",
@@ -27,7 +28,7 @@ from tffjax.cli.memory import halving
     help="What must fall: AP, the accuracy on fakes at the baseline's calibrated threshold, or either of them.",
 )
 @click.option("--max-k", type=click.IntRange(min=2), help="Search up to here. [default: half of the channels]")
-@click.option("--random", "draws", type=click.IntRange(min=0), default=3, show_default=True, help="Draws of random-k.")
+@click.option("--random", "draws", type=DRAWS, default=3, show_default=True, help="Draws of random-k.")
 @seed_option
 @chunk_option
 @study_options

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
+from tffjax.cli.numbers import BATCH_SIZE, SEED
 from tffjax.studies.generator.generate import BATCH, write_images
 
 
@@ -12,8 +13,8 @@ from tffjax.studies.generator.generate import BATCH, write_images
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
 @click.option("--n", type=click.IntRange(min=1), default=500, show_default=True, help="How many images.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the latents.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=BATCH, show_default=True, help="Images at once.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the latents.")
+@click.option("--batch-size", type=BATCH_SIZE, default=BATCH, show_default=True, help="Images at once.")
 @overwrite_option
 @quiet_option
 def generate(weights: Path, out: Path, n: int, seed: int, batch_size: int, overwrite: bool, quiet: bool) -> None:

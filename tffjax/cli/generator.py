@@ -7,6 +7,7 @@ import click
 
 from tffjax.cli.asked import run_study, study_options
 from tffjax.cli.memory import halving
+from tffjax.cli.numbers import BATCH_SIZE, DRAWS, REPLICATES, SEED, RealRange
 from tffjax.lrp.composites import COMPOSITES
 
 
@@ -21,15 +22,17 @@ from tffjax.lrp.composites import COMPOSITES
 )
 @click.option("--n", type=click.IntRange(min=1), default=500, show_default=True, help="How many images.")
 @click.option("--top", default="5%", show_default=True, help="Percentage of the generator's channels that is masked.")
-@click.option("--draws", type=click.IntRange(min=1), default=20, show_default=True, help="Draws of random channels.")
+@click.option(
+    "--draws", type=click.IntRange(1, DRAWS.max), default=20, show_default=True, help="Draws of random channels."
+)
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=RealRange(0, 1),
     default=0.5,
     show_default=True,
     help="An image is found if its probability of being fake is at least this.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of latents, draws, bootstrap.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of latents, draws, bootstrap.")
 @click.option(
     "--composite",
     type=click.Choice([name for name, composite in COMPOSITES.items() if composite.linear]),
@@ -37,10 +40,8 @@ from tffjax.lrp.composites import COMPOSITES
     show_default=True,
     help="LRP rules of the detector; convolutions of the generator have z+.",
 )
-@click.option(
-    "--bootstrap", type=click.IntRange(min=0), default=200, show_default=True, help="Bootstrap replicates; 0: none."
-)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images a pass. [default: 16 on a CPU, else 128]")
+@click.option("--bootstrap", type=REPLICATES, default=200, show_default=True, help="Bootstrap replicates; 0: none.")
+@click.option("--batch-size", type=BATCH_SIZE, help="Images a pass. [default: 16 on a CPU, else 128]")
 @study_options
 @click.pass_context
 @halving

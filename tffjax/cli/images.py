@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from tffjax.cli.numbers import BATCH_SIZE, SIDE, THREADS
 from tffjax.data.preprocessing import Resize
 
 
@@ -20,7 +21,10 @@ class _Size(click.ParamType):
         match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", value)
         if not match:
             self.fail(f"{value!r} is neither a number of pixels nor HEIGHTxWIDTH, such as 256 or 256x256")
-        return (int(match[1]), int(match[2])) if match[2] else int(match[1])
+        sides = [int(side) for side in match.groups() if side]
+        if max(sides) > SIDE.max:
+            self.fail(f"{value!r} is more than {SIDE.max} pixels", parameter, context)
+        return (sides[0], sides[1]) if match[2] else sides[0]
 
 
 labels_option = click.option(
@@ -29,7 +33,7 @@ labels_option = click.option(
     help="Names of the folders of the labels, such as real=nature,fake=ai. [default: real=0_real,fake=1_fake]",
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), help="Images read at a time. [default: one a core, at most 16]"
+    "--workers", type=THREADS, help="Images read at a time. [default: one a core, at most 16]"
 )
 _SIZE_OPTIONS = (
     click.option(
@@ -37,10 +41,10 @@ _SIZE_OPTIONS = (
         type=_Size(),
         help="Resize the shorter side to this many pixels, or every image to a height and width, its ratio not kept.",
     ),
-    click.option("--crop", type=click.IntRange(min=1), help="Crop a square of this size from the center."),
+    click.option("--crop", type=SIDE, help="Crop a square of this size from the center."),
 )
 _BATCH_OPTIONS = (
-    click.option("--batch-size", type=click.IntRange(min=1), help="Images a pass. [default: 16 on a CPU, else 128]"),
+    click.option("--batch-size", type=BATCH_SIZE, help="Images a pass. [default: 16 on a CPU, else 128]"),
     click.option(
         "--max-shapes",
         type=click.IntRange(min=1),

@@ -7,6 +7,7 @@ import click
 
 from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.memory import halving
+from tffjax.cli.numbers import TOP
 from tffjax.data import LABELS
 from tffjax.lrp.composites import COMPOSITES
 
@@ -15,9 +16,7 @@ from tffjax.lrp.composites import COMPOSITES
 @input_options
 @click.option("--ranking", type=click.Path(path_type=Path), help="Ranking whose first --k channels are shown.")
 @click.option("--k", type=click.IntRange(min=1), help="How many channels. [default: 114; EfficientNet-B0: 27]")
-@click.option(
-    "--top", type=click.IntRange(min=1), default=20, show_default=True, help="Images of each channel and generator."
-)
+@click.option("--top", type=TOP, default=20, show_default=True, help="Images of each channel and generator.")
 @click.option(
     "--by",
     type=click.Choice(["activation", "relevance"]),

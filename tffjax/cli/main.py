@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from tffjax import __version__
+from tffjax.cli.streams import lasting_streams
 from tffjax.errors import CheckFailed, GraphAssumed, InputError
 
 _COMMANDS = {
@@ -79,6 +80,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with 0, 1, 2 or 3."""
+    with lasting_streams():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         with _interruptible(), _doubts_in_a_line():
             # click returns the code of an early exit (--help) and None from a command
@@ -102,7 +109,7 @@ def main() -> None:
         else:  # a defect of tffjax, which is neither a failed check nor the user's
             traceback.print_exc()
             code = _say("internal error", "this is a defect of tffjax; please report the lines above", 3)
-    sys.exit(code or 0)
+    return code or 0
 
 
 @contextlib.contextmanager
@@ -131,20 +138,28 @@ def _interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _doubts_in_a_line() -> Iterator[None]:
-    """A network with an assumed graph is named once, in a line."""
+    """A network with an assumed graph is named once, in a line; a damaged cache of compiled programs is repaired."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
         def say(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
-            if issubclass(category, GraphAssumed):
-                if "--quiet" not in sys.argv:
-                    click.echo(f"tffjax: {message}", err=True)
-            else:
+            line = str(message) if issubclass(category, GraphAssumed) else _repaired(str(message))
+            if line is None:
                 show(message, category, *rest, **more)
+            elif "--quiet" not in sys.argv:
+                click.echo(f"tffjax: {line}", err=True)
 
         warnings.showwarning = say
         warnings.simplefilter("once", GraphAssumed)
         yield
+
+
+def _repaired(warning: str) -> str | None:
+    if "compilation cache" not in warning:
+        return None
+    from tffjax.compile.cache import repair  # here, as above
+
+    return repair(warning)
 
 
 def _say(kind: str, message: object, code: int) -> int:

@@ -8,6 +8,7 @@ import click
 from tffjax.cli.asked import input_options, run_study, study_options
 from tffjax.cli.console import precision_option, refuse_unused
 from tffjax.cli.memory import halving
+from tffjax.cli.numbers import REPLICATES, SEED, RealRange
 from tffjax.data import LABELS
 from tffjax.lrp.composites import COMPOSITES
 
@@ -36,7 +37,7 @@ class _Target(click.ParamType):
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1),
+    type=RealRange(0, 1),
     default=0.9,
     show_default=True,
     help="Keep fake images with p >= this and real ones with p <= 1 - this, or with --target those whose explained "
@@ -50,15 +51,13 @@ class _Target(click.ParamType):
     metavar="top|INDEX",
     help="Of a network with several outputs: explain the largest of each image, or one output.",
 )
-@click.option(
-    "--bootstrap", type=click.IntRange(min=0), default=200, show_default=True, help="Bootstrap replicates; 0: none."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--bootstrap", type=REPLICATES, default=200, show_default=True, help="Bootstrap replicates; 0: none.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--per-image", is_flag=True, help="Also write every image's statistic (about 100 KB an image).")
 @click.option("--own-size", is_flag=True, help="Leave images at their own size, without --resize and --crop.")
 @precision_option
 @click.option(
-    "--random-crop", type=int, metavar="SEED", help="Random resized crops as the released code draws them, seeded."
+    "--random-crop", type=SEED, metavar="SEED", help="Random resized crops as the released code draws them, seeded."
 )
 @click.option(
     "--released-quirks",

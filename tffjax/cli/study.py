@@ -6,6 +6,7 @@ import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import labels_option, size_options
+from tffjax.cli.numbers import RealRange
 from tffjax.data.preprocessing import Resize
 from tffjax.whole.command import do_whole
 from tffjax.whole.run import chosen_steps, whole_of
@@ -32,7 +33,7 @@ class Steps(click.ParamType):
 @labels_option
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1),
+    type=RealRange(0, 1),
     default=0.9,
     show_default=True,
     help="rank keeps fake images with p >= this and real ones with p <= 1 - this; 0 keeps all.",

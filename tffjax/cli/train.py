@@ -8,12 +8,13 @@ import click
 from tffjax.cli.asked import record_to_resume
 from tffjax.cli.console import Talk, overwrite_option, precision_option, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import labels_option, workers_option
+from tffjax.cli.numbers import BATCH_SIZE, SEED, SIDE, RealRange
 from tffjax.errors import InputError
 from tffjax.nn.networks import names
 from tffjax.training.run import TrainRequest, run_training
 
 _ABOUT_THE_RUN = ("data", "validation", "init", "out", "resume", "overwrite", "dry_run", "quiet", "workers")
-_PROBABILITY = click.FloatRange(0, 1)
+_PROBABILITY = RealRange(0, 1)
 
 
 @click.command()
@@ -34,16 +35,16 @@ _PROBABILITY = click.FloatRange(0, 1)
 )
 @click.option(
     "--validation-share",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=RealRange(0, 1, min_open=True, max_open=True),
     default=0.1,
     show_default=True,
     help="Without --validation: this share of DATA, drawn at random.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=100, show_default=True, help="At most.")
-@click.option("--batch-size", type=click.IntRange(min=2), default=64, show_default=True, help="Images a step.")
 @click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=1e-4, show_default=True, help="First learning rate."
+    "--batch-size", type=click.IntRange(2, BATCH_SIZE.max), default=64, show_default=True, help="Images a step."
 )
+@click.option("--rate", type=RealRange(0, min_open=True), default=1e-4, show_default=True, help="First learning rate.")
 @click.option(
     "--patience",
     type=click.IntRange(min=1),
@@ -52,7 +53,7 @@ _PROBABILITY = click.FloatRange(0, 1)
     help="Divide the rate by 10 after so many epochs without a rise of validation accuracy; end when it falls "
     "under 1e-6.",
 )
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help="[default: 0; EfficientNet-B0: 0.2]")
+@click.option("--dropout", type=RealRange(0, 1, max_open=True), help="[default: 0; EfficientNet-B0: 0.2]")
 @click.option(
     "--load-size",
     type=click.IntRange(min=0),
@@ -60,11 +61,13 @@ _PROBABILITY = click.FloatRange(0, 1)
     show_default=True,
     help="Resize the shorter side to this first; 0: leave images as they are.",
 )
-@click.option("--crop", type=click.IntRange(min=32), default=224, show_default=True, help="Side of the random crop.")
+@click.option(
+    "--crop", type=click.IntRange(32, SIDE.max), default=224, show_default=True, help="Side of the random crop."
+)
 @click.option("--blur", type=_PROBABILITY, default=0.5, show_default=True, help="Probability of blur, sigma 0 to 3.")
 @click.option("--jpeg", type=_PROBABILITY, default=0.5, show_default=True, help="Probability of JPEG, quality 30-100.")
 @click.option("--color-robust", is_flag=True, help="Also make every second training image gray, at random.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
 @precision_option
 @labels_option
 @workers_option

@@ -6,6 +6,7 @@ Batches are uint8 RGB, NHWC; the device normalizes them.
 import dataclasses
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,9 @@ THREADS = min(16, os.cpu_count() or 1)
 
 PREFETCH_BYTES = 1 << 30
 """Of images that are decoded ahead, at most (but one image, whatever its size)."""
+
+BATCH_BYTES = 4 << 30
+"""Of the pixels of a batch in float32, at most: networks take many times as much beside them."""
 
 Variant = Callable[[np.ndarray, int], np.ndarray]
 
@@ -98,6 +102,29 @@ def plan(files: Sequence[ImageFile], transform: Transform, batch_size: int, max_
         for start in range(0, len(indices), batch_size)
     )
     return Plan(batches, skipped)
+
+
+def check_batch(shapes: Sequence[tuple[int, int]], batch_size: int, option: str = "--batch-size") -> None:
+    """Refuse batches whose pixels take more than `BATCH_BYTES` in float32, before anything of their size is allocated.
+
+    Args:
+        shapes: height and width of the images of each batch.
+        batch_size: images a batch.
+        option: that sets it.
+
+    Raises:
+        InputError: a batch is too large; says which number of images fits.
+    """
+    height, width = max(shapes, key=math.prod, default=(0, 0))
+    image = height * width * 3 * np.dtype(np.float32).itemsize
+    if image * batch_size <= BATCH_BYTES:
+        return
+    fits = BATCH_BYTES // image
+    raise InputError(
+        f"{batch_size} images of {height}x{width} pixels at once take {image * batch_size / 2**30:.1f} GiB, more than "
+        f"the {BATCH_BYTES >> 30} GiB of a batch; give {f'{option} {fits}, or ' if fits else ''}smaller images with "
+        "--resize or --crop"
+    )
 
 
 def batches(

@@ -6,8 +6,10 @@ and crop give the pixels of torchvision's `Resize` and `CenterCrop` on a PIL ima
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -200,7 +202,7 @@ class Transform:
         random_crop: a seed; the square is then `random_resized_crop` instead of the central one (SPEC 4).
 
     Raises:
-        InputError: a length below 1; on use, an image too elongated to resize.
+        InputError: a length below 1, a negative seed; on use, an image too elongated to resize.
     """
 
     resize: Resize | None = None
@@ -211,6 +213,8 @@ class Transform:
         """Refuse lengths below 1, and a random crop without a size."""
         if self.random_crop is not None and self.crop is None:
             raise InputError("a random crop needs the side of the square, crop")
+        if self.random_crop is not None and self.random_crop < 0:
+            raise InputError(f"the seed of random crops must be at least 0, got {self.random_crop}")
         lengths = self.resize if isinstance(self.resize, tuple) else (self.resize,)
         for name, length in (*(("resize", length) for length in lengths), ("crop", self.crop)):
             if length is not None and length < 1:
@@ -259,7 +263,8 @@ def open_image(
     """
     name = os.fspath(path)
     try:
-        with open(name, "rb") if content is None else io.BytesIO(content) as file:  # noqa: PTH123  cheaper than Path's
+        # open() is cheaper than Path's
+        with open(name, "rb", opener=_open_regular) if content is None else io.BytesIO(content) as file:
             reader = _reader(file.read(12))
             if reader is None:
                 raise UnreadableImage(f"{name}: not a PNG, JPEG or WebP image")
@@ -279,6 +284,16 @@ def open_image(
         raise UnreadableImage(f"{name}: {error.strerror or _damaged(error)}") from None
     except Exception as error:  # on hostile bytes Pillow raises SyntaxError, ValueError, struct.error, zlib.error ...
         raise UnreadableImage(f"{name}: {_damaged(error)}") from None
+
+
+def _open_regular(name: str, flags: int) -> int:
+    """Open a file without waiting for a writer, as a FIFO would, and refuse what is no regular file."""
+    descriptor = os.open(name, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise UnreadableImage(f"{name}: {os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else 'no regular file'}")
+    return descriptor
 
 
 def _damaged(error: Exception) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from tffjax.data.folders import LABEL_FOLDERS, FolderSource, label_hint, other_extensions, parse_labels
+from tffjax.data.folders import LABEL_FOLDERS, FolderSource, check_regular, label_hint, left_out, parse_labels
 from tffjax.data.image_file import ImageFile, by_name
 from tffjax.data.tfds_source import PREFIX, TfdsSource
 from tffjax.errors import InputError
@@ -67,9 +67,7 @@ def find(paths: Iterable[str | os.PathLike[str]], labels: str | None = None) -> 
             every.setdefault(place, found[place])
     files = tuple(every.values())
     walked = [source.path for source in sources if isinstance(source, FolderSource)]
-    warnings = [
-        f"left out {count} files ending in {suffix or 'nothing'}" for suffix, count in other_extensions(walked).items()
-    ]
+    warnings = left_out(walked)
     if hint := label_hint(files):
         warnings.append(f"the folders look like labels: give --labels {hint}")
     warnings += _merged_generators(data, of_each)
@@ -85,7 +83,7 @@ def source_of(path: Path, labels: Mapping[str, Literal[0, 1]] = LABEL_FOLDERS) -
     """What a path given as DATA is: TFDS (`tfds:NAME/SPLIT`), packed records, a list (`.csv`, `.parquet`), or images.
 
     Raises:
-        InputError: records that are not all there.
+        InputError: records that are not all there; a list that is no regular file.
     """
     from tffjax.data.lists import LIST_SUFFIXES, ListSource  # here, for images alone need neither Arrow nor ArrayRecord
     from tffjax.data.records import record_source
@@ -95,6 +93,7 @@ def source_of(path: Path, labels: Mapping[str, Literal[0, 1]] = LABEL_FOLDERS) -
     if packed := record_source(path):
         return packed
     if path.suffix.lower() in LIST_SUFFIXES and not path.is_dir():
+        check_regular(path)
         return ListSource(path, labels)
     return FolderSource(path, labels)
 

@@ -61,7 +61,11 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 def write(path: Path, variables: Any, card: str) -> None:
-    """Write variables and the text of their card, whole or not at all; a checkpoint at `path` is replaced."""
+    """Write variables and the text of their card, whole or not at all; a checkpoint at `path` is replaced.
+
+    Raises:
+        InputError: there is something else at `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.absolute().with_name(f".{path.name}.tmp{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -73,6 +77,7 @@ def write(path: Path, variables: Any, card: str) -> None:
             committed.write_text("Checkpoint commit was successful.\n", encoding="utf-8")
         (temporary / "card.json").write_text(card, encoding="utf-8")
         (temporary / "files.json").write_text(json.dumps(_hashes(temporary / "weights"), indent=1), encoding="utf-8")
+        check_free(path, overwrite=True)  # something else may have appeared there meanwhile
         replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -26,10 +26,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.files import delete, flush, replace_file
-from tffjax.results.record import RECORD, is_done, read_record, write_record
+from tffjax.files import MARKER, RECORD, delete, flush, replace_file
+from tffjax.results.record import is_done, read_record, write_record
 
-MARKER = ".tffjax"
 LOCK = ".lock"
 WORK = "work"
 SHARDS = "shards"
@@ -164,6 +163,7 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
     path.mkdir(parents=True, exist_ok=True)
     (path / MARKER).touch()
     with _locked(path):
+        check_free(path, overwrite)  # again: another process may have begun, and ended, in between
         (path / RECORD).unlink(missing_ok=True)  # first: whatever interrupts this, no run is left without its files
         for old in path.iterdir():
             if not old.name.startswith((MARKER, LOCK)):

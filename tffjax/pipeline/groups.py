@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from tffjax.data import ImageFile, Plan, batches, find_images, plan
+from tffjax.data import ImageFile, Plan, batches, find, plan
+from tffjax.data.loading import check_batch
 from tffjax.data.preprocessing import Transform, resize
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
@@ -27,11 +28,16 @@ def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform
     Raises:
         InputError: as `tffjax.data`, or none of the images can be read.
     """
-    files = find_images(paths)
+    found = find(paths)
+    for warning in found.warnings:
+        reporter.warn(warning)
+    files = found.files
     if len(files) > limit:
         reporter.warn(f"takes {limit} of {len(files)} images, of all generators and labels alike; more with --limit")
         files = spread(files, limit)
+    limit = min(limit, len(files))  # also the rows of a batch
     work = plan(files, transform, limit, max_shapes=limit)
+    check_batch(work.shapes, limit, "--limit")
     groups = list(_groups(reporter, work, files, transform, limit))
     if not groups:
         raise InputError(f"{paths[0]}: none of the images could be read")

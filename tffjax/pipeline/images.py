@@ -21,7 +21,7 @@ from tffjax.data import (
     relative_names,
 )
 from tffjax.data.labels import label_word
-from tffjax.data.loading import THREADS
+from tffjax.data.loading import THREADS, check_batch
 from tffjax.data.preprocessing import Transform
 from tffjax.data.sizes import size_warnings
 from tffjax.data.traps import warning_of
@@ -123,7 +123,8 @@ def images_of(request: Request, reporter: Reporter) -> Images:
     """The images that a request names.
 
     Raises:
-        InputError: as `tffjax.data`, or an image's header is unreadable and the study is strict.
+        InputError: as `tffjax.data`, a batch takes too much memory, or an image's header is unreadable and the study is
+            strict.
     """
     reading = request.reading
     batch_size = reading.batch_size or default_batch_size()
@@ -132,6 +133,7 @@ def images_of(request: Request, reporter: Reporter) -> Images:
         files = found.files
         transform = Transform(reading.resize, reading.crop, reading.random_crop)
         work = plan(files, transform, batch_size, reading.max_shapes)
+        check_batch(work.shapes, batch_size)
     if any(file.generator == ALL for file in files):
         raise InputError(
             f"a generator is called {ALL}, which tables call the images of all generators; rename its folder"

@@ -1,14 +1,16 @@
 """Folders of results that are written whole or not at all."""
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tffjax.errors import InputError
+from tffjax.files import MARKER
 from tffjax.nn.checkpoint import replace_folder
-from tffjax.pipeline.directory import MARKER, check_place
+from tffjax.pipeline.directory import check_place
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -33,8 +35,10 @@ def check_output(path: Path, overwrite: bool) -> None:
 def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends well and vanishes when it does not.
 
+    What appears at `path` meanwhile stays; the folder then takes another name beside it.
+
     Raises:
-        InputError: as `check_output`.
+        InputError: as `check_output`, at the start, and at the end, where it says what name the folder took.
     """
     check_output(path, overwrite)
     path = path.resolve()
@@ -44,6 +48,20 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
         temporary.chmod(0o755)
         (temporary / MARKER).touch()
         yield temporary
-        replace_folder(temporary, path)
+        _give_name(temporary, path, overwrite)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _give_name(temporary: Path, path: Path, overwrite: bool) -> None:
+    try:
+        check_output(path, overwrite)
+        if overwrite:
+            replace_folder(temporary, path)
+        else:
+            temporary.rename(path)  # the system refuses it where a file, or a folder with something in it, is
+    except (InputError, OSError) as error:
+        kept = next(place for number in itertools.count(2) if not (place := Path(f"{path}-{number}")).exists())
+        temporary.rename(kept)
+        why = error if isinstance(error, InputError) else f"{path}: {error.strerror}"
+        raise InputError(f"{why}; it was not so at the start, and the results are in {kept}") from None

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from tffjax.errors import InputError
-from tffjax.results.record import RECORD, read_record
+from tffjax.files import RECORD
+from tffjax.results.record import read_record
 from tffjax.results.tables import has_table, read_table
 
 COMMANDS = ("rank", "dropout", "find-k", "lrpmax", "color", "generator")

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tffjax.errors import InputError
-from tffjax.files import write_text
-
-RECORD = "run.json"
+from tffjax.files import RECORD, write_text
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -173,13 +173,15 @@ def digest(ranking: Ranking) -> str:
 
 
 def top_channels(model: Model, given: RankingLike | None, k: int | None) -> tuple[Channel, ...]:
-    """The first channels of a ranking, see `chosen_k`.
+    """The first channels of a ranking, see `chosen_k`; all of a ranking that has fewer where nobody says how many.
 
     Raises:
-        InputError: as `ranking_of` and `chosen_k`, or the ranking has too few channels.
+        InputError: as `ranking_of` and `chosen_k`, or the ranking has fewer than the `k` that is asked for.
     """
-    ranking, k = ranking_of(given, model), chosen_k(model, k)
-    if k > len(ranking.channels):
+    ranking, wanted = ranking_of(given, model), chosen_k(model, k)
+    if k is not None and k > len(ranking.channels):
         where = argument_of(given) or "the ranking"
-        raise InputError(f"{where} has {len(ranking.channels)} channels, fewer than --k {k}")
-    return ranking.channels[:k]
+        raise InputError(
+            f"{where} has {len(ranking.channels)} channels, fewer than --k {k}; give a smaller number, or none for all"
+        )
+    return ranking.channels[:wanted]

@@ -103,10 +103,11 @@ def split(
 ) -> tuple[tuple[ImageFile, ...], tuple[ImageFile, ...]]:
     """Training and validation files: of each label of each generator the given share, drawn at random, validates.
 
+    Of two images or more, one at least validates and one at least is trained on; a single one is trained on.
     Images that belong together (one photograph, one video) may come apart; keep those in folders of their own.
 
     Raises:
-        InputError: a share outside of (0, 1).
+        InputError: a share outside of (0, 1); there are too few images of a label to validate on one.
     """
     if not 0 < share < 1:
         raise InputError(f"the share of validation images must be between 0 and 1, got {share}")
@@ -116,7 +117,13 @@ def split(
     chosen: set[int] = set()
     for number, members in enumerate(groups.values()):
         order = np.random.default_rng([seed, number]).permutation(len(members))
-        chosen.update(members[i] for i in order[: round(share * len(members))])
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        chosen.update(members[i] for i in order[:count])
+    if {files[index].label for index in chosen} != {file.label for file in files}:
+        raise InputError(
+            f"{len(files)} images are too few to train on some and validate on others: take more of each label, or "
+            "give others with --validation DIR"
+        )
     parts: tuple[list[ImageFile], list[ImageFile]] = ([], [])
     for index, file in enumerate(files):
         parts[index in chosen].append(file)

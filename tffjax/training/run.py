@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from tffjax.data import ImageFile, find, fingerprint, plan, relative_names
 from tffjax.data.augmentations import Augmentation
-from tffjax.data.loading import THREADS
+from tffjax.data.loading import THREADS, check_batch
 from tffjax.data.preprocessing import Transform
 from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
@@ -112,6 +112,7 @@ def _prepare(
         jpeg=arguments["jpeg"],
         grayscale=0.5 if arguments["color_robust"] else 0.0,
     )
+    check_batch([(augmentation.crop, augmentation.crop)], recipe.batch_size)
     with reporter.busy("looking for images"):
         found = find(request.data, arguments["labels"])
         validating = find(request.validation, arguments["labels"])

@@ -56,14 +56,17 @@ def random_k(ranking: Ranking, k: int, draws: int, seed: int) -> tuple[Setting, 
     Every (seed, k, draw) has its own stream of random numbers: a set does not depend on what else is drawn.
 
     Raises:
-        InputError: k is not in 1...number of channels, or fewer than k channels are left outside the first k.
+        InputError: k is not in 1...number of channels, fewer than k channels are left outside the first k, or the
+            seed is negative.
     """
     _check_k(ranking, k)
+    if seed < 0:
+        raise InputError(f"the seed must be at least 0, got {seed}")
     rest = ranking.channels[k:]
-    if k > len(rest):
+    if draws and k > len(rest):
         raise InputError(
             f"cannot draw {k} random channels outside the first {k}: only {len(rest)} of {len(ranking.channels)} are "
-            f"left; random-k needs k of at most {len(ranking.channels) // 2}"
+            f"left; random-k needs k of at most {len(ranking.channels) // 2}; without it, --random 0"
         )
     drawn = [np.random.default_rng([seed, k, draw]).choice(len(rest), k, replace=False) for draw in range(draws)]
     return tuple(

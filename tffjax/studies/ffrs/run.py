@@ -77,6 +77,11 @@ class Rank:
         check_precision(self.precision)
         chosen_k(self.model, self.k)
         check_target(self.target, self.model.card.num_outputs, self.label)
+        if not 0 <= self.confidence <= 1 or self.bootstrap < 0 or self.seed < 0:
+            raise InputError(
+                "the confidence must be from 0 to 1, the number of bootstrap replicates and the seed at least 0; got "
+                f"{self.confidence}, {self.bootstrap} and {self.seed}"
+            )
         unlabeled = sum(file.label is None for file in images.files)
         if unlabeled and self.label is None and self.target is None:
             raise InputError(

@@ -55,7 +55,8 @@ def decode_map(codes: Int8[np.ndarray, "..."], scale: float) -> Float[np.ndarray
 def patch_file(number: int, key: str, generator: str, rank: int) -> str:
     """Where below its folder the patch of the `number`th channel (from 1) in its `rank`th image of a generator lies."""
     channel = re.sub(r"[^A-Za-z0-9.]+", "_", key).strip("_")
-    return f"{number:03d}_{channel}/{generator or 'all'}_{rank:02d}.png"
+    group = generator.replace("%", "%25").replace("/", "%2F")  # a name, wherever it comes from, is no path
+    return f"{number:03d}_{channel}/{group or 'all'}_{rank:02d}.png"
 
 
 def write_results(rows: pa.Table, keys: Sequence[str], by: str, folder: Path) -> None:
