@@ -25,6 +25,7 @@ from tffjax.whole.generator import generator_finding
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 RECORD = "study.json"
+RANKED = ("find-k", "dropout", "lrpmax", "color")  # read the ranking of fake images
 
 
 def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str] = tuple(QUESTIONS)) -> None:
@@ -35,19 +36,18 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
     """
     say_forecasts(whole, out, reporter, chosen, least=LONG)
     began = time.monotonic()
-    for number, command in enumerate(QUESTIONS, start=1):
-        step = steps(whole, out, found_k(out))[number - 1]
-        if command not in chosen or whole.leaves_out(command):
-            continue
+    todo = [command for command in QUESTIONS if command in chosen and not whole.leaves_out(command)]
+    for number, command in enumerate(todo, start=1):
+        step = next(step for step in steps(whole, out, found_k(out)) if step.command == command)
         _check_needs(command, whole, out)
         if command == "report" and all((out / name / directory.RECORD).is_file() for name in ("dropout", "color")):
             write_findings(whole, out)
         if step.done:
-            reporter.say(f"step {number} of {len(QUESTIONS)}: {command} is done already, in {step.out}")
+            reporter.say(f"step {number} of {len(todo)}: {command} is done already, in {step.out}")
             continue
         (out / "report.html").unlink(missing_ok=True)  # it is of other results
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        reporter.say(f"\nstep {number} of {len(QUESTIONS)} ({minutes}:{seconds:02}): {QUESTIONS[command]}")
+        reporter.say(f"\nstep {number} of {len(todo)} ({minutes}:{seconds:02}): {QUESTIONS[command]}")
         reporter.say(step.line)
         try:
             step.run(reporter)
@@ -71,6 +71,11 @@ def say_forecasts(
 
 def _check_needs(command: str, whole: Whole, out: Path) -> None:
     """Raise an InputError if a step lacks the results of another one."""
+    if command in RANKED and directory.is_done(out / "rank") and not (out / "rank" / "ranking_fake.csv").is_file():
+        raise InputError(
+            f"{command} needs a ranking of fake images, and rank kept none of them: the detector is sure of none with "
+            f"--confidence {whole.confidence:g}; begin again with --confidence 0 --overwrite, which keeps all"
+        )
     searched = [] if whole.k else ["find-k"]
     needs = {"find-k": ["rank"], "dropout": ["rank", *searched], "lrpmax": ["rank"], "color": ["rank"]}
     for needed in needs.get(command, []):
