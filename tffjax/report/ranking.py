@@ -67,7 +67,9 @@ def _columns(table: pa.Table) -> dict[str, list[Any]]:
 
 
 def _images(label: str) -> str:
-    return f"{label} images" if label in LABELS else f"images ({label.replace('_', ' ')})"
+    if label in LABELS:
+        return f"{label} images"
+    return f"images at {'their largest output' if label == 'top' else label.replace('_', ' ')}"
 
 
 def _card(source: Source, table: pa.Table, label: str, k: int) -> Card:

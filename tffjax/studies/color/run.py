@@ -38,7 +38,7 @@ from tffjax.studies.predictions import fake_score, scored
 from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
 
 EXTREMES = 4
-OWN_TOP = "the network's own top-1"
+OWN_TOP = "the network's own top-1 on the original images, without --classes"
 TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("most affected", "least affected")}
 
 
@@ -112,7 +112,7 @@ class Color:
             correct = None if classes is None else classes[table["index"].to_numpy()]
             by_class = tables.class_table(found.names, found.logits, correct)
             write_table(by_class, folder / "classes")
-            label = f"median probability of {OWN_TOP if correct is None else 'the class'} [%]"
+            label = f"median probability of {'its own top-1' if correct is None else 'the class'} [%]"
             _save_curves(found, by_class, {"median_probability": label}, folder)
         return {"images": len(table)}
 
@@ -129,7 +129,7 @@ class Color:
         if has_table(folder / "classes"):
             by_class = read_table(folder / "classes")
             percent = dict.fromkeys(["median_probability", "drop", by_class.column_names[-1]], ".1%")
-            title = "the correct class" if self.classes else f"{OWN_TOP} on the original images, without --classes"
+            title = "the correct class" if self.classes else OWN_TOP
             reporter.table(by_class, title, {"ablation": "", "num": "d", **percent})
         if self.model.card.num_outputs == 1 and not any(folder.glob("whiskers_*.csv")):
             reporter.warn("no fake image has p >= 0.20, so there are no whisker plots")
