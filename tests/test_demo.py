@@ -189,6 +189,18 @@ def test_color_says_both_counts_of_every_generator():
     assert "0 of 3 with adjusted p <= 0.05, 0 with the raw p" in lines[1]
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ([1.0, 1.0], [0.01, 1.0], "some, 0 to 1 of 2"),
+        ([0.01, 1.0], [0.01, 0.01], "most, 1 to 2 of 2"),
+        ([1.0, 1.0], [1.0, 1.0], "none, 0 of 2"),
+    ],
+)
+def test_color_is_counted_on_every_generator_where_that_of_the_training_is_not_known(a, b, verdict):
+    assert color_finding(color_table(a=a, b=b), None).verdict == verdict
+
+
 def test_findings_name_what_is_missing():
     with pytest.raises(InputError, match="no images of c were scored"):
         findings(draws_table(), color_table(a=[1.0]), 2, "c")

@@ -146,7 +146,8 @@ def _card(source: Source, rows: pa.Table) -> Card:
     falls = _falls(by, [name for name in generators if name != ALL], k)
     if len(falls) > 1:
         words += (
-            f" By generator, accuracy on fake images falls by {min(falls):.1f} to {max(falls):.1f} percentage points."
+            " By generator, accuracy on fake images changes by "
+            f"{-max(falls):+.1f} to {-min(falls):+.1f} percentage points."
         )
     numbers = f"{percent(base['ap'])} \N{RIGHTWARDS ARROW} {percent(top['ap'])}"
     return Card(f"Top {k} channels switched off", numbers, words)

@@ -137,8 +137,8 @@ def color_finding(tests: pa.Table, seen: str | None) -> Finding:
     """How many channels are color-conditional, from the tests.csv of `tffjax color` with the one ablation grayscale.
 
     Counted are those whose p, adjusted by Benjamini-Hochberg, is at most `ALPHA` on the fakes of the generator of the
-    training, or of the first one where that is not known; `most` are at least half of the channels. The paper takes the
-    raw p, whose count is said beside it.
+    training or, where that is not known, of each one, from the fewest to the most; `most` are at least half of the
+    channels. The paper takes the raw p, whose count is said beside it.
 
     Raises:
         InputError: nothing was tested on that generator.
@@ -151,8 +151,11 @@ def color_finding(tests: pa.Table, seen: str | None) -> Finding:
             raise InputError(f"no channel was tested on fakes of {first}; run tffjax color again")
         adjusted, raw = (sum(row[column] <= ALPHA for row in own) for column in ("p_adjusted", "p"))
         counts[generator] = (adjusted, raw, len(own), own[0]["num"])
-    number, _, tested, _ = counts[first]
-    word = "none" if not number else "most" if number >= tested / 2 else "some"
+    tested = counts[first][2]
+    numbers = [counts[first][0]] if seen is not None else [adjusted for adjusted, *_ in counts.values()]
+    low, high = min(numbers), max(numbers)
+    word = "none" if not high else "most" if low >= tested / 2 else "some"
+    number = str(low) if low == high else f"{low} to {high}"
     lines = [
         f"On {name}{', seen in training' if name == seen else ''} ({images} fakes and their grayscale versions): "
         f"{adjusted} of {total} with adjusted p <= {ALPHA}, {raw} with the raw p that the paper takes."
