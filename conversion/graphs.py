@@ -104,7 +104,8 @@ def variants(architecture: names.Architecture, convention: names.Convention) -> 
 
 def _combinations(architecture: names.Architecture, convention: names.Convention) -> Iterator[GraphOptions]:
     if _family(architecture) == "efficientnet":
-        fixed = dict.fromkeys((224, 256, 299, 380, _RESOLUTIONS[architecture]))
+        # of the multiples of 32 one is enough: their padding is the same in every layer
+        fixed = dict.fromkeys((224, 299, 380, _RESOLUTIONS[architecture]))
         paddings = ("same", "symmetric") if convention == "torchvision" else ("same", "symmetric", *fixed)
         yield from (GraphOptions(*pair) for pair in itertools.product(paddings, (1e-3, 1e-5)))
         return

@@ -31,14 +31,14 @@ class Made(NamedTuple):
 
 
 MADE = (
-    Made("as published", "resnet18", "torchvision", GraphOptions()),
+    Made("as published", "resnet18", "torchvision", GraphOptions(), probabilities=True),
     Made("no down-sampling", "resnet18", "torchvision", GraphOptions(stem_stride=1, pool_stride=1), "unit"),
     Made("ceil", "resnet18", "torchvision", GraphOptions(ceil_mode=True, pool_padding=0), "caffe"),
     Made("v1 in BGR", "resnet50", "torchvision", GraphOptions(stride_in="1x1"), "imagenet-bgr"),
-    Made("dilated", "resnet50", "torchvision", GraphOptions(dilated_stages=(4,)), probabilities=True),
+    Made("dilated", "resnet50", "torchvision", GraphOptions(dilated_stages=(4,))),
     Made("from the input", "efficientnet_b0", "efficientnet_pytorch", GraphOptions("same", 1e-3), "inception"),
-    Made("fixed", "efficientnet_b0", "efficientnet_pytorch", GraphOptions(224, 1e-3), "imagenet", Transform(crop=224)),
-    Made("timm's tf", "efficientnet_b0", "timm", GraphOptions("same", 1e-3), "imagenet", Transform((224, 224))),
+    Made("fixed", "efficientnet_b0", "efficientnet_pytorch", GraphOptions(224, 1e-3)),  # at 224 it is that of the input
+    Made("timm's tf", "efficientnet_b0", "timm", GraphOptions("same", 1e-3), "imagenet", Transform(256)),
 )
 FAST = ("as published", "from the input")
 
