@@ -40,8 +40,12 @@ def read_state_dict(path: str | PathLike[str], under: str | None = None) -> dict
         InputError: the file is missing or unreadable, not a torch file, damaged, needs unsafe unpickling, or holds no
             state dict or several.
     """
-    tensors = _find_state_dict(load_file(Path(path)), path, under)
-    return to_arrays(tensors, path)
+    return state_dict_in(load_file(Path(path)), path, under)
+
+
+def state_dict_in(payload: Any, path: str | PathLike[str], under: str | None = None) -> dict[str, np.ndarray]:
+    """The state dict in what `load_file` gave; arguments, result and errors as of `read_state_dict`."""
+    return to_arrays(_find_state_dict(payload, path, under), path)
 
 
 def to_arrays(tensors: dict[str, torch.Tensor], path: str | PathLike[str]) -> dict[str, np.ndarray]:

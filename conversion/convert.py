@@ -1,7 +1,6 @@
 """PyTorch checkpoints as models with a card: which graph, which output, from what file."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +10,7 @@ from tffjax.conversion import checkpoint, graphs
 from tffjax.conversion.variables import Facts, to_flax
 
 from tffjax.errors import InputError
+from tffjax.files import sha256_of
 from tffjax.nn import Model, module_of
 from tffjax.nn.card import NORMALIZATIONS, Card
 from tffjax.nn.graph_options import GraphOptions
@@ -51,10 +51,19 @@ def convert_file(source: Path, asked: Asked) -> Converted:
     """Read a PyTorch checkpoint as a model with its card.
 
     Raises:
-        InputError: as `tffjax.conversion.checkpoint.read_state_dict`, `to_flax`, `graph_of`; or there are not two
-            outputs for `fake_output` to choose from.
+        InputError: as `tffjax.conversion.checkpoint.load_file` and `convert_payload`.
     """
-    variables, facts = to_flax(checkpoint.read_state_dict(source, asked.under), asked.prefix)
+    return convert_payload(checkpoint.load_file(source), source, asked)
+
+
+def convert_payload(payload: Any, source: Path, asked: Asked) -> Converted:
+    """What `tffjax.conversion.checkpoint.load_file` gave of a file, as a model with its card.
+
+    Raises:
+        InputError: as `tffjax.conversion.checkpoint.state_dict_in`, `to_flax`, `graph_of`; or there are not two outputs
+            for `fake_output` to choose from.
+    """
+    variables, facts = to_flax(checkpoint.state_dict_in(payload, source, asked.under), asked.prefix)
     graph, graph_source = graph_of(facts, asked)
     num_outputs = facts.num_outputs
     if asked.fake_output is not None:
@@ -68,7 +77,7 @@ def convert_file(source: Path, asked: Asked) -> Converted:
         NORMALIZATIONS[asked.normalization],
         asked.high_means,
         source=source.name,
-        source_sha256=_sha256(source),
+        source_sha256=sha256_of(source),
         graph_source=graph_source,
         fake_output=asked.fake_output,
     )
@@ -101,8 +110,3 @@ def choices_text(facts: Facts) -> str:
         f"--graph {candidate.name} ({candidate.about})"
         for candidate in graphs.candidates(facts.architecture, facts.convention)
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,6 @@
 """Files of PyTorch generators, read; `tffjax.conversion.progan` turns their state dicts into Flax variables."""
 
 import dataclasses
-import hashlib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from tffjax.conversion import checkpoint, progan
 
 from tffjax.errors import InputError
+from tffjax.files import sha256_of
 from tffjax.nn.generator import Generator, generator_of
 
 _PLACES = (
@@ -25,15 +25,15 @@ _PLACES = (
 """Where in a file a generator may be, the moving average first."""
 
 
-def read_generator_state(path: Path) -> dict[str, np.ndarray] | None:
-    """The state dict of the generator in a file; None if the file holds none.
+def load_file(path: Path) -> Any:
+    """What a file of networks, generators or others, holds.
 
     Raises:
-        InputError: as `tffjax.conversion.checkpoint.load_file`; the file holds a network of a GAN that cannot be
-            converted, or several networks as pytorch_GAN_zoo saves them, with code.
+        InputError: as `tffjax.conversion.checkpoint.load_file`; or the file holds several networks as pytorch_GAN_zoo
+            saves them, with code.
     """
     try:
-        payload = checkpoint.load_file(path)
+        return checkpoint.load_file(path)
     except InputError:
         if _is_gan_zoo(path):
             raise InputError(
@@ -41,6 +41,18 @@ def read_generator_state(path: Path) -> dict[str, np.ndarray] | None:
                 "the averaged generator alone: torch.save(torch.load(FILE, weights_only=False)['avgG'], OUT)"
             ) from None
         raise
+
+
+def read_generator_state(path: Path) -> dict[str, np.ndarray] | None:
+    """The state dict of the generator in a file; None if the file holds none.
+
+    Raises:
+        InputError: as `load_file` and `generator_in`.
+    """
+    return _state_in(load_file(path), path)
+
+
+def _state_in(payload: Any, path: Path) -> dict[str, np.ndarray] | None:
     if (
         isinstance(payload, dict)
         and (conf := _at(payload, ("shadow_generator", "conf")))
@@ -59,15 +71,23 @@ def read_generator(path: Path) -> Generator | None:
     """The generator in a file, converted; None if the file holds none.
 
     Raises:
-        InputError: as `read_generator_state` and `tffjax.conversion.progan.to_flax`.
+        InputError: as `load_file` and `generator_in`.
     """
-    state_dict = read_generator_state(path)
+    return generator_in(load_file(path), path)
+
+
+def generator_in(payload: Any, path: Path) -> Generator | None:
+    """The generator in what `load_file` gave, converted; None if there is none.
+
+    Raises:
+        InputError: as `tffjax.conversion.progan.to_flax`; or it is a network of a GAN that cannot be converted.
+    """
+    state_dict = _state_in(payload, path)
     if state_dict is None or not progan.recognize(state_dict):
         return None
     variables, card = progan.to_flax(state_dict)
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return generator_of(dataclasses.replace(card, name=path.stem, source=path.name, source_sha256=sha256), variables)
+    card = dataclasses.replace(card, name=path.stem, source=path.name, source_sha256=sha256_of(path))
+    return generator_of(card, variables)
 
 
 def _at(payload: Any, place: tuple[str, ...]) -> Any:

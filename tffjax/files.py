@@ -1,6 +1,7 @@
 """Names of files; single files written whole or not at all (folders: `tffjax.nn.checkpoint.replace_folder`)."""
 
 import contextlib
+import hashlib
 import itertools
 import os
 import shutil
@@ -47,6 +48,12 @@ def replace_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -113,8 +113,8 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
     require_torch()
     from tffjax.conversion import checkpoint as torch_checkpoint
     from tffjax.conversion.cli.proof import proven
-    from tffjax.conversion.convert import choices_text, convert_file
-    from tffjax.conversion.generator import read_generator
+    from tffjax.conversion.convert import choices_text, convert_payload
+    from tffjax.conversion.generator import generator_in, load_file
     from tffjax.conversion.names import conventions_of
 
     from tffjax.nn import checkpoint
@@ -136,7 +136,8 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
         talk.say(f"{source} -> {out}: {architecture}, keys as in {convention}")
         return
     with talk.busy(f"reading {source}"):
-        generator = read_generator(source)
+        payload = load_file(source)
+        generator = generator_in(payload, source)
     if generator is not None:
         refuse_unused("for a generator", *given)
         made = save_generator(generator, out, overwrite=overwrite)
@@ -148,7 +149,7 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
             "--expect needs --images, the folder with the images of the table, and --images needs --expect"
         )
     with talk.busy(f"converting {source}"):
-        model, facts = convert_file(source, asked(given))
+        model, facts = convert_payload(payload, source, asked(given))
         if facts.num_outputs == 2 and given["fake_output"] is None:
             raise InputError(
                 f"{source} has two outputs: say which one means fake with --fake-output 0 or 1 (often 1), or "

@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from tffjax.errors import GraphAssumed, InputError
+from tffjax.files import sha256_of
 from tffjax.nn.card import Card
 from tffjax.nn.model import Model, module_of
 from tffjax.nn.networks import network_of
@@ -189,11 +190,8 @@ def _difference(variables: Any, expected: Any) -> str:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    hashes = {}
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with file.open("rb") as stream:
-            hashes[file.relative_to(folder).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashes
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {file.relative_to(folder).as_posix(): sha256_of(file) for file in files}
 
 
 def _check_files(path: Path) -> None:

@@ -28,7 +28,7 @@ from tffjax.data.records import (
     read_manifest,
 )
 from tffjax.errors import InputError
-from tffjax.files import replace_file
+from tffjax.files import replace_file, sha256_of
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import Run
 from tffjax.pipeline.passes import resumable
@@ -222,8 +222,7 @@ def _packed(file: ImageFile, name: str, pixels: Transform | None) -> tuple[dict[
 
 
 def _size_and_hash(path: Path) -> dict[str, Any]:
-    with path.open("rb") as stream:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _damage(folder: Path, shard: dict[str, Any], number: int, rows: Sequence[dict[str, Any]]) -> list[str]:
