@@ -19,7 +19,6 @@ from tffjax.results.published import DETECTORS
 if TYPE_CHECKING:
     import torch
 
-    from tffjax.nn import Model
 
 _GRAPH_OPTIONS = (
     click.option("--padding", metavar="same|symmetric|PIXELS", help="Of an EfficientNet; a number fixes it."),
@@ -212,17 +211,6 @@ def described(card: Card) -> str:
     else:
         meaning = f"outputs: {card.num_outputs}"
     return f"{card.architecture}, {card.graph} ({card.graph_source}), {meaning}"
-
-
-def read_torch(source: Path, **options: Any) -> "Model":
-    """A PyTorch checkpoint as a model with its card; options as of `tffjax.conversion.convert.Asked`.
-
-    Raises:
-        InputError: as `tffjax.conversion.convert.convert_file`.
-    """
-    from tffjax.conversion.convert import Asked, convert_file
-
-    return convert_file(source, Asked(**options)).model
 
 
 def _write_torch(state_dict: dict[str, "torch.Tensor"], out: Path) -> None:

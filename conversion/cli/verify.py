@@ -67,11 +67,17 @@ def verify(
     if not lrp:
         refuse_unused("without --lrp", "composite")
     require_torch()
-    if _holds_generator(checkpoint):
+    from tffjax.conversion.convert import Asked, convert_payload
+    from tffjax.conversion.generator import generator_in, load_file
+
+    from tffjax.nn.generator import is_generator
+
+    is_file = checkpoint.is_file()
+    payload = load_file(checkpoint) if is_file else None
+    if generator_in(payload, checkpoint) is not None if is_file else is_generator(checkpoint):
         refuse_unused("for a generator", "images", "limit", "resize", "crop", "lrp", "composite", "json_path")
         _verify_generator(Talk(quiet), checkpoint)
         return
-    from tffjax.conversion.cli.convert import read_torch
     from tffjax.conversion.twin import twin_from_variables
     from tffjax.conversion.verify import verify_forward
 
@@ -79,7 +85,7 @@ def verify(
 
     talk = Talk(quiet)
     start_jax()
-    model = read_torch(checkpoint) if checkpoint.is_file() else checkpoints.load(checkpoint)
+    model = convert_payload(payload, checkpoint, Asked()).model if is_file else checkpoints.load(checkpoint)
     card = model.card
     net = twin_from_variables(model.variables, card.architecture, card.graph)
     groups = [synthetic_images()] if images is None else read_groups(talk, [images], limit, Transform(resize, crop))
@@ -100,14 +106,6 @@ def verify(
     if lrp:
         _conclude(talk, f"the relevances of {composite} are the same", explained)
     talk.say(_scope(card))
-
-
-def _holds_generator(path: Path) -> bool:
-    from tffjax.conversion.generator import read_generator
-
-    from tffjax.nn.generator import is_generator
-
-    return is_generator(path) if path.is_dir() else path.is_file() and read_generator(path) is not None
 
 
 def _verify_generator(talk: Talk, path: Path) -> None:
