@@ -23,7 +23,7 @@ import pyarrow.parquet
 from array_record.python.array_record_module import ArrayRecordReader
 
 from tffjax.data.image_file import ImageFile
-from tffjax.data.labels import LABELS
+from tffjax.data.labels import LABELS, label_word
 from tffjax.data.preprocessing import Transform, UnreadableImage
 from tffjax.errors import InputError
 
@@ -71,7 +71,7 @@ def unpack_record(record: bytes) -> tuple[dict[str, Any], bytes]:
 def header_of(name: str, file: ImageFile, content: bytes, size: tuple[int, int] | None, unreadable: str | None) -> dict:
     """The header of a record; see `FIELDS`."""
     height, width = size or (None, None)
-    label = None if file.label is None else LABELS[file.label]
+    label = label_word(file.label)
     digest = hashlib.sha256(content).hexdigest()
     values = (name, label, file.generator, file.category, file.num_bytes, digest, height, width, unreadable)
     return dict(zip(FIELDS, values, strict=True))

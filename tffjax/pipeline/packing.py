@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from tffjax import __version__
-from tffjax.data import ImageFile, address, find, fingerprint, label_warning, relative_names
+from tffjax.data import ImageFile, find, fingerprint, label_warning, relative_names
 from tffjax.data.preprocessing import Transform, UnreadableImage
 from tffjax.data.reading import check_stored, in_words, read, read_size
 from tffjax.data.records import (
@@ -32,6 +31,7 @@ from tffjax.files import replace_file, sha256_of
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import Run
 from tffjax.pipeline.passes import resumable
+from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
 
 SHARD_IMAGES = 512
@@ -120,12 +120,8 @@ def verify(folder: Path, workers: int, reporter: Reporter | None = None) -> list
 def _record(packing: Packing, kinds: Sequence[str], images: dict[str, Any]) -> dict[str, Any]:
     arguments = {"pixels": packing.pixels and dataclasses.asdict(packing.pixels), "labels": packing.labels,
                  "shard_images": packing.shard_images}  # fmt: skip
-    return {
-        "command": "pack",
-        "tffjax": __version__,
-        "identity": {"images": images, "arguments": arguments},
-        "paths": {"data": [address(path) for path in packing.data], "sources": list(kinds)},
-    }
+    identity = {"images": images, "arguments": arguments}
+    return run_record("pack", identity, sources=kinds, computes=False, data=packing.data)
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ def run_record(
     identity: dict[str, Any],
     weights: Path | None = None,
     sources: Sequence[str] = (),
+    computes: bool = True,
     **paths: Sequence[Path],
 ) -> dict[str, Any]:
     """The record of a run before it has results.
@@ -26,6 +27,7 @@ def run_record(
         identity: what the results depend on: `arguments`, and hashes of what was read.
         weights: where the model came from; None if from memory, or if there is none.
         sources: kinds of the data that was read.
+        computes: on devices, which are named then; what does not leaves them alone, and their memory to others.
         paths: lists of what was read, by name.
     """
     return {
@@ -37,19 +39,23 @@ def run_record(
             **{name: [address(path) for path in given] for name, given in paths.items()},
             **({"sources": list(sources)} if sources else {}),
         },
-        "environment": environment(),
+        "environment": environment() if computes else versions(),
     }
 
 
 def environment() -> dict[str, Any]:
     """Versions and devices."""
-    packages = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow")
     devices = [device.device_kind for device in jax.devices()]
+    return versions() | {"devices": {kind: devices.count(kind) for kind in dict.fromkeys(devices)}}
+
+
+def versions() -> dict[str, Any]:
+    """Of Python and packages, and the kind of machine."""
+    packages = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow")
     return {
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},
         "machine": f"{platform.system()} {platform.machine()}",
-        "devices": {kind: devices.count(kind) for kind in dict.fromkeys(devices)},
     }
 
 

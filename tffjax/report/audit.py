@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from tffjax.data import LABELS, ImageFile, find, fingerprint, label_warning, relative_names
+from tffjax.data import ImageFile, find, fingerprint, label_warning, relative_names
 from tffjax.data.duplicates import Group, duplicate_groups
 from tffjax.data.facts import Facts, all_facts
 from tffjax.data.folders import SPLITS
+from tffjax.data.labels import label_word
 from tffjax.data.loading import THREADS
 from tffjax.data.traps import LIMIT, TRAPS, Trap, by_generator, facts_of, measure
 from tffjax.errors import InputError
@@ -101,7 +102,7 @@ def audit(
             reporter.warn(warning)
     every, names = found.files, relative_names(found.files)
     identity = {"images": fingerprint(every, names), "arguments": {"limit": limit, "labels": labels}}
-    record = run_record("audit", identity, sources=found.kinds, data=paths)
+    record = run_record("audit", identity, sources=found.kinds, computes=False, data=paths)
     with reporter.progress("reading", len(every), "images") as advance:
         read = facts_of(every, all_facts, workers, advance)
     present = [i for i, facts in enumerate(read) if facts is not None]
@@ -147,7 +148,7 @@ def _duplicates_table(
             columns["group"].append(number)
             columns["kind"].append(group.kind)
             columns["path"].append(names[i])
-            columns["label"].append(None if files[i].label is None else LABELS[files[i].label])
+            columns["label"].append(label_word(files[i].label))
             columns["generator"].append(files[i].generator)
             columns["split"].append(splits[i])
     schema = {"group": pa.int64(), **dict.fromkeys(("kind", "path", "label", "generator", "split"), pa.string())}
@@ -160,7 +161,7 @@ def _facts_table(
     rows = []
     for file, one, name, split in zip(files, facts, names, splits, strict=True):
         who = {"path": name, "generator": file.generator, "category": file.category,
-               "label": None if file.label is None else LABELS[file.label], "split": split}  # fmt: skip
+               "label": label_word(file.label), "split": split}  # fmt: skip
         known = dataclasses.asdict(one) | {"sha256": one.sha256.hex()}
         known["hash"] = None if one.hash is None else f"{one.hash:016x}"
         known["red"], known["green"], known["blue"] = known.pop("color")

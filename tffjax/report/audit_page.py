@@ -31,7 +31,7 @@ def audit_page(traps: Sequence[tuple[str, Trap]], groups: Sequence[Group], names
         "audit.html",
         version=__version__,
         style=Markup(source_of("report.css")),
-        cards=[
+        found=[
             Card(f"{trap.name}, {generator}", percent(trap.accuracy), ADVICE[trap.name]) for generator, trap in found
         ],
         accuracies=_accuracies(traps),

@@ -106,7 +106,7 @@ def _overview(sources: Sequence[Source], parts: Sequence[Part], notes: str) -> M
         network=f"{cards[0]['architecture']}, {cards[0]['source'] or 'no source stated'}" if cards else "",
         runs=", ".join(source.command for source in sources),
         several={command: found[-1] for command, found in names.items() if len(found) > 1},
-        cards=[card for part in parts for card in part.cards],
+        found=[card for part in parts for card in part.cards],
         notes=markdown(notes),
     )
 

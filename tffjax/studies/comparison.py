@@ -16,7 +16,7 @@ from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
 from tffjax.studies.compare import Pair, correlation_table, movers_table, overlap_table, pair_up
 from tffjax.studies.ffrs.figures import comparison
-from tffjax.studies.rankings import digest, read_ranking
+from tffjax.studies.rankings import Ranking, digest, read_ranking
 
 SHOWN = 10
 
@@ -26,6 +26,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         files: of A and B.
+        rankings: that they hold.
         ks: lengths of the lists of top channels, ascending.
         pair: the channels, with omega and rank in A and in B.
         overlap: see `tffjax.studies.compare.overlap_table`.
@@ -34,6 +35,7 @@ class Comparison(NamedTuple):
     """
 
     files: tuple[Path, Path]
+    rankings: tuple[Ranking, Ranking]
     ks: tuple[int, ...]
     pair: Pair
     overlap: pa.Table
@@ -52,9 +54,10 @@ def compare_rankings(a: str | os.PathLike[str], b: str | os.PathLike[str], ks: S
         InputError: a file cannot be read as a ranking, the channels differ, or k is larger than their number.
     """
     files, ks = (Path(a), Path(b)), tuple(sorted(set(ks)))
-    pair = pair_up(*map(read_ranking, files))
+    rankings = read_ranking(files[0]), read_ranking(files[1])
+    pair = pair_up(*rankings)
     tables = overlap_table(pair, ks), correlation_table(pair, ks), movers_table(pair, ks[-1])
-    return Comparison(files, ks, pair, *tables)
+    return Comparison(files, rankings, ks, pair, *tables)
 
 
 def write_comparison(found: Comparison, out: str | os.PathLike[str], *, overwrite: bool = False) -> RunResult:
@@ -63,9 +66,9 @@ def write_comparison(found: Comparison, out: str | os.PathLike[str], *, overwrit
     Raises:
         InputError: as `tffjax.pipeline.output.check_output`.
     """
-    digests = dict(zip("ab", map(digest, map(read_ranking, found.files)), strict=True))
+    digests = dict(zip("ab", map(digest, found.rankings), strict=True))
     identity = {"arguments": {"ks": list(found.ks)}, "rankings": digests}
-    record = run_record("compare", identity, rankings=found.files)
+    record = run_record("compare", identity, computes=False, rankings=found.files)
     with output_folder(Path(out), overwrite) as folder:
         for name in ("overlap", "correlations", "movers"):
             write_table(getattr(found, name), folder / name)
