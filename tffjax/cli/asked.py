@@ -22,15 +22,18 @@ from tffjax.studies.call import options_of, study_class
 
 _ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard", "workers")
 _READING = tuple(field.name for field in dataclasses.fields(Reading))
-_OPTIONS = (
-    click.argument("weights", type=click.Path(path_type=Path), required=False),
-    click.argument("data", type=click.Path(path_type=Path), nargs=-1, metavar="DATA..."),
+_PLACE = (
     click.option("--out", type=click.Path(path_type=Path), help="Run directory to make."),
     click.option(
         "--resume",
         type=click.Path(path_type=Path),
         help="Go on with an interrupted run; everything else is taken from there.",
     ),
+)
+_OPTIONS = (
+    click.argument("weights", type=click.Path(path_type=Path), required=False),
+    click.argument("data", type=click.Path(path_type=Path), nargs=-1, metavar="DATA..."),
+    *_PLACE,
     image_options,
 )
 _RUN_OPTIONS = (
@@ -49,6 +52,13 @@ published_option = click.option(
     type=click.Choice(DETECTORS),
     help="Numbers of this detector of the paper beside ours. [default: where the card says that it is one of them]",
 )
+
+
+def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--out and --resume."""
+    for option in reversed(_PLACE):
+        command = option(command)
+    return command
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import run_study, study_options
+from tffjax.cli.asked import place_options, run_study, study_options
 from tffjax.cli.memory import halving
 from tffjax.cli.numbers import BATCH_SIZE, DRAWS, REPLICATES, SEED, RealRange
 from tffjax.lrp.composites import COMPOSITES
@@ -14,12 +14,7 @@ from tffjax.lrp.composites import COMPOSITES
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path), required=False, metavar="DETECTOR")
 @click.argument("data", type=click.Path(path_type=Path), nargs=-1, metavar="GENERATOR")
-@click.option("--out", type=click.Path(path_type=Path), help="Run directory to make.")
-@click.option(
-    "--resume",
-    type=click.Path(path_type=Path),
-    help="Go on with an interrupted run; everything else is taken from there.",
-)
+@place_options
 @click.option("--n", type=click.IntRange(min=1), default=500, show_default=True, help="How many images.")
 @click.option("--top", default="5%", show_default=True, help="Percentage of the generator's channels that is masked.")
 @click.option(

@@ -43,10 +43,15 @@ class Generated(NamedTuple):
 
 
 def detector_input(images: Float[Array, "n s s 3"], normalization: Normalization) -> Float[Array, "n s s 3"]:
-    """What a detector sees of images in [-1, 1]: clamped, on the scale of pixels from 0 to 1, normalized."""
+    """What a detector sees of images: clamped to [-1, 1], on the scale of pixels from 0 to 1, normalized."""
+    return unclamped_input(jnp.clip(images, -1, 1), normalization)
+
+
+def unclamped_input(images: Float[Array, "n s s 3"], normalization: Normalization) -> Float[Array, "n s s 3"]:
+    """What a detector would see of images in about [-1, 1] as they are."""
     mean, std = (jnp.asarray(numbers, images.dtype) for numbers in (normalization.mean, normalization.std))
     ordered = images[..., ::-1] if normalization.order == "bgr" else images
-    return ((jnp.clip(ordered, -1, 1) + 1) / 2 - mean) / std
+    return ((ordered + 1) / 2 - mean) / std
 
 
 def generated_relevance(

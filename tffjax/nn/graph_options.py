@@ -67,10 +67,8 @@ class GraphOptions:
         }
 
     def __str__(self) -> str:
-        return ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in self._told().items())
-
-    def _told(self) -> dict[str, Any]:
-        return {"padding": self.padding, "epsilon": self.epsilon} | self.changes
+        told = {"padding": self.padding, "epsilon": self.epsilon} | self.changes
+        return ", ".join(f"{name.replace('_', ' ')} {_text(value)}" for name, value in told.items())
 
 
 def from_fields(fields: Any) -> GraphOptions:

@@ -23,10 +23,19 @@ class Group(NamedTuple):
 
 
 def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform: Transform) -> list[Group]:
-    """At most `limit` images at and below the paths, of all generators and labels alike, grouped by size.
+    """At most `limit` images at and below the paths, see `few_images`, grouped by size.
 
     Raises:
-        InputError: as `tffjax.data`, or none of the images can be read.
+        InputError: as `few_images` and `in_groups`.
+    """
+    return in_groups(reporter, few_images(reporter, paths, limit), paths[0], transform)
+
+
+def few_images(reporter: Reporter, paths: Sequence[Path], limit: int) -> tuple[ImageFile, ...]:
+    """At most `limit` images at and below the paths, of all generators and labels alike.
+
+    Raises:
+        InputError: as `tffjax.data`.
     """
     found = find(paths)
     for warning in found.warnings:
@@ -35,12 +44,27 @@ def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform
     if len(files) > limit:
         reporter.warn(f"takes {limit} of {len(files)} images, of all generators and labels alike; more with --limit")
         files = spread(files, limit)
-    limit = min(limit, len(files))  # also the rows of a batch
+    return files
+
+
+def in_groups(reporter: Reporter, files: Sequence[ImageFile], place: Path, transform: Transform) -> list[Group]:
+    """The images that can be read, grouped by size.
+
+    Args:
+        reporter: is told which ones cannot be read.
+        files: the images.
+        place: where they are, for the error.
+        transform: resize and crop.
+
+    Raises:
+        InputError: none of the images can be read, or they take too much memory.
+    """
+    limit = len(files)  # also the rows of a batch
     work = plan(files, transform, limit, max_shapes=limit)
     check_batch(work.shapes, limit, "--limit")
     groups = list(_groups(reporter, work, files, transform, limit))
     if not groups:
-        raise InputError(f"{paths[0]}: none of the images could be read")
+        raise InputError(f"{place}: none of the images could be read")
     return groups
 
 

@@ -4,7 +4,7 @@ The **score** of an image is the logit that it is fake, log p / (1 - p), in floa
 logit of 37 on (in float32 from 17 on), and what ties has lost its rank.
 
 All metrics follow from how many real and how many fake images have at least each of the different scores. scikit-learn
-computes the same for one sample; here a thousand bootstrap replicates are one array (`tffjax.results.intervals`).
+computes the same for one sample; here a thousand bootstrap replicates are one array (`tffjax.results.detection`).
 """
 
 import dataclasses

@@ -25,7 +25,6 @@ from tffjax.whole.generator import generator_finding
 from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
 
 RECORD = "study.json"
-RANKED = ("find-k", "dropout", "lrpmax", "color")  # read the ranking of fake images
 
 
 def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str] = tuple(QUESTIONS)) -> None:
@@ -71,16 +70,16 @@ def say_forecasts(
 
 def _check_needs(command: str, whole: Whole, out: Path) -> None:
     """Raise an InputError if a step lacks the results of another one."""
-    if command in RANKED and directory.is_done(out / "rank") and not (out / "rank" / "ranking_fake.csv").is_file():
-        raise InputError(
-            f"{command} needs a ranking of fake images, and rank kept none of them: the detector is sure of none with "
-            f"--confidence {whole.confidence:g}; begin again with --confidence 0 --overwrite, which keeps all"
-        )
     searched = [] if whole.k else ["find-k"]
     needs = {"find-k": ["rank"], "dropout": ["rank", *searched], "lrpmax": ["rank"], "color": ["rank"]}
     for needed in needs.get(command, []):
         if not directory.is_done(out / needed):
             raise InputError(f"{command} needs the results of {needed}; do not leave it out")
+        if needed == "rank" and not (out / "rank" / "ranking_fake.csv").is_file():
+            raise InputError(
+                f"{command} needs a ranking of fake images, and rank kept none of them: the detector is sure of none "
+                f"with --confidence {whole.confidence:g}; begin again with --confidence 0 --overwrite, which keeps all"
+            )
 
 
 def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:

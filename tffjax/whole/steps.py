@@ -81,8 +81,12 @@ class Whole:
         return (command == "find-k" and self.k is not None) or (command == "generator" and self.generator is None)
 
 
-FLAGS = {"ks": "k", "draws": "random", "methods": "method"}
-"""Options whose name on the command line is another one."""
+FLAGS = {
+    "dropout": {"ks": "k", "draws": "random"},
+    "find-k": {"draws": "random"},
+    "heatmap": {"methods": "method"},
+}
+"""Options of commands whose name on the command line is another one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +117,7 @@ class Step:
         """What to type."""
         words = [str(path) for path in (self.detector, *self.data) if path is not None]
         for name, value in self.options.items():
-            flag = name if self.command == "generator" else FLAGS.get(name, name)
-            words += _words(flag.replace("_", "-"), value)
+            words += _words(FLAGS.get(self.command, {}).get(name, name).replace("_", "-"), value)
         return "$ " + shlex.join(["tffjax", self.command, *words, "--out", str(self.out)])
 
     @property

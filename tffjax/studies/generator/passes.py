@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from tffjax.compile.passes import in_micro_batches, micro_batch_of
 from tffjax.compile.prepared import Prepared, plain_ops
-from tffjax.lrp.generated import generated_relevance
+from tffjax.lrp.generated import generated_relevance, unclamped_input
 from tffjax.nn.card import Normalization
 from tffjax.nn.generator import Generator
 from tffjax.nn.normalization import normalized
@@ -65,9 +65,7 @@ def explain(detector: Prepared, generator: Generator, latents: Float[Array, "n l
     sites = {site.name: found.sites[site.name] for site in generator.sites}
     shares = shares_of(found.logits, sites, jnp.ones(len(latents), bool))
     net = jnp.stack([(sums[:, 0] - sums[:, 1]).sum(axis=1) for sums in sites.values()], axis=1)
-    mean, std = (jnp.asarray(numbers, found.images.dtype) for numbers in (normalization.mean, normalization.std))
-    ordered = found.images[..., ::-1] if normalization.order == "bgr" else found.images
-    unclamped = detector(((ordered + 1) / 2 - mean) / std, ops)[:, 0]
+    unclamped = detector(unclamped_input(found.images, normalization), ops)[:, 0]
     saved = _logits(detector, saved_pixels(found.images), normalization)
     return Explained(shares, net, unclamped, saved, (jnp.abs(found.images) > 1).mean(axis=(1, 2, 3)))
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tffjax.data import find_images, fingerprint, relative_names
+from tffjax.data import fingerprint, relative_names
 from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.errors import InputError
 from tffjax.nn import Model, Normalization
-from tffjax.pipeline.groups import Group, read_groups, spread
+from tffjax.pipeline.groups import Group, few_images, in_groups
 from tffjax.pipeline.output import output_folder
 from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
@@ -69,7 +69,7 @@ def heatmaps(
         InputError: as `tffjax.load` and `tffjax.data`; `out` is not free.
     """
     (model, weights), reporter = model_of(model), reporter or Lines()
-    files = spread(find_images(paths_of(data)), limit)
+    files = few_images(reporter, paths_of(data), limit)
     identity = {
         "images": fingerprint(files, relative_names(files)),
         "arguments": {
@@ -84,7 +84,7 @@ def heatmaps(
         "weights": dataclasses.asdict(model.card),
     }
     record = run_record("heatmap", identity, weights, data=paths_of(data))
-    groups = read_groups(reporter, paths_of(data), limit, Transform(resize, crop))
+    groups = in_groups(reporter, files, paths_of(data)[0], Transform(resize, crop))
     count = sum(len(group.names) for group in groups)
     target, sign = ("top" if output is None else output), (-1 if negative else 1)
     explain = {
