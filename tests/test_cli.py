@@ -245,6 +245,7 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     ]
 
 
+@pytest.mark.extended
 def test_predict_takes_the_threshold_of_other_predictions(detector, images, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     assert predict(detector, images, "--out", first).code == 0
@@ -334,6 +335,7 @@ def test_strict_fails_on_an_unreadable_header_before_the_work(detector, images, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.extended
 def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path, monkeypatch):
     used = []
     put = tffjax.studies.predict.put
@@ -431,6 +433,7 @@ def test_an_existing_output_is_refused_before_the_work(detector, images, tmp_pat
     refused("predict", detector, images, "--out", tmp_path / "out")
 
 
+@pytest.mark.extended
 def test_overwrite_replaces_results(detector, images, tmp_path):
     assert predict(detector, images, "--out", tmp_path / "out").code == 0
     (tmp_path / "out" / "stale.csv").touch()
@@ -613,6 +616,7 @@ main()
 """
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "when", ["terminate()", "gc.callbacks[:] = [terminate]; gc.collect()"], ids=["work", "garbage"]
 )

@@ -301,6 +301,7 @@ def test_every_setting_is_planned_once_and_few_programs_are_compiled(network):
     assert idle < 0.05 * len(settings)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("network", "site"),
     [(cases.RESNET50, "layer4.0.conv1"), (cases.B0_SAME, "_blocks.12._expand_conv")],
@@ -731,6 +732,7 @@ def texts(figure) -> str:
     return " | ".join(parts)
 
 
+@pytest.mark.extended
 def test_curves_show_every_generator_and_how_many_images(scores, tmp_path):
     figure = dropout_curves(dropout_table(scores), dropout_table(scores, average=False), "$title_")
     assert len(figure.axes) == 3 * 3

@@ -245,6 +245,7 @@ def test_a_fake_output_of_one_is_refused(tmp_path):
 # Graphs
 
 
+@pytest.mark.extended
 def test_an_assumed_graph_is_said_by_every_command_until_it_is_settled(tmp_path):
     torch.save(tensors(RESNET), tmp_path / "a.pth")
     ended = done("convert", tmp_path / "a.pth", tmp_path / "out")

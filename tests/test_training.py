@@ -93,6 +93,7 @@ CONVOLUTIONS = {  # input (n, h, w, c), kernel, geometry
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_gradients_of_convolutions_are_xlas_own(case, x64, rng):
     shape, kernel_shape, geometry = case
@@ -143,6 +144,7 @@ def test_relu_has_no_gradient_at_0_as_in_pytorch():
     assert jax.grad(lambda x: Training().relu(x, "relu"))(0.0) == 0
 
 
+@pytest.mark.extended
 def test_a_maximum_is_found_again_however_it_was_computed(x64):
     """Compiled, a batch norm fused into the pool is rounded otherwise than the one that the gradient looks at."""
 
@@ -259,6 +261,7 @@ def assert_trees_close(found, wanted, tolerance: float) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=limit, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.parity
 def test_steps_are_those_of_pytorch_and_its_adam(x64):
     """Loss, weights and running statistics after each of four steps."""
     model = small_model(jnp.float64)
@@ -286,6 +289,7 @@ def test_steps_are_those_of_pytorch_and_its_adam(x64):
     assert int(state.step) == 4
 
 
+@pytest.mark.extended
 def test_two_devices_do_what_one_does(x64):
     """Batch norm statistics are those of the whole batch, wherever its parts lie."""
     model, recipe = small_model(jnp.float64), Recipe(batch_size=6, dropout=0.3)
@@ -363,6 +367,7 @@ def test_gradients_and_statistics_of_the_networks_are_pytorchs(network, x64, rng
 # Where training starts from
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("architecture", ["resnet50", "efficientnet_b0"])
 def test_from_scratch(architecture):
     """He's normal kernels (a depthwise one has its own channel only), identity batch norms, the same for a seed."""
@@ -384,6 +389,7 @@ def test_from_scratch(architecture):
     assert "scratch" in model.card.source
 
 
+@pytest.mark.extended
 def test_the_head_of_an_imagenet_network_is_replaced():
     model = cases.B0_SAME.random_model(num_outputs=3)
     start = training.as_detector(model, seed=2)
@@ -407,6 +413,7 @@ def test_a_detector_keeps_its_head_and_a_high_logit_means_fake(high_means):
     assert start.card.high_means == "fake"
 
 
+@pytest.mark.extended
 def test_a_folded_model_is_refused():
     with pytest.raises(InputError, match="not folded"):
         training.as_detector(canonize(cases.B0_SAME.random_model()))
@@ -645,6 +652,7 @@ def test_three_epochs_learn_an_easy_difference(tmp_path, init):
 # The command line
 
 
+@pytest.mark.extended
 def test_the_command_says_what_is_missing(folder, tmp_path):
     out = ("--out", tmp_path / "run")
     start = ("--arch", "efficientnet_b0", *out)
