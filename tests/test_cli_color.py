@@ -376,7 +376,11 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--k", 27), "has 26 channels, fewer than --k 27"),
+        (("--keys", "conv9.#0(T=4)"), "the ranking has no channel conv9.#0(T=4), which --keys names"),
+        (
+            ("--where", "color-conditional"),
+            "--where color-conditional and --color RUN, of tffjax color, need each other",
+        ),
         (("--ranking", "none.csv"), "none.csv: cannot be read as a ranking"),
         (("--ablation", "jpeg:30,30"), "an ablation is given twice"),
         (("--ablation", "sepia"), "sepia"),

@@ -305,7 +305,8 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
 
 def test_what_cannot_be_had_is_said(images, ranking, tmp_path):
     out = ("--out", tmp_path / "run")
-    assert "has 5 channels, fewer than --k 6" in refused("lrpmax", *small(images, ranking, "--k", 6), *out)
+    ended = done("lrpmax", *small(images, ranking, "--k", 6), *out, "--dry-run")
+    assert "5 channels are there, fewer than k = 6: all of them are taken" in ended.out
     ended = done("lrpmax", "detector", images, "--ranking", ranking, *out, "--dry-run")
     assert "would explain 5 channels" in ended.out  # the default, 27, is not asked for
     assert "give --ranking RANK.csv" in refused("lrpmax", "detector", images, *out)

@@ -35,7 +35,8 @@ from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.predictions import fake_score, scored
-from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
+from tffjax.studies.rankings import Channel, RankingLike, argument_of
+from tffjax.studies.selection import ChannelStudy
 
 EXTREMES = 4
 OWN_TOP = "the network's own top-1 on the original images, without --classes"
@@ -43,11 +44,9 @@ TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("
 
 
 @dataclasses.dataclass(frozen=True)
-class Color:
+class Color(ChannelStudy):
     """The study of `tffjax.run_color` and of `tffjax color`; see there for the options."""
 
-    model: Model
-    ranking: RankingLike | None
     k: int | None = None
     ablations: Sequence[str] = ("grayscale",)
     classes: str | None = None
@@ -67,7 +66,8 @@ class Color:
         check_detector(self.published)
         ablations, channels = self._ablations(), self._channels()
         self._classes(images)
-        return f"test {len(channels)} channels under {', '.join(map(str, ablations))} on {images.total} images"
+        under = f"under {', '.join(map(str, ablations))} on {images.total} images"
+        return f"test {len(channels)} channels {under}{self.said(self.k)}"
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -118,6 +118,8 @@ class Color:
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
+        if word := self.first(self.k)[1]:
+            reporter.warn(word)
         formats = {"ablation": "", "generator": "", "num": "d", "num_channels": "d", "num_conditional": "d"}
         formats |= dict.fromkeys(["share", "share_adjusted", "share_paired"], ".1%") | {"median_effect": ".2f"}
         title = "channels that respond (Mood's median test, p <= 0.05)"
@@ -136,7 +138,7 @@ class Color:
         reporter.say(f"{results['images']} images tested, {results['skipped']} skipped; results in {folder}")
 
     def _channels(self) -> tuple[Channel, ...]:
-        return top_channels(self.model, self.ranking, self.k)
+        return self.first(self.k)[0]
 
     def _ablations(self) -> tuple[Ablation, ...]:
         ablations = tuple(ablation for text in self.ablations for ablation in parse_list(text))
@@ -269,9 +271,12 @@ def run_color(
     model: Model | PathLike,
     data: PathLike | Sequence[PathLike],
     out: PathLike,
-    ranking: RankingLike,
+    ranking: RankingLike | None = None,
     *,
     k: int | None = None,
+    keys: Sequence[str] | None = None,
+    where: str | None = None,
+    color: PathLike | None = None,
     ablations: Sequence[str] = ("grayscale",),
     classes: PathLike | None = None,
     published: str | None = None,
@@ -294,7 +299,8 @@ def run_color(
         data: folders of images, `<generator>/{0_real,1_fake}/...`, or images.
         out: the run directory; an unfinished run of the same request there is gone on with.
         ranking: whose first channels are tested: its file, a `Ranking`, or channel keys, best first.
-        k: how many channels; None is the paper's number.
+        k: how many channels; None is the paper's number, or all that `keys` and `where` select.
+        keys, where, color: which channels, as of `tffjax.studies.selection.choose`.
         ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
         classes: CSV path,class: the correct output of each image, for networks with several outputs; None is the
             network's own top-1 on the original image, with which the table says the agreement.
@@ -308,6 +314,7 @@ def run_color(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
-    study = Color(loaded, ranking, k, ablations, argument_of(classes), published)
+    selected = {"keys": keys, "where": where, "color": argument_of(color)}
+    study = Color(loaded, ranking, k, ablations, argument_of(classes), published, **selected)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
