@@ -55,6 +55,13 @@ def parse_key(key: str) -> Channel:
     return Channel(match["site"], int(match["index"]), int(match["channels"]))
 
 
+def broken(key: str) -> str:
+    """A channel's name in short lines, for narrow figures: `layer1.0.`, `conv1`, `#63`."""
+    channel = parse_key(key)
+    block, dot, layer = channel.site.rpartition(".")
+    return f"{block}{dot}\n{layer}\n#{channel.index}".lstrip("\n")
+
+
 def all_channels(model: Model, size: tuple[int, ...] | None = None) -> tuple[Channel, ...]:
     """Every channel of every site of a network, in the order of the sites and then of the channels.
 

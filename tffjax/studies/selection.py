@@ -11,7 +11,7 @@ import numpy as np
 from tffjax.errors import InputError
 from tffjax.nn.model import Model
 from tffjax.results.generators import plain_name
-from tffjax.results.record import is_done, read_record
+from tffjax.results.record import identity_of
 from tffjax.results.tables import read_table
 from tffjax.studies.rankings import (
     Channel,
@@ -114,10 +114,7 @@ def conditional(color: str | os.PathLike[str], where: str, weights: str | None =
     if word not in (CONDITIONAL, UNCONDITIONAL):
         raise InputError(f"--where is {CONDITIONAL} or {UNCONDITIONAL}, with :GENERATOR behind for one; got {where}")
     folder = Path(color)
-    record = read_record(folder)
-    if record["command"] != "color" or not is_done(folder):
-        raise InputError(f"{folder} is not a finished run of tffjax color")
-    theirs = record["identity"]["weights"].get("weights_sha256")
+    theirs = identity_of(folder, "color")["weights"].get("weights_sha256")
     if weights and theirs != weights:
         raise InputError(f"{folder} was made with another network; give the color run of this one")
     rows = [row for row in read_table(folder / "tests").to_pylist() if row["ablation"] == GRAYSCALE]
