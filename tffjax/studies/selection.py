@@ -13,6 +13,7 @@ from tffjax.nn.model import Model
 from tffjax.results.generators import plain_name
 from tffjax.results.record import identity_of
 from tffjax.results.tables import read_table
+from tffjax.results.words import number_of
 from tffjax.studies.rankings import (
     Channel,
     Ranking,
@@ -136,7 +137,7 @@ def amounts(chosen: Chosen, ks: Sequence[int]) -> Amounts:
     capped = tuple(dict.fromkeys(min(k, chosen.count) for k in ks))
     if max(ks) <= chosen.count:
         return Amounts(tuple(ks), "")
-    there = "1 channel is there" if chosen.count == 1 else f"{chosen.count} channels are there"
+    there = f"{number_of(chosen.count, 'channel')} {'is' if chosen.count == 1 else 'are'} there"
     return Amounts(capped, f"{there}, fewer than k = {max(ks)}: all of them are taken")
 
 

@@ -22,6 +22,7 @@ from tffjax.results.published import check_detector
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.results.wide import lines_of, write_wide
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
@@ -92,7 +93,8 @@ class Dropout(ChannelStudy):
         word = self._amounts().word
         if alone and not any(file.label == 1 for file in images.files):
             raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
-        return f"score {images.total} images under {len(settings) + len(alone)} settings{f' ({word})' if word else ''}"
+        under = number_of(len(settings) + len(alone), "setting")
+        return f"score {number_of(images.total, 'image')} under {under}{f' ({word})' if word else ''}"
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -142,9 +144,12 @@ class Dropout(ChannelStudy):
             effects = read_table(folder / "effects")
             fakes = sum(images.files[index].label == 1 for index in self._scored(folder, images))
             formats = {"key": "", "omega": ".4f", "effect": ".4f"}
-            reporter.table(effects.slice(0, SHOWN), f"largest effects on the logit ({fakes} fake images)", formats)
+            reporter.table(
+                effects.slice(0, SHOWN), f"largest effects on the logit ({number_of(fakes, 'fake image')})", formats
+            )
             reporter.say(f"Spearman's correlation of effect and omega: {effect_correlation(effects):.2f}")
-        reporter.say(f"{results['images']} images scored under {len(settings) + len(alone)} settings, "
+        scored, under = number_of(results["images"], "image"), number_of(len(settings) + len(alone), "setting")
+        reporter.say(f"{scored} scored under {under}, "
                      f"{results['skipped']} skipped; results in {folder}")  # fmt: skip
 
     def _scored(self, folder: Path, images: Images) -> list[int]:
@@ -199,7 +204,9 @@ class Dropout(ChannelStudy):
         write_table(effects, folder / "effects")
         sites = tuple(site.name for site in sites_of(self.model))
         fakes = int((labels == 1).sum())
-        save_figure(effect_map(effects, sites, fakes, f"{len(alone)} channels, each alone"), folder / "effects")
+        save_figure(
+            effect_map(effects, sites, fakes, f"{number_of(len(alone), 'channel')}, each alone"), folder / "effects"
+        )
 
 
 def run_dropout(

@@ -162,10 +162,12 @@ def draw_collage(
             start = left + i * (side + _GAP)
             canvas[top : top + side, start : start + side] = cell
     left = _LETTER * max(len(line) for label in rows.values() for line in label.split("\n")) + 0.15
-    top, edge = 0.6, 0.08  # inches for words around the canvas
+    edge = 0.08  # inches
     dpi = max(canvas.shape[1] / (PAGE_WIDTH - left - edge), (side + _GAP) / _LARGEST)
     inside = np.array(canvas.shape[1::-1]) / dpi
-    whole = np.maximum(inside + np.array([left + edge, top + edge]), (WIDTH, 0))
+    wide = max(inside[0] + left + edge, WIDTH)
+    title = textwrap.fill(title, int(wide / _TITLE_LETTER))
+    whole = np.array([wide, inside[1] + 0.38 + 0.13 * (1 + title.count("\n"))])
     figure = Figure(figsize=tuple(whole), dpi=dpi)
     axes = figure.add_axes((left / whole[0], edge / whole[1], *(inside / whole)))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
@@ -175,7 +177,6 @@ def draw_collage(
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    title = textwrap.fill(title, int(whole[0] / _TITLE_LETTER))
     figure.suptitle(title, fontsize=8, y=1 - 0.05 / whole[1], va="top", parse_math=False)
     return figure
 
