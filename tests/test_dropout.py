@@ -38,7 +38,6 @@ from tffjax.studies.dropout.settings import (
     family,
     low_k,
     random_k,
-    read_setting,
     singles,
     top_k,
 )
@@ -419,31 +418,6 @@ def test_impossible_sets(ranking, make, message):
         make(ranking)
 
 
-def test_keys_from_a_file(chain, tmp_path):
-    path = tmp_path / "keys.csv"
-    path.write_text("key,mean_relevance\nconv1.#5(T=6),0.5\n\nconv0.#0(T=4)\n")
-    assert read_setting(path, chain) == Setting("file", (Channel("conv1", 5, 6), Channel("conv0", 0, 4)))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("conv1.#6(T=6)\n", "keys.csv, line 1: 'conv1.#6"),
-        ("conv1.#5(T=6)\nkey\n", "line 2: 'key' is not a channel key"),
-        ("conv9.#5(T=6)\n", "keys.csv: the network has no channel conv9"),
-        ("conv1.#5(T=6)\nconv1.#5(T=6)\n", "keys.csv: channel conv1.#5.* is named twice"),
-        ("key\n", "holds no channel key"),
-    ],
-)
-def test_unusable_files_of_keys(chain, tmp_path, text, message):
-    path = tmp_path / "keys.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_setting(path, chain)
-    with pytest.raises(InputError, match=r"other.csv: cannot be read \(No such file"):
-        read_setting(tmp_path / "other.csv", chain)
-
-
 def test_names():
     assert [family(name) for name in ("random-6/0", "top-6", "single a.#0(T=2)", "a-6/0")] == [
         "random-6",
@@ -751,7 +725,7 @@ def test_curves_show_every_generator_and_how_many_images(scores, tmp_path):
 
 def test_effects_against_omega(tmp_path):
     figure = effect_map(effects_of(CARD, 1), ("stem", "conv"), 2, "title")
-    assert "rank correlation -0.50, 3 channels, 2 fake images" in texts(figure)
+    assert "rank correlation -0.50\n3 channels, 2 fake images" in texts(figure)
     np.testing.assert_allclose(figure.axes[0].collections[0].get_offsets(), [[0.1, 1], [0.5, 0.5], [0.3, 0]])
     save_figure(figure, tmp_path / "effects")
     constant = pa.table({"key": ["conv.#0(T=1)"], "omega": [0.0], "effect": [0.0]})

@@ -22,6 +22,7 @@ from tffjax.results.published import check_detector
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.results.wide import lines_of, write_wide
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
@@ -33,7 +34,6 @@ from tffjax.studies.dropout.settings import (
     counted,
     low_k,
     random_k,
-    read_setting,
     singles,
     top_k,
 )
@@ -44,7 +44,8 @@ from tffjax.studies.dropout.tables import (
     score_table,
     with_published,
 )
-from tffjax.studies.rankings import RankingLike, digest, ranking_of
+from tffjax.studies.rankings import RankingLike, argument_of, digest
+from tffjax.studies.selection import Amounts, ChannelStudy, amounts
 
 SHOWN = 10
 
@@ -57,15 +58,12 @@ class _Found(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Dropout:
+class Dropout(ChannelStudy):
     """The study of `tffjax.run_dropout` and of `tffjax dropout`; see there for the options."""
 
-    model: Model
-    ranking: RankingLike | None
     ks: Sequence[int] | None = None
     draws: int = 5
     low: bool = False
-    keys: str | None = None
     each: int | None = None
     greedy: int | None = None
     seed: int = 0
@@ -75,12 +73,11 @@ class Dropout:
 
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
-        own = {"keys": [channel.key for channel in self._of_file().channels]} if self.keys else {}
         return {
             "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(ranking_of(self.ranking, self.model)),
-            **own,
+            "ranking": digest(self.chosen().ranking),
+            "chosen": self.chosen().count,
         }
 
     def plan(self, images: Images) -> str:
@@ -93,9 +90,11 @@ class Dropout:
             )
         check_detector(self.published)
         settings, alone = self._settings()
+        word = self._amounts().word
         if alone and not any(file.label == 1 for file in images.files):
             raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
-        return f"score {images.total} images under {len(settings) + len(alone)} settings"
+        under = number_of(len(settings) + len(alone), "setting")
+        return f"score {number_of(images.total, 'image')} under {under}{f' ({word})' if word else ''}"
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -130,6 +129,8 @@ class Dropout:
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
         settings, alone = self._settings()
+        if word := self._amounts().word:
+            reporter.warn(word)
         if has_table(folder / "dropout"):
             table = read_table(folder / "dropout")
             ours = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated", "real", "fake"], ".1%")
@@ -143,9 +144,12 @@ class Dropout:
             effects = read_table(folder / "effects")
             fakes = sum(images.files[index].label == 1 for index in self._scored(folder, images))
             formats = {"key": "", "omega": ".4f", "effect": ".4f"}
-            reporter.table(effects.slice(0, SHOWN), f"largest effects on the logit ({fakes} fake images)", formats)
+            reporter.table(
+                effects.slice(0, SHOWN), f"largest effects on the logit ({number_of(fakes, 'fake image')})", formats
+            )
             reporter.say(f"Spearman's correlation of effect and omega: {effect_correlation(effects):.2f}")
-        reporter.say(f"{results['images']} images scored under {len(settings) + len(alone)} settings, "
+        scored, under = number_of(results["images"], "image"), number_of(len(settings) + len(alone), "setting")
+        reporter.say(f"{scored} scored under {under}, "
                      f"{results['skipped']} skipped; results in {folder}")  # fmt: skip
 
     def _scored(self, folder: Path, images: Images) -> list[int]:
@@ -155,24 +159,25 @@ class Dropout:
 
     def _settings(self) -> tuple[list[Setting], list[Setting]]:
         """The settings, and those of channels alone."""
-        ranking = ranking_of(self.ranking, self.model)
-        ks = self.ks or network_of(self.model.card).paper_ks
-        if not ks:
-            raise InputError(f"the paper has no numbers of channels for {self.model.card.architecture}; give --k")
+        chosen = self.chosen()
+        ranking = chosen.ranking
         settings = [BASELINE]
-        for k in ks:
+        for k in self._amounts().ks:
             settings.append(top_k(ranking, k))
             settings += random_k(ranking, k, self.draws, self.seed)
             if self.low:
                 settings.append(low_k(ranking, k))
-        if self.keys:
-            settings.append(self._of_file())
-        alone = singles(ranking.channels[: self.each or 0])
+        alone = singles(chosen.channels[: self.each or 0])
         check_settings([*settings, *alone])
         return settings, list(alone)
 
-    def _of_file(self) -> Setting:
-        return read_setting(Path(self.keys), self.model)
+    def _amounts(self) -> Amounts:
+        """How many of the chosen channels are dropped: those asked for, else all where some were selected."""
+        chosen = self.chosen()
+        ks = self.ks or ([chosen.count] if chosen.selected else network_of(self.model.card).paper_ks)
+        if not ks:
+            raise InputError(f"the paper has no numbers of channels for {self.model.card.architecture}; give --k")
+        return amounts(chosen, ks)
 
     def _search(self, images: Images, score: Score) -> _Found:
         """Channels that together lower the mean logit of the fake images most, one after the other."""
@@ -194,21 +199,26 @@ class Dropout:
         self, files: Sequence[ImageFile], scores: Scores, alone: Sequence[Setting], count: int, folder: Path
     ) -> None:
         labels = np.array([-1 if file.label is None else file.label for file in files])
-        ranking, card = ranking_of(self.ranking, self.model), self.model.card
+        ranking, card = self.chosen().ranking, self.model.card
         effects = effect_table(card, alone, scores.logits[:, count:, 0], scores.logits[:, 0, 0], labels, ranking)
         write_table(effects, folder / "effects")
         sites = tuple(site.name for site in sites_of(self.model))
         fakes = int((labels == 1).sum())
-        save_figure(effect_map(effects, sites, fakes, f"{len(alone)} channels, each alone"), folder / "effects")
+        save_figure(
+            effect_map(effects, sites, fakes, f"{number_of(len(alone), 'channel')}, each alone"), folder / "effects"
+        )
 
 
 def run_dropout(
     model: Model | PathLike,
     data: PathLike | Sequence[PathLike],
     out: PathLike,
-    ranking: RankingLike,
+    ranking: RankingLike | None = None,
     *,
     k: int | Sequence[int] | None = None,
+    keys: Sequence[str] | None = None,
+    where: str | None = None,
+    color: PathLike | None = None,
     draws: int = 5,
     low: bool = False,
     each: int | None = None,
@@ -231,7 +241,8 @@ def run_dropout(
         data: folders of labeled images, `<generator>/{0_real,1_fake}/...`, or images.
         out: the run directory; an unfinished run of the same request there is gone on with.
         ranking: such as `rank` writes: its file, a `Ranking`, or channel keys, best first.
-        k: how many channels, one number or several; None are the paper's.
+        k: how many channels, one number or several; None are the paper's, or all that `keys` and `where` select.
+        keys, where, color: which channels, as of `tffjax.studies.selection.choose`; random ones are of the others.
         draws: sets of k random other channels, whose probabilities are averaged.
         low: also the last k channels.
         each: also each of the first so many channels alone, on fake images.
@@ -250,6 +261,7 @@ def run_dropout(
     """
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
-    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed, None, published)
+    selected = {"keys": keys, "where": where, "color": argument_of(color)}
+    study = Dropout(loaded, ranking, ks, draws, low, each, greedy, seed, None, published, **selected)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from tffjax.results.style import BLACK, COLORS, GRAY, WIDTH, column_figure, label_axes
+from tffjax.results.words import number_of
 from tffjax.studies.compare import overlap_curve
 from tffjax.studies.ffrs.bootstrap import ranks
 from tffjax.studies.rankings import Channel
@@ -91,8 +92,13 @@ def omega_curve(
     axes.plot(rank, _raise_to(floor, omega[order]), color=COLORS[0], linewidth=1.2, label="mean")
     axes.axvline(k + 0.5, color=BLACK, linestyle="--", linewidth=0.8, label=f"top-{k}")
     axes.set(xscale="log", yscale="log", xlim=(0.9, len(omega)), ylim=(floor, None))
-    label_axes(axes, "rank", "$\\omega$", f"{len(omega):,} channels ({(omega == 0).sum():,} at 0), {images:,} images")
-    _legend(axes, "lower left")
+    label_axes(
+        axes,
+        "rank",
+        "$\\omega$",
+        f"{len(omega):,} channels ({(omega == 0).sum():,} at 0), {number_of(images, 'image', ',')}",
+    )
+    _legend(figure, axes)
     return figure
 
 
@@ -123,7 +129,7 @@ def top_by_site(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k: 
         _mark_stages(axes, [place.stage for place in places])
     upper, lower = figure.axes
     upper.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    upper.set_title(f"top-{k} of {len(channels):,} channels by site, {images:,} images", fontsize=8)
+    upper.set_title(f"top-{k} of {len(channels):,} channels by site, {number_of(images, 'image', ',')}", fontsize=8)
     lower.set_xlabel("site, by stage or block", fontsize=8)
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7, frameon=False,
                   handlelength=1.0, columnspacing=1.0)  # fmt: skip
@@ -160,7 +166,7 @@ def omega_by_kind(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k
     ]
     axes.set_xticks(range(len(kinds)), labels)
     axes.set_yscale("log")
-    label_axes(axes, "", "$\\omega$", f"{len(channels):,} channels, {images:,} images; dots: top-{k}")
+    label_axes(axes, "", "$\\omega$", f"{len(channels):,} channels, {number_of(images, 'image', ',')}; dots: top-{k}")
     axes.tick_params(axis="x", labelsize=6.5)
     return figure
 
@@ -184,7 +190,7 @@ def stability(images: Int[np.ndarray, " l"], overlap: Float[np.ndarray, " l"], k
     label_axes(
         axes, "images (nested random subsets)", f"% of the final top-{k}", f"top-{k} of {num_channels:,} channels"
     )
-    _legend(axes, "lower right")
+    _legend(figure, axes)
     return figure
 
 
@@ -221,12 +227,14 @@ def comparison(rank: Int[np.ndarray, "2 c"], k: int, names: tuple[str, str]) -> 
     curve.axvline(k, color=BLACK, linestyle="--", linewidth=0.8, label=f"k = {k}")
     curve.set(xscale="log", xlim=(0.9, total), ylim=(-3, 105))
     label_axes(curve, "k", "% of the top-k in common", "overlap of the top-k")
-    _legend(curve, "upper left")
+    _legend(figure, curve, "right")
     return figure
 
 
-def _legend(axes: Axes, place: str) -> None:
-    axes.legend(fontsize=7, loc=place, framealpha=1, edgecolor="none")
+def _legend(figure: Figure, axes: Axes, side: str = "center") -> None:
+    """Below the figure, where no data are."""
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=7, frameon=False, loc=f"outside lower {side}", ncols=3,
+                  handlelength=1.5, columnspacing=1.0)  # fmt: skip
 
 
 def _mark_stages(axes: Axes, stages: Sequence[str]) -> None:
