@@ -1,6 +1,7 @@
-"""Tables E.1 and I.1 in the paper's wide layout: a row for each setting, and for each generator AP, real and fake."""
+"""Tables E.1, I.1 and I.2 in the paper's wide layout: a row a setting, and for each generator AP, real and fake."""
 
-from collections.abc import Sequence
+import html
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,11 @@ class Line(NamedTuple):
 
 
 def lines_of(
-    table: pa.Table, name: str, columns: Sequence[str] = ("ap", "real_calibrated", "fake_calibrated"), scale: int = 100
+    table: pa.Table,
+    name: str,
+    columns: Sequence[str] = ("ap", "real_calibrated", "fake_calibrated"),
+    scale: int = 100,
+    label: Callable[[str], str] = str,
 ) -> list[Line]:
     """The rows of a long table, with those of the paper below ours where it has them.
 
@@ -40,22 +45,23 @@ def lines_of(
         name: of the column of settings.
         columns: AP and accuracies; those of the paper are called `published_` and so.
         scale: from the numbers to percent.
+        label: what a setting is called in the wide table.
     """
     rows = table.to_pylist()
     lines = []
     for setting in dict.fromkeys(row[name] for row in rows):
         own = {row["generator"]: row for row in rows if row[name] == setting}
         own = {generator: row for generator, row in own.items() if generator != ALL or len(own) == 1}
-        lines.append(Line(setting, {key: tuple(scale * row[c] for c in columns) for key, row in own.items()}))
+        lines.append(Line(label(setting), {key: tuple(scale * row[c] for c in columns) for key, row in own.items()}))
         theirs = {key: tuple(row[f"published_{c}"] for c in columns) for key, row in own.items()}
         if any(value is not None for values in theirs.values() for value in values):
             published = {key: tuple(v if v is None else scale * v for v in values) for key, values in theirs.items()}
-            lines.append(Line(f"{setting}, published", published))
+            lines.append(Line(f"{label(setting)}, published", published))
     return lines
 
 
 def write_wide(lines: Sequence[Line], heading: str, path: Path) -> None:
-    """Write `path`.csv, .parquet and .tex; generators of the paper come first, in its order."""
+    """Write `path`.csv, .parquet, .tex and .html; generators of the paper come first, in its order."""
     generators = _ordered(lines)
     columns: dict[str, list] = {heading: [line.name for line in lines]}
     for generator in generators:
@@ -63,7 +69,8 @@ def write_wide(lines: Sequence[Line], heading: str, path: Path) -> None:
             values = [line.values[generator][place] for line in lines]
             columns[f"{generator} {figure}"] = pa.array(values, pa.float64())
     write_table(pa.table(columns), path)
-    write_text(path.with_name(f"{path.name}.tex"), latex(lines, generators))
+    for ending, text in (("tex", latex(lines, generators)), ("html", html_table(lines, generators))):
+        write_text(path.with_name(f"{path.name}.{ending}"), text)
 
 
 def latex(lines: Sequence[Line], generators: Sequence[str]) -> str:
@@ -90,6 +97,19 @@ def latex(lines: Sequence[Line], generators: Sequence[str]) -> str:
             "",
         ]
     )
+
+
+def html_table(lines: Sequence[Line], generators: Sequence[str]) -> str:
+    """A table to be put into a page; a dash stands where there is no number."""
+    spans = "".join(f'<th colspan="{len(HEADINGS)}">{html.escape(generator)}</th>' for generator in generators)
+    headings = "".join(f"<th>{heading}</th>" for heading in HEADINGS) * len(generators)
+    body = []
+    for line in lines:
+        values = (_cell(value).replace("--", "&ndash;") for name in generators for value in line.values[name])
+        cells = "".join(f"<td>{value}</td>" for value in values)
+        body.append(f'<tr><th scope="row">{html.escape(line.name)}</th>{cells}</tr>')
+    head = f'<thead><tr><th rowspan="2"></th>{spans}</tr><tr>{headings}</tr></thead>'
+    return "\n".join(['<table class="wide">', head, "<tbody>", *body, "</tbody></table>", ""])
 
 
 def _ordered(lines: Sequence[Line]) -> list[str]:
