@@ -65,6 +65,22 @@ def scored(table: pa.Table) -> Scored:
     return Scored(generator, label_numbers(table["label"].to_pylist()))
 
 
+def read_predictions(path: Path) -> pa.Table:
+    """A table of `prediction_table`: the Parquet file of that name, in full precision, or else the CSV file.
+
+    Raises:
+        InputError: there is none.
+    """
+    if has_table(path.with_suffix("")):
+        return read_table(path.with_suffix(""))
+    try:
+        nulls = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+        return pyarrow.csv.read_csv(path, convert_options=nulls)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if path.is_file() else "no such file"
+        raise InputError(f"{path}: cannot be read as predictions ({reason})") from None
+
+
 def threshold_from(path: Path) -> float:
     """The calibrated threshold (`tffjax.results.metrics.Metrics`) of other predictions, over all their labeled images.
 
@@ -75,15 +91,7 @@ def threshold_from(path: Path) -> float:
     Raises:
         InputError: there is no such table, or it lacks a column, a label or real or fake images.
     """
-    if has_table(path.with_suffix("")):
-        table = read_table(path.with_suffix(""))
-    else:
-        try:
-            nulls = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
-            table = pyarrow.csv.read_csv(path, convert_options=nulls)
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0] if path.is_file() else "no such file"
-            raise InputError(f"{path}: cannot be read as predictions ({reason})") from None
+    table = read_predictions(path)
     try:
         label = label_numbers(table["label"].to_pylist())
         score = np.array(table["score"].to_pylist(), np.float64)
