@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Card": "tffjax.nn.card",
+    "across": "tffjax.studies.color.across",
     "InputError": "tffjax.errors",
     "Model": "tffjax.nn",
     "Normalization": "tffjax.nn.card",

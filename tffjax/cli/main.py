@@ -22,6 +22,7 @@ from tffjax.cli.streams import lasting_streams
 from tffjax.errors import CheckFailed, GraphAssumed, InputError
 
 _COMMANDS = {
+    "across": "tffjax.cli.across:across_command",
     "audit": "tffjax.cli.audit:audit_command",
     "check": "tffjax.cli.check:check",
     "color": "tffjax.cli.color:color",

@@ -59,6 +59,31 @@ def class_probability(
     return softmax(logits.astype(np.float64), axis=-1)[..., np.arange(len(classes)), classes]
 
 
+IMAGENET_CLASSES = 1000
+
+
+def kind_of(card: Card) -> str:
+    """What a network is, in a word or two."""
+    if card.num_outputs == 1:
+        return "detector"
+    return "ImageNet network" if card.num_outputs == IMAGENET_CLASSES else "classifier"
+
+
+def class_name(card: Card, output: int) -> str:
+    """An output of a classifier by its name, or its number where the card has no names."""
+    names = getattr(card, "class_names", None)
+    return str(names[output]) if names else f"output {output}"
+
+
+def decision(card: Card, logits: Float[np.ndarray, " outputs"], output: int | None = None) -> str:
+    """What a network says of an image, as far as it is explained: its probability that it is fake, or of an output."""
+    if card.num_outputs == 1:
+        return f"p(fake) = {fake_probability(logits, card)[0]:.3f}"
+    index = int(logits.argmax()) if output is None else output
+    probability = class_probability(logits[None], np.array([index]))[0]
+    return f"{class_name(card, index)}, p = {probability:.3f}"
+
+
 def scored(table: pa.Table) -> Scored:
     """Generators and labels of a table with an image a row."""
     generator = np.array(table["generator"].to_pylist(), dtype=object)

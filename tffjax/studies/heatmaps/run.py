@@ -25,7 +25,8 @@ from tffjax.results.run_result import RunResult
 from tffjax.studies.call import PathLike, model_of, paths_of
 from tffjax.studies.heatmaps.maps import Heatmap, guided_grad_cam, lrp_map
 from tffjax.studies.heatmaps.surest import surest_fakes
-from tffjax.studies.heatmaps.words import decision, direction, file_label, kind_of, shown, slug
+from tffjax.studies.heatmaps.words import direction, file_label, shown, slug
+from tffjax.studies.predictions import decision, kind_of
 
 METHODS = {"guided-grad-cam": "Guided Grad-CAM", "lrp": "LRP"}
 SHEET_ROWS, WIDE_SHEET_ROWS = 12, 6
