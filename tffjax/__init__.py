@@ -28,6 +28,7 @@ _PUBLIC = {
     "load_generator": "tffjax.nn.generator",
     "lrp_max": "tffjax.studies.lrpmax.neurons",
     "max_activations": "tffjax.studies.color.activations",
+    "paper": "tffjax.supplement.run",
     "predict": "tffjax.studies.predict",
     "prepare": "tffjax.lrp.prepare",
     "rank": "tffjax.studies.ffrs.run",

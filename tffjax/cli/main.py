@@ -35,6 +35,7 @@ _COMMANDS = {
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "lrpmax": "tffjax.cli.lrpmax:lrpmax",
     "merge": "tffjax.cli.merge:merge_command",
+    "paper": "tffjax.cli.paper:paper_command",
     "pack": "tffjax.cli.pack:pack_command",
     "predict": "tffjax.cli.predict:predict",
     "rank": "tffjax.cli.rank:rank",
