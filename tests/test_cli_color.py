@@ -23,6 +23,7 @@ import tffjax.studies.color.run
 from tffjax.data.ablations import parse
 from tffjax.data.preprocessing import grayscale, normalize
 from tffjax.studies.color.activations import max_activations
+from tffjax.studies.figures import density_grid, dropped_medians
 from tffjax.studies.rankings import parse_key
 
 K = 5
@@ -115,7 +116,7 @@ def assert_close(ours, expected):
 
 
 def test_a_run_holds_tables_and_provenance(whole, figures):
-    both = [f"densities_{kind}_{generator}" for kind in KINDS for generator in ("biggan", "progan")]
+    both = [f"densities_{kind}_{end}" for kind in KINDS for end in ("most", "least")]
     both += [f"whiskers_{kind}" for kind in KINDS]
     tables = {f"{name}.{ending}" for name in ("metrics", "grayscale", "table-i1", "tests", "shares", "skipped", *both)
               for ending in ("csv", "parquet")}  # fmt: skip
@@ -206,15 +207,43 @@ def test_whiskers_are_of_detected_fakes(whole):
 
 def test_densities_are_titled_by_what_they_show(figures, whole):
     for kind in KINDS:
-        titles = {"most color-conditional", "least color-conditional"}, {"most affected", "least affected"}
-        shown, absent = titles if kind == "grayscale" else titles[::-1]
-        words = texts(figures[f"densities_{kind}_progan"])
-        assert shown <= words
-        assert not absent & words
-    data = studies.read(whole / "densities_grayscale_progan.parquet")
-    assert {(row["which"], row["key"]) for row in data} >= {("most", KEYS[0])} or len(data) == 8 * 200
-    assert {row["which"] for row in data} == {"most", "least"}
-    assert {row["key"] for row in data} <= set(KEYS)
+        word = "color-conditional" if kind == "grayscale" else "affected"
+        for end in ("most", "least"):
+            words = texts(figures[f"densities_{kind}_{end}"])
+            assert {f"{end} {word}", "BigGAN\nn = 3", "ProGAN\nn = 3"} <= words
+    shown = {end: studies.read(whole / f"densities_grayscale_{end}.parquet") for end in ("most", "least")}
+    keys = {end: {row["key"] for row in rows} for end, rows in shown.items()}
+    assert [len(some) for some in keys.values()] == [3, 2]  # none is at both ends
+    assert keys["most"] | keys["least"] == set(KEYS)
+    assert {row["generator"] for row in shown["most"]} == {"biggan", "progan"}
+
+
+def test_figures_of_a_finished_run(whole, tmp_path):
+    keys = ",".join(KEYS[1:3])
+    ended = done("figure", "densities", whole, "--keys", keys, "--generators", "ProGAN", "--out", tmp_path / "d")
+    assert ended.out == f"2 channels drawn, in {tmp_path / 'd'}\n"
+    assert {"densities.png", "densities.pdf", "run.json"} <= files_of(tmp_path / "d").keys()
+    done("figure", "medians", whole, "--out", tmp_path / "m", "--ablation", "noise:30")
+    figure = density_grid(whole, KEYS[1:3], ablation="noise:30")
+    rows = {(row["generator"], row["key"]): row for row in studies.read(whole / "tests.parquet")
+            if row["ablation"] == "noise:30"}  # fmt: skip
+    titles = [axes.get_title().split("\n") for axes in figure.axes]
+    order = [("progan", KEYS[1]), ("biggan", KEYS[1]), ("progan", KEYS[2]), ("biggan", KEYS[2])]
+    for title, place in zip(titles, order, strict=True):
+        row = rows[place]
+        assert title[0] == f"{row['median_before']:.3g} \N{RIGHTWARDS ARROW} {row['median_after']:.3g}"
+        assert title[1] == f"p = {row['p']:.1g}"
+    drops = {f"{row['drop'] + 0:.1f}" for row in studies.read(whole / "whiskers_noise-30.parquet")}
+    assert drops <= {text.replace("-0.0", "0.0") for text in texts(dropped_medians(whole, ablation="noise:30"))}
+    out = ("--out", tmp_path / "no")
+    assert "has no ablation blur:1; it has grayscale, noise:30" in refused(
+        "figure", "densities", whole, "--ablation", "blur:1", *out
+    )
+    assert "the runs have no generator x; they have progan, biggan" in refused(
+        "figure", "medians", whole, "--generators", "x", *out
+    )
+    assert "is not a finished run of tffjax lrpmax" in refused("figure", "collage", whole, *out)
+    assert not (tmp_path / "no").exists()
 
 
 def test_gray_images_do_not_change(images, ranking, drawn, tmp_path):
@@ -248,7 +277,7 @@ def test_figures_are_written_and_the_second_run_gives_the_same_bytes(images, ran
     names = {f"{kind}_jpeg-30" for kind in ("shares", "whiskers", "densities")}
     pictures = {path.stem for path in (tmp_path / "one").glob("*.png")}
     assert pictures == {path.stem for path in (tmp_path / "one").glob("*.pdf")}
-    assert len(pictures) == 6
+    assert len(pictures) == 6  # two curves, two of densities
     assert names - {"densities_jpeg-30"} <= pictures
     assert_same_files(tmp_path / "two", tmp_path / "one")
 
@@ -298,7 +327,7 @@ def test_the_correct_class_of_a_classifier(images, ranking, drawn, tmp_path):
     assert [row["drop"] for row in rows] == pytest.approx(np.median(p[0]) - np.median(p, axis=1))
     assert not {"metrics.csv", "grayscale.csv", "whiskers_blur-1.csv"} & files_of(run).keys()
     assert {row["generator"] for row in studies.read(run / "tests.parquet")} <= {"", None}
-    assert {"densities_blur-1_all", "curve_median_probability_blur"} <= drawn.keys()
+    assert {"densities_blur-1_most", "curve_median_probability_blur"} <= drawn.keys()
 
 
 def test_without_classes_the_own_top_1_is_kept_or_not(images, ranking, drawn, tmp_path):
@@ -377,7 +406,11 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--k", 27), "has 26 channels, fewer than --k 27"),
+        (("--keys", "conv9.#0(T=4)"), "the ranking has no channel conv9.#0(T=4), which --keys names"),
+        (
+            ("--where", "color-conditional"),
+            "--where color-conditional and --color RUN, of tffjax color, need each other",
+        ),
         (("--ranking", "none.csv"), "none.csv: cannot be read as a ranking"),
         (("--ablation", "jpeg:30,30"), "an ablation is given twice"),
         (("--ablation", "sepia"), "sepia"),
@@ -439,7 +472,7 @@ def test_images_without_labels(images, ranking, drawn, tmp_path):
         "per_image.parquet",
         *(
             f"{name}.{ending}"
-            for name in ("tests", "shares", "skipped", "densities_grayscale_all")
+            for name in ("tests", "shares", "skipped", "densities_grayscale_most", "densities_grayscale_least")
             for ending in ("csv", "parquet")
         ),
         *("run.json", ".tffjax", ".lock"),

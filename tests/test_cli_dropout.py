@@ -26,9 +26,8 @@ from tffjax.studies.dropout.run import run_dropout
 from tffjax.studies.dropout.settings import Setting
 from tffjax.studies.rankings import parse_key
 
-IN_FILE = studies.SHUFFLED[10:13]
 OPTIONS = ("--k", "2,5", "--random", 2, "--low", "--each", 4, "--greedy", 2, "--batch-size", 4)
-SETTINGS = ["top-2", "random-2", "low-2", "top-5", "random-5", "low-5", "file"]
+SETTINGS = ["top-2", "random-2", "low-2", "top-5", "random-5", "low-5"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,9 +58,7 @@ def images(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> tuple:
     """The options that name files."""
-    folder = tmp_path_factory.mktemp("files")
-    (folder / "keys.txt").write_text("\n".join(IN_FILE))
-    return "--ranking", studies.make_ranking(folder / "ranking.csv"), "--keys", folder / "keys.txt"
+    return "--ranking", studies.make_ranking(tmp_path_factory.mktemp("files") / "ranking.csv")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +70,7 @@ def ranking(files) -> Path:
 def whole(images, files, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
     ended = done("dropout", "detector", images, "--out", run, *files, *OPTIONS)
-    assert ended.out.splitlines()[-1] == f"8 images scored under 14 settings, 0 skipped; results in {run}"
+    assert ended.out.splitlines()[-1] == f"8 images scored under 13 settings, 0 skipped; results in {run}"
     return run
 
 
@@ -109,7 +106,6 @@ def test_a_run_holds_tables_plots_and_provenance(whole):
     }
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"images": 8, "skipped": 0}
-    assert record["identity"]["keys"] == list(IN_FILE)
     assert record["identity"]["arguments"]["ks"] == [2, 5]
 
 
@@ -143,11 +139,10 @@ def test_scores_are_those_of_the_library(whole, images):
         "top-5": studies.SHUFFLED[:5],
         "low-2": studies.SHUFFLED[-2:],
         "low-5": studies.SHUFFLED[-5:],
-        "file": IN_FILE,
     }
     for (name, _), logits in zip(sets.items(), logits_of(images, *sets.values()).T, strict=True):
         assert_close(found[name], logits)
-    assert len({tuple(found[name]) for name in sets}) == 6
+    assert len({tuple(found[name]) for name in sets}) == 5
 
 
 def test_the_table_is_of_those_scores(whole):
@@ -288,10 +283,10 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
         (("--k", "0,5"), "'0,5' is not a list of whole numbers above 0, such as 29,57,114"),
         (("--k", "five"), "'five' is not a list"),
         (("--k", "2,2"), "setting top-2 is asked for twice"),
-        (("--k", "27"), "k must be from 1 to 26, the number of ranked channels; got 27"),
+        (("--k", "27"), "cannot draw 26 random channels outside the first 26: only 0 of 26 are left; "),
         (("--k", "14"), "cannot draw 14 random channels outside the first 14: only 12 of 26 are left"),
         (("--greedy", 2), "--greedy chooses among the channels of --each N; give it too"),
-        (("--keys", "none.txt"), "none.txt: cannot be read"),
+        (("--keys", "none.txt"), "'none.txt' is not a channel key such as"),
         (("--ranking", "none.csv"), "none.csv: cannot be read as a ranking"),
     ],
 )

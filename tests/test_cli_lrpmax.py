@@ -22,7 +22,11 @@ import tffjax.studies.lrpmax.batch
 import tffjax.studies.lrpmax.figures
 import tffjax.studies.lrpmax.neurons
 import tffjax.studies.lrpmax.run
+from tffjax.results.figures import blend
+from tffjax.studies.figures import collage
+from tffjax.studies.lrpmax.figures import lightened, patch_cell
 from tffjax.studies.lrpmax.neurons import lrp_max
+from tffjax.studies.lrpmax.patches import read_patches, window
 from tffjax.studies.lrpmax.plan import plan
 from tffjax.studies.lrpmax.tables import decode_map, encode_map
 
@@ -46,7 +50,7 @@ def saves_always(monkeypatch):
 def unplotted(monkeypatch):
     """Drawing takes most of the time of a small run."""
     monkeypatch.setattr(tffjax.studies.lrpmax.figures, "save_figure", lambda *arguments: None)
-    monkeypatch.setattr(tffjax.studies.lrpmax.figures, "collage", mock.MagicMock())
+    monkeypatch.setattr(tffjax.studies.lrpmax.figures, "draw_collage", mock.MagicMock())
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +170,51 @@ def test_patches_are_what_is_in_the_boxes(whole, images):
         (pixels,) = studies.pixels(images, [row["path"]])
         expected = pixels[row["top"] : row["bottom"], row["left"] : row["right"]]
         np.testing.assert_array_equal(np.asarray(Image.open(found[0])), expected)
+
+
+def test_collages_of_a_finished_run(whole, images, tmp_path):
+    arguments = ("--keys", ",".join(KEYS[:3]), "--generators", "ProGAN,biggan", "--each", 2)
+    done("figure", "collage", whole, *arguments, "--context", 2, "--heat", "--out", tmp_path / "c")
+    assert {"collage.png", "collage.pdf", "run.json"} <= files_of(tmp_path / "c").keys()
+    plain = read_patches(whole, KEYS[:3], ("biggan",), 2)
+    assert plain.keys() == {(key, "biggan") for key in KEYS[1:3]}  # the first channel is asleep
+    rows = {(row["key"], row["generator"], row["rank"]): row for row in studies.read(whole / "index.parquet")}
+    maps = {(row["key"], row["generator"], row["rank"]): row for row in studies.read(whole / "maps.parquet")}
+    around = read_patches(whole, KEYS[:3], ("biggan",), 2, context=2.0)
+    for (key, generator), some in around.items():
+        for rank, (patch, alone) in enumerate(zip(some, plain[key, generator], strict=True), start=1):
+            row = rows[key, generator, rank]
+            top, bottom, left, right = patch.frame
+            np.testing.assert_array_equal(patch.pixels[top:bottom, left:right], alone.pixels)
+            (image,) = studies.pixels(images, [row["path"]])
+            relevance = whole_map(maps[key, generator, rank])[row["top"] : row["bottom"], row["left"] : row["right"]]
+            hot = read_patches(whole, (key,), (generator,), 2, heat=True)[key, generator][rank - 1].pixels
+            np.testing.assert_array_equal(hot, blend(alone.pixels, relevance))
+            assert len(image) == 64
+    figure = collage(whole, KEYS[1:3], each=2)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["ProGAN", "BigGAN"]
+    assert figure.get_suptitle().startswith("LRP-max: patches, the 2 images of each generator")
+    assert "so there are no patches" in refused("figure", "collage", whole, "--keys", KEYS[0], "--out", tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [((4, 8, 4, 6), (2, 10, 1, 9)), ((0, 4, 12, 16), (0, 8, 8, 16)), ((0, 12, 2, 9), (0, 16, 0, 16))],
+)
+def test_what_is_around_a_patch_stays_in_the_image(box, expected):
+    assert window(np.array(box), (16, 16), 2.0).tolist() == list(expected)
+
+
+def test_dark_patches_are_lightened_with_their_factor():
+    dark = np.array([[[51, 10, 0], [0, 0, 0]]], np.uint8)
+    pixels, factor = lightened(dark)
+    assert (factor, pixels.tolist()) == (5, [[[255, 50, 0], [0, 0, 0]]])
+    assert lightened(dark // 51)[1] == 16  # a factor of 255 would show rounding
+    assert lightened(dark * 3)[1] == 1
+    for shape in ((1, 2, 3), (7, 3, 3), (200, 100, 3)):
+        cell = patch_cell(np.zeros(shape, np.uint8))
+        filled = (cell < 250).any(axis=2)
+        assert max(np.ptp(np.nonzero(filled)[axis]) for axis in (0, 1)) == 95  # the longer side fills the cell
 
 
 def test_a_channel_that_is_never_active_has_empty_maps(whole):
@@ -305,7 +354,8 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
 
 def test_what_cannot_be_had_is_said(images, ranking, tmp_path):
     out = ("--out", tmp_path / "run")
-    assert "has 5 channels, fewer than --k 6" in refused("lrpmax", *small(images, ranking, "--k", 6), *out)
+    ended = done("lrpmax", *small(images, ranking, "--k", 6), *out, "--dry-run")
+    assert "5 channels are there, fewer than k = 6: all of them are taken" in ended.out
     ended = done("lrpmax", "detector", images, "--ranking", ranking, *out, "--dry-run")
     assert "would explain 5 channels" in ended.out  # the default, 27, is not asked for
     assert "give --ranking RANK.csv" in refused("lrpmax", "detector", images, *out)

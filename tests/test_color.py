@@ -297,11 +297,10 @@ def test_shares(tests):
 
 
 def test_extremes_leave_degenerate_channels_to_the_end(tests):
-    most, least = extremes(tests, "a", 4)
-    assert most[0]["key"] == CHANNELS[2].key
-    assert least[0]["key"] == CHANNELS[0].key
-    assert most[3]["key"] == least[3]["key"] == CHANNELS[3].key
-    assert [len(part) for part in extremes(tests, "b", 2)] == [2, 2]
+    most, least = extremes(tests, 2)
+    assert most == [CHANNELS[2].key, CHANNELS[1].key]
+    assert least == [CHANNELS[0].key, CHANNELS[3].key]  # the last one is dead
+    assert [len(part) for part in extremes(tests, 3)] == [3, 1]
 
 
 def test_names_come_as_they_come():
@@ -311,22 +310,33 @@ def test_names_come_as_they_come():
 
 def test_density_by_hand():
     """A sum of Gaussians around the values with Scott's factor n^(-1/5) times the standard deviation."""
-    before, after = np.array([0.0, 1, 3]), np.array([2.0, 2, 5])
+    before, after = np.tile([0.0, 1, 3], 10), np.tile([2.0, 2, 5], 10)
     table = density_table(before, after)
     grid = table["activation"].to_numpy()
-    width = 3 ** (-1 / 5) * before.std(ddof=1)
-    expected = np.exp(-(((grid[:, None] - before) / width) ** 2) / 2).sum(axis=1) / (3 * width * math.sqrt(2 * math.pi))
+    width = 30 ** (-1 / 5) * before.std(ddof=1)
+    expected = np.exp(-(((grid[:, None] - before) / width) ** 2) / 2).sum(axis=1) / (
+        30 * width * math.sqrt(2 * math.pi)
+    )
     np.testing.assert_allclose(table["before"], expected)
     assert 0.95 < np.trapezoid(table["after"], grid) < 1
 
 
-@pytest.mark.parametrize("sample", [[2.0], [2.0, 2.0, 2.0]])
-def test_a_sample_without_spread_is_a_line(sample):
-    table = density_table(np.array(sample), np.linspace(0, 1, len(sample)))
+def test_a_sample_without_spread_is_a_line():
+    sample = np.full(30, 2.0)
+    table = density_table(sample, np.linspace(0, 1, 30))
     before = table["before"].to_numpy()
     assert table["activation"].to_numpy()[np.isinf(before)].tolist() == [2]
-    assert np.isinf(table["after"]).any() == (len(sample) == 1)
-    assert np.isinf(density_table(np.array(sample), np.array(sample))["after"]).sum() == 1
+    assert not np.isinf(table["after"]).any()
+    assert np.isinf(density_table(sample, sample)["after"]).sum() == 1
+
+
+def test_few_images_are_a_histogram():
+    """Sturges: log2(6) + 1 bins, four of width 1; each image counts 1 / 3."""
+    table = density_table(np.array([0.0, 0.5, 4]), np.array([1.5, 2.5, 3.9]))
+    assert table["activation"].to_pylist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert table["before"].to_pylist() == pytest.approx([0, 2 / 3, 2 / 3, 0, 0, 0, 0, 1 / 3, 1 / 3, 0])
+    assert table["after"].to_pylist() == pytest.approx([0, 0, 0, 1 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3, 1 / 3, 0])
+    assert len(density_table(np.ones(1), np.ones(1))) == 4  # one bin around the value
 
 
 # Tables of probabilities
@@ -429,14 +439,14 @@ def test_classes_by_hand():
 
 def figures(tests) -> dict:
     metrics = by_ablation((*NAMES, "jpeg:30", "jpeg:90"), GENERATOR, LABEL, np.concatenate([PROBABILITY] * 2))
-    line = density_table(np.ones(3), np.ones(3))
-    rows = tests.to_pylist()
+    rows = {(row["key"], row["generator"]): row for row in tests.to_pylist()}
+    line, curve = density_table(np.ones(30), np.ones(30)), density_table(np.arange(30.0), np.ones(30))
+    keys = [CHANNELS[2].key, CHANNELS[3].key]
+    panels = {place: (row, curve if place[0] == keys[0] else line) for place, row in rows.items() if place[0] in keys}
     return {
         "whiskers": color_figures.whiskers(whisker_table(GENERATOR, *PROBABILITY)),
         "shares": color_figures.shares(share_table(tests)),
-        "densities": color_figures.densities(
-            [(rows[2], density_table(np.arange(5.0), np.ones(5)))], [(rows[0], line), (rows[3], line)]
-        ),
+        "densities": color_figures.density_grid(panels, keys, ["a", "b"]),
         "curves": color_figures.curves(metrics, "jpeg"),
     }
 
@@ -454,12 +464,20 @@ def test_figures_are_a_column_wide_and_can_be_written(tests, tmp_path):
 
 def test_figures_say_how_many_images(tests):
     made = figures(tests)
-    assert {"progan\nn = 4", "Other\nn = 4"} <= set(texts(made["whiskers"]))
+    assert {"ProGAN\nn = 4", "Other\nn = 4"} <= set(texts(made["whiskers"]))
     drops = whisker_table(GENERATOR, *PROBABILITY)["drop"].to_pylist()
     assert {f"{drop:.1f}" for drop in drops} <= set(texts(made["whiskers"]))
     assert {"b\nn = 30", "a\nn = 20"} <= set(texts(made["shares"]))
-    assert any("n = 30" in text and "all equal" in text for text in texts(made["densities"]))
-    assert {"progan (n = 4)", "all (n = 8)"} <= set(texts(made["curves"]))
+    assert {"b\nn = 30", "a\nn = 20"} <= set(texts(made["densities"]))
+    assert sum("all equal" in text for text in texts(made["densities"])) == 2
+    assert {"ProGAN (n = 4)", "all (n = 8)"} <= set(texts(made["curves"]))
+
+
+def test_a_median_that_does_not_move_has_no_sign():
+    table = whisker_table(np.array(["a"] * 3), np.full(3, 0.5), np.full(3, 0.5003))
+    assert table["drop"].to_pylist() == pytest.approx([-0.03])
+    assert "0.0" in texts(color_figures.whiskers(table))
+    assert "-0.0" not in texts(color_figures.whiskers(table))
 
 
 def test_curves_go_from_the_original_to_the_lowest_quality(tests):

@@ -40,7 +40,6 @@ from tffjax.studies.dropout.settings import (
     paper_name,
     paper_order,
     random_k,
-    read_setting,
     singles,
     top_k,
 )
@@ -418,31 +417,6 @@ def test_every_channel_outside_the_top_is_drawn_equally_often(ranking):
 def test_impossible_sets(ranking, make, message):
     with pytest.raises(InputError, match=message):
         make(ranking)
-
-
-def test_keys_from_a_file(chain, tmp_path):
-    path = tmp_path / "keys.csv"
-    path.write_text("key,mean_relevance\nconv1.#5(T=6),0.5\n\nconv0.#0(T=4)\n")
-    assert read_setting(path, chain) == Setting("file", (Channel("conv1", 5, 6), Channel("conv0", 0, 4)))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("conv1.#6(T=6)\n", "keys.csv, line 1: 'conv1.#6"),
-        ("conv1.#5(T=6)\nkey\n", "line 2: 'key' is not a channel key"),
-        ("conv9.#5(T=6)\n", "keys.csv: the network has no channel conv9"),
-        ("conv1.#5(T=6)\nconv1.#5(T=6)\n", "keys.csv: channel conv1.#5.* is named twice"),
-        ("key\n", "holds no channel key"),
-    ],
-)
-def test_unusable_files_of_keys(chain, tmp_path, text, message):
-    path = tmp_path / "keys.csv"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        read_setting(path, chain)
-    with pytest.raises(InputError, match=r"other.csv: cannot be read \(No such file"):
-        read_setting(tmp_path / "other.csv", chain)
 
 
 def test_names():

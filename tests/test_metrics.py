@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn import metrics as sklearn
 
 from tffjax.results.detection import Scored, interval_table, metrics_table, threshold_hint
-from tffjax.results.generators import ALL, by_generator, fixed_threshold, names_of, plain_name
+from tffjax.results.generators import ALL, by_generator, fixed_threshold, in_order, names_of, plain_name, shown_name
 from tffjax.results.metrics import measure
 
 
@@ -228,3 +228,10 @@ def test_a_wrong_threshold_is_said():
     assert hint.count("at logit 9.00") == 3
     assert "--threshold-from" in hint
     assert threshold_hint(metrics_table(of, {"": score})) is None
+
+
+def test_generators_are_shown_as_in_the_paper():
+    names = ["crn", "stylegan", "all", "GauGAN", "progan", "style-gan2", "", "crn"]
+    assert in_order(names) == ["progan", "style-gan2", "stylegan", "GauGAN", "crn", "", "all"]
+    assert [shown_name(name) for name in names[:2]] == ["crn", "StyleGAN"]
+    assert [shown_name(name) for name in ("style-gan2", "")] == ["StyleGAN2", "all images"]

@@ -6,13 +6,14 @@ from typing import Any
 import click
 
 from tffjax.cli.asked import input_options, published_option, run_study, study_options
+from tffjax.cli.channels import k_option, ranking_options
 from tffjax.cli.memory import halving
 
 
 @click.command()
 @input_options
-@click.option("--ranking", type=click.Path(path_type=Path), help="Ranking whose first --k channels are tested.")
-@click.option("--k", type=click.IntRange(min=1), help="How many channels. [default: 114; EfficientNet-B0: 27]")
+@ranking_options
+@k_option
 @click.option(
     "--ablation",
     "ablations",

@@ -1,11 +1,11 @@
 """`tffjax dropout`: switch channels off and see whether detection collapses."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tffjax.cli.asked import input_options, published_option, run_study, study_options
+from tffjax.cli.channels import ranking_options
 from tffjax.cli.memory import halving
 from tffjax.cli.numbers import DRAWS, SEED
 
@@ -28,9 +28,6 @@ class Numbers(click.ParamType):
         return numbers
 
 
-ranking_option = click.option(
-    "--ranking", type=click.Path(path_type=Path), help="Ranking, such as ranking_fake.csv of tffjax rank."
-)
 seed_option = click.option("--seed", type=SEED, default=0, show_default=True, help="Of the random channels.")
 chunk_option = click.option(
     "--chunk", type=click.IntRange(min=1), help="Settings computed at a time. [default: what suits the memory]"
@@ -39,13 +36,15 @@ chunk_option = click.option(
 
 @click.command()
 @input_options
-@ranking_option
-@click.option("--k", "ks", type=Numbers(), help="How many. [default: 29,57,114,228; EfficientNet-B0: 5,27,49]")
+@ranking_options
+@click.option(
+    "--k",
+    "ks",
+    type=Numbers(),
+    help="How many. [default: 29,57,114,228; EfficientNet-B0: 5,27,49; with --keys or --where: all]",
+)
 @click.option("--random", "draws", type=DRAWS, default=5, show_default=True, help="Draws of random-k.")
 @click.option("--low", is_flag=True, help="Also the last k channels of the ranking.")
-@click.option(
-    "--keys", type=click.Path(path_type=Path), help="Also the channels whose keys are in this file, together."
-)
 @click.option("--each", type=click.IntRange(min=1), metavar="N", help="Also each of the first N channels alone.")
 @click.option(
     "--greedy", type=click.IntRange(min=1), metavar="STEPS", help="Choose STEPS of the --each channels greedily."
@@ -61,7 +60,8 @@ def dropout(context: click.Context, **given: Any) -> None:
 
     WEIGHTS is a folder written by `tffjax convert`, DATA are folders of labeled images, used at their own size unless
     --resize or --crop are given. Scored are the baseline, the first k channels, and k random others (probabilities
-    averaged over the draws); --low, --keys, --each and --greedy add more.
+    averaged over the draws); --low, --each and --greedy add more. The channels are those of the whole ranking, or with
+    --keys and --where chosen ones; random ones are drawn from all others of the ranking.
 
     Writes dropout (the metrics of every setting and generator), table-e1 (AP and accuracies on real and fake images at
     the baseline's calibrated threshold, in the paper's layout, also as LaTeX; with --published the paper's values),
@@ -72,5 +72,6 @@ def dropout(context: click.Context, **given: Any) -> None:
     Example:
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --k 29,57,114,228 --random 5 --low --out dropout
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --each 114 --out effects
+      tffjax dropout detector images/ --ranking run/ranking_fake.csv --where color-conditional --color color --out d
     """
     run_study(context, given)

@@ -5,14 +5,15 @@ from typing import Any
 import click
 
 from tffjax.cli.asked import input_options, run_study, study_options
-from tffjax.cli.dropout import chunk_option, ranking_option, seed_option
+from tffjax.cli.channels import ranking_options
+from tffjax.cli.dropout import chunk_option, seed_option
 from tffjax.cli.memory import halving
 from tffjax.cli.numbers import DRAWS, RealRange
 
 
 @click.command("find-k")
 @input_options
-@ranking_option
+@ranking_options
 @click.option(
     "--share",
     type=RealRange(0, 1, min_open=True),
@@ -27,7 +28,7 @@ from tffjax.cli.numbers import DRAWS, RealRange
     show_default=True,
     help="What must fall: AP, the accuracy on fakes at the baseline's calibrated threshold, or either of them.",
 )
-@click.option("--max-k", type=click.IntRange(min=2), help="Search up to here. [default: half of the channels]")
+@click.option("--max-k", type=click.IntRange(min=2), help="Search up to here. [default: half of the ranking]")
 @click.option("--random", "draws", type=DRAWS, default=3, show_default=True, help="Draws of random-k.")
 @seed_option
 @chunk_option

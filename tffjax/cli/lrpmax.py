@@ -1,11 +1,11 @@
 """`tffjax lrpmax`: what a channel looks at."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from tffjax.cli.asked import input_options, run_study, study_options
+from tffjax.cli.channels import k_option, ranking_options
 from tffjax.cli.memory import halving
 from tffjax.cli.numbers import TOP
 from tffjax.data import LABELS
@@ -14,8 +14,8 @@ from tffjax.lrp.composites import COMPOSITES
 
 @click.command()
 @input_options
-@click.option("--ranking", type=click.Path(path_type=Path), help="Ranking whose first --k channels are shown.")
-@click.option("--k", type=click.IntRange(min=1), help="How many channels. [default: 114; EfficientNet-B0: 27]")
+@ranking_options
+@k_option
 @click.option("--top", type=TOP, default=20, show_default=True, help="Images of each channel and generator.")
 @click.option(
     "--by",
@@ -50,5 +50,7 @@ def lrpmax(context: click.Context, **given: Any) -> None:
     Example:
       tffjax lrpmax detector images/ --ranking run/ranking_fake.csv --k 114 --top 20 --out patches
       tffjax lrpmax detector images/ --ranking run/ranking_fake.csv --k 12 --top 4 --by relevance --out patches
+      tffjax lrpmax detector images/ --keys 'conv1.#7(T=64),layer1.0.conv1.#63(T=64)' --top 4 --out two
+      tffjax lrpmax detector images/ --ranking run/ranking_fake.csv --where not-color-conditional --color color --out n
     """
     run_study(context, given)

@@ -29,6 +29,7 @@ _COMMANDS = {
     "compare": "tffjax.cli.compare:compare",
     "demo": "tffjax.cli.demo:demo",
     "dropout": "tffjax.cli.dropout:dropout",
+    "figure": "tffjax.cli.figure:figure",
     "find-k": "tffjax.cli.find_k:find_k_command",
     "generate": "tffjax.cli.generate:generate",
     "generator": "tffjax.cli.generator:generator",

@@ -2,20 +2,18 @@
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
-from tffjax.data import ImageFile, find_images, relative_names
-from tffjax.data.preprocessing import Transform, as_resize
 from tffjax.data.reading import read
 from tffjax.errors import InputError
 from tffjax.report.markup import Card, Part, number, render
 from tffjax.report.sources import Source
 from tffjax.studies.lrpmax.figures import PLACE, SHOWN, cell_of
+from tffjax.studies.lrpmax.patches import files_of, transform_of
 from tffjax.studies.lrpmax.tables import patch_file
 
 COLUMNS = 32
@@ -87,10 +85,10 @@ def _has_place(row: dict[str, Any]) -> bool:
 
 def _places(source: Source, index: dict[str, list[dict[str, Any]]]) -> dict[str, list[Image.Image]]:
     """Key -> the images of the rows that have a place, with its box; empty unless all images are there."""
-    files = _files(source)
+    files = files_of(source.record)
     wanted = [(row["path"], key, number, row) for key, rows in index.items() for number, row in enumerate(rows)
               if _has_place(row)]  # fmt: skip
-    transform = Transform(as_resize(source.arguments["resize"]), source.arguments["crop"])
+    transform = transform_of(source.record)
     found: dict[str, dict[int, Image.Image]] = {key: {} for _, key, _, _ in wanted}
     last, image = None, np.empty(0)
     try:
@@ -102,17 +100,6 @@ def _places(source: Source, index: dict[str, list[dict[str, Any]]]) -> dict[str,
     except (KeyError, InputError):
         return {}
     return {key: [cells[number] for number in sorted(cells)] for key, cells in found.items()}
-
-
-def _files(source: Source) -> dict[str, ImageFile]:
-    """The images of a run by their names in its tables; none if they are not where they were."""
-    try:
-        files = find_images(Path(path) for path in source.record["paths"]["data"])
-    except InputError:
-        return {}
-    if len(files) != source.record["identity"]["images"]["count"]:
-        return {}
-    return dict(zip(relative_names(files), files, strict=True))
 
 
 def _sheet(pictures: Sequence[Image.Image], cell: int) -> bytes:

@@ -27,13 +27,20 @@ _TRANSPARENT_TO_RED = LinearSegmentedColormap.from_list(
 
 def draw_overlay(axes: Axes, image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> ScalarMappable:
     """Draw the positive part of a heatmap over the dimmed gray image; the scale ends at its `CLIP` percentile."""
-    positive = np.maximum(heat, 0)
-    top = np.percentile(positive[positive > 0], CLIP) if (positive > 0).any() else 1.0
+    positive, top = np.maximum(heat, 0), _top(heat)
     gray = image.astype(float).mean(axis=2)
     axes.imshow(gray, cmap="gray", vmin=-80, vmax=335)
     drawn = axes.imshow(positive, cmap=_TRANSPARENT_TO_RED, vmin=0, vmax=top, interpolation="nearest")
     axes.set_axis_off()
     return drawn
+
+
+def blend(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The pixels that `draw_overlay` shows."""
+    gray = np.clip((image.astype(float).mean(axis=2, keepdims=True) + 80) / 415, 0, 1)
+    colors = _TRANSPARENT_TO_RED(np.clip(np.maximum(heat, 0) / _top(heat), 0, 1))
+    color, alpha = colors[..., :3], colors[..., 3:]
+    return np.rint(255 * (alpha * color + (1 - alpha) * gray)).astype(np.uint8)
 
 
 def overlay(image: UInt8[np.ndarray, "h w 3"], heat: Float[np.ndarray, "h w"], title: str, label: str) -> Figure:
@@ -87,7 +94,12 @@ def contact_sheet(
     return figure
 
 
-def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "pdf"), dpi: int = 150) -> None:
+def _top(heat: Float[np.ndarray, "h w"]) -> float:
+    """The relevance of the strongest color."""
+    return float(np.percentile(heat[heat > 0], CLIP)) if (heat > 0).any() else 1.0
+
+
+def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "pdf"), dpi: float = 150.0) -> None:
     """Save as `path` with each ending, each file whole or not at all.
 
     The same figure gives the same bytes (PDF dates are left out).

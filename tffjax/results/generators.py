@@ -1,6 +1,7 @@
 """Images by generator: the groups of every table, and whose threshold is 0.5."""
 
 import re
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -9,6 +10,9 @@ from tffjax.results.metrics import HALF
 
 ALL = "all"
 """Stands for the images of all generators in tables that have several; no generator may have this name."""
+
+PAPER = ("ProGAN", "StyleGAN2", "StyleGAN", "BigGAN", "CycleGAN", "StarGAN", "GauGAN")
+"""The paper's generators, in its order and casing."""
 
 _TRAINING = "progan"
 _ALIASES = {"stylegan1": "stylegan", "spade": "gaugan"}
@@ -40,6 +44,17 @@ def fixed_threshold(generator: str) -> float | None:
         The score at which p is 0.5 for ProGAN, None for others.
     """
     return HALF if plain_name(generator) == _TRAINING else None
+
+
+def shown_name(generator: str) -> str:
+    """How a figure writes a generator: the paper's as the paper does, others as they are, no name as `all images`."""
+    return {plain_name(name): name for name in PAPER}.get(plain_name(generator), generator) or "all images"
+
+
+def in_order(generators: Iterable[str]) -> list[str]:
+    """The different names: the paper's in its order (`PAPER`), then others as they come, `ALL` last."""
+    places = {plain_name(name): place for place, name in enumerate(PAPER)} | {ALL: len(PAPER) + 1}
+    return sorted(dict.fromkeys(generators), key=lambda name: places.get(plain_name(name), len(PAPER)))
 
 
 def plain_name(generator: str) -> str:

@@ -25,6 +25,18 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def identity_of(path: Path, command: str) -> dict[str, Any]:
+    """What identifies a finished run of a command.
+
+    Raises:
+        InputError: `path` is not one.
+    """
+    record = read_record(path)
+    if record["command"] != command or "results" not in record:
+        raise InputError(f"{path} is not a finished run of tffjax {command}")
+    return record["identity"]
+
+
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Replace run.json in a folder."""
     write_text(path / RECORD, json.dumps(record, indent=1) + "\n")

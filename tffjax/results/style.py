@@ -6,6 +6,9 @@ from matplotlib.figure import Figure
 WIDTH = 3.5
 """Inches: a column of a two-column page."""
 
+PAGE = 2 * WIDTH
+"""Inches: a page of two columns."""
+
 GRAY, BLACK = "0.6", "0.1"
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito 2008, for all color visions
 

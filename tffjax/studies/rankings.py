@@ -55,6 +55,13 @@ def parse_key(key: str) -> Channel:
     return Channel(match["site"], int(match["index"]), int(match["channels"]))
 
 
+def broken(key: str) -> str:
+    """A channel's name in short lines, for narrow figures: `layer1.0.`, `conv1`, `#63`."""
+    channel = parse_key(key)
+    block, dot, layer = channel.site.rpartition(".")
+    return f"{block}{dot}\n{layer}\n#{channel.index}".lstrip("\n")
+
+
 def all_channels(model: Model, size: tuple[int, ...] | None = None) -> tuple[Channel, ...]:
     """Every channel of every site of a network, in the order of the sites and then of the channels.
 
@@ -102,6 +109,32 @@ def read_ranking(path: Path) -> Ranking:
         except (InputError, ValueError, IndexError):
             raise InputError(f"{path}, line {i + 2}: {','.join(row)!r} is not `key,mean_relevance`") from None
     return Ranking(tuple(channels), omega)
+
+
+def read_keys(path: Path) -> tuple[Channel, ...]:
+    """Channels of a file: a key a line; empty lines and what follows a comma are ignored.
+
+    So a ranking, or part of one, can be given: its header is skipped.
+
+    Raises:
+        InputError: the file cannot be read or holds no key, or a line is not a key.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not a text file'})") from None
+    channels = []
+    for number, line in enumerate(lines, start=1):
+        key = line.partition(",")[0].strip()
+        if not key or (number == 1 and key == HEADER[0]):
+            continue
+        try:
+            channels.append(parse_key(key))
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+    if not channels:
+        raise InputError(f"{path}: holds no channel key; give one a line, such as layer1.0.conv1.#63(T=64)")
+    return tuple(channels)
 
 
 def ranking_table(ranking: Ranking) -> pa.Table:
@@ -170,18 +203,3 @@ def argument_of(given: Any) -> str | None:
 def digest(ranking: Ranking) -> str:
     """SHA-256 of the keys in their order."""
     return hashlib.sha256("\n".join(channel.key for channel in ranking.channels).encode()).hexdigest()
-
-
-def top_channels(model: Model, given: RankingLike | None, k: int | None) -> tuple[Channel, ...]:
-    """The first channels of a ranking, see `chosen_k`; all of a ranking that has fewer where nobody says how many.
-
-    Raises:
-        InputError: as `ranking_of` and `chosen_k`, or the ranking has fewer than the `k` that is asked for.
-    """
-    ranking, wanted = ranking_of(given, model), chosen_k(model, k)
-    if k is not None and k > len(ranking.channels):
-        where = argument_of(given) or "the ranking"
-        raise InputError(
-            f"{where} has {len(ranking.channels)} channels, fewer than --k {k}; give a smaller number, or none for all"
-        )
-    return ranking.channels[:wanted]

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,10 @@ from scipy.special import expit
 
 from tffjax.compile.placement import put
 from tffjax.data import Batch, Variant
-from tffjax.data.ablations import ORIGINAL, Ablation, parse_list
+from tffjax.data.ablations import Ablation, parse_list
 from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
-from tffjax.files import file_name, file_names
+from tffjax.files import file_name
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
@@ -26,7 +26,7 @@ from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.detection import Scored, metrics_table
 from tffjax.results.figures import save_figure
-from tffjax.results.generators import ALL, names_of
+from tffjax.results.generators import in_order, names_of
 from tffjax.results.published import check_detector
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_parquet, write_table
@@ -34,20 +34,21 @@ from tffjax.results.wide import lines_of, write_wide
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
-from tffjax.studies.predictions import fake_score, scored
-from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
+from tffjax.studies.color.samples import Samples, density_data, density_panels, samples_of
+from tffjax.studies.predictions import fake_score
+from tffjax.studies.rankings import Channel, RankingLike, argument_of
+from tffjax.studies.selection import GRAYSCALE, ChannelStudy
 
 EXTREMES = 4
 OWN_TOP = "the network's own top-1 on the original images, without --classes"
+ENDS = ("most", "least")
 TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("most affected", "least affected")}
 
 
 @dataclasses.dataclass(frozen=True)
-class Color:
+class Color(ChannelStudy):
     """The study of `tffjax.run_color` and of `tffjax color`; see there for the options."""
 
-    model: Model
-    ranking: RankingLike | None
     k: int | None = None
     ablations: Sequence[str] = ("grayscale",)
     classes: str | None = None
@@ -67,7 +68,8 @@ class Color:
         check_detector(self.published)
         ablations, channels = self._ablations(), self._channels()
         self._classes(images)
-        return f"test {len(channels)} channels under {', '.join(map(str, ablations))} on {images.total} images"
+        under = f"under {', '.join(map(str, ablations))} on {images.total} images"
+        return f"test {len(channels)} channels {under}{self.said(self.k)}"
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -103,7 +105,7 @@ class Color:
     def finish(self, images: Images, ended: Sequence[Ended], folder: Path) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
         table, classes = ended[0].sums.table(), self._classes(images)
-        found = _found(table, self._ablations())
+        found = samples_of(table, [str(ablation) for ablation in self._ablations()])
         write_parquet(table.drop_columns(["index"]), folder / "per_image")
         _write_tests(found, self._channels(), folder)
         if self.model.card.num_outputs == 1:
@@ -118,6 +120,8 @@ class Color:
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
+        if word := self.first(self.k)[1]:
+            reporter.warn(word)
         formats = {"ablation": "", "generator": "", "num": "d", "num_channels": "d", "num_conditional": "d"}
         formats |= dict.fromkeys(["share", "share_adjusted", "share_paired"], ".1%") | {"median_effect": ".2f"}
         title = "channels that respond (Mood's median test, p <= 0.05)"
@@ -136,7 +140,7 @@ class Color:
         reporter.say(f"{results['images']} images tested, {results['skipped']} skipped; results in {folder}")
 
     def _channels(self) -> tuple[Channel, ...]:
-        return top_channels(self.model, self.ranking, self.k)
+        return self.first(self.k)[0]
 
     def _ablations(self) -> tuple[Ablation, ...]:
         ablations = tuple(ablation for text in self.ablations for ablation in parse_list(text))
@@ -174,30 +178,10 @@ def _classes(outputs: int, images: Images, path: str | None) -> np.ndarray | Non
     return np.array(found)
 
 
-class _Found(NamedTuple):
-    """What was found for all images, in their order."""
-
-    names: list[str]
-    generator: np.ndarray
-    label: np.ndarray
-    logits: np.ndarray
-    activations: np.ndarray
-
-
-def _found(table: pa.Table, ablations: tuple[Ablation, ...]) -> _Found:
-    def arrays(column: str) -> np.ndarray:
-        flat = table[column].combine_chunks().flatten().to_numpy()
-        return np.moveaxis(flat.reshape(len(table), 1 + len(ablations), -1), 1, 0)
-
-    return _Found([ORIGINAL, *map(str, ablations)], *scored(table), arrays("logits"), arrays("activations"))
-
-
-def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> None:
-    """Tests of the channels, on fake images where labels are known (the features of the fakes are asked about)."""
-    members = found.label == 1 if (found.label == 1).any() else np.ones(len(found.label), bool)
-    generator, activations = found.generator[members], found.activations[:, members]
-    groups = names_of(generator)
-    files = file_names(groups) | ({"": ALL} if "" in groups else {})
+def _write_tests(found: Samples, channels: tuple[Channel, ...], folder: Path) -> None:
+    """Tests of the channels, shares of those that respond, and densities of the most and the least responding ones."""
+    keys = [channel.key for channel in channels]
+    generator, activations = found.generator[found.asked], found.activations[:, found.asked]
     tests, shares = [], []
     for name, after in zip(found.names[1:], activations[1:], strict=True):
         rows = statistics.channel_table(channels, generator, activations[0], after)
@@ -205,36 +189,17 @@ def _write_tests(found: _Found, channels: tuple[Channel, ...], folder: Path) -> 
         tests.append(rows.add_column(0, "ablation", [[name] * len(rows)]))
         shares.append(share.add_column(0, "ablation", [[name] * len(share)]))
         save_figure(figures.shares(share), folder / f"shares_{file_name(name)}")
-        for group in groups:
-            of_group = generator == group
-            chosen = [
-                [(row, _density(row, channels, activations[0, of_group], after[of_group])) for row in rows_]
-                for rows_ in statistics.extremes(rows, group, min(EXTREMES, len(channels)))
-            ]
-            figure = figures.densities(*chosen, ("original", name), TITLES[name == "grayscale"])
-            save_figure(figure, folder / f"densities_{file_name(name)}_{files[group]}")
-            write_table(_density_data(chosen), folder / f"densities_{file_name(name)}_{files[group]}")
+        ends = [end for end in statistics.extremes(rows, min(EXTREMES, -(-len(keys) // 2))) if end]
+        for end, word, title in zip(ends, ENDS, TITLES[name == GRAYSCALE], strict=False):
+            own = density_panels(keys, rows, generator, activations[0], after, end)
+            figure = figures.density_grid(own, end, in_order(names_of(generator)), title, ("baseline", name))
+            save_figure(figure, folder / f"densities_{file_name(name)}_{word}")
+            write_table(density_data(own), folder / f"densities_{file_name(name)}_{word}")
     write_table(pa.concat_tables(tests), folder / "tests")
     write_table(pa.concat_tables(shares), folder / "shares")
 
 
-def _density(row: dict[str, Any], channels: tuple[Channel, ...], before: np.ndarray, after: np.ndarray) -> pa.Table:
-    at = next(index for index, channel in enumerate(channels) if channel.key == row["key"])
-    return statistics.density_table(before[:, at], after[:, at])
-
-
-def _density_data(chosen: list[list[tuple[dict[str, Any], pa.Table]]]) -> pa.Table:
-    parts = []
-    for which, rows in zip(("most", "least"), chosen, strict=True):
-        for row, density in rows:
-            words = {"which": which, "key": row["key"]}
-            for place, (name, word) in enumerate(words.items()):
-                density = density.add_column(place, name, [[word] * len(density)])
-            parts.append(density)
-    return pa.concat_tables(parts)
-
-
-def _write_detector(model: Model, found: _Found, published: str | None, folder: Path) -> None:
+def _write_detector(model: Model, found: Samples, published: str | None, folder: Path) -> None:
     """Metrics, the paper's table, whisker plots and curves of a detector on labeled images."""
     scores = {
         name: fake_score(logits[:, 0], model.card) for name, logits in zip(found.names, found.logits, strict=True)
@@ -242,7 +207,7 @@ def _write_detector(model: Model, found: _Found, published: str | None, folder: 
     if (found.label >= 0).any():
         metrics = metrics_table(Scored(found.generator, found.label), scores, "ablation")
         write_table(metrics, folder / "metrics")
-        if "grayscale" in found.names:
+        if GRAYSCALE in found.names:
             table = tables.grayscale_table(metrics, published)
             write_table(table, folder / "grayscale")
             write_wide(lines_of(table, "input", tables.COLUMNS, scale=1), "input", folder / "table-i1")
@@ -255,10 +220,10 @@ def _write_detector(model: Model, found: _Found, published: str | None, folder: 
     for name, after in zip(found.names[1:], probability[1:], strict=True):
         boxes = tables.whisker_table(found.generator[fakes], probability[0, fakes], after[fakes])
         write_table(boxes, folder / f"whiskers_{file_name(name)}")
-        save_figure(figures.whiskers(boxes, ("original", name)), folder / f"whiskers_{file_name(name)}")
+        save_figure(figures.whiskers(boxes, ("baseline", name)), folder / f"whiskers_{file_name(name)}")
 
 
-def _save_curves(found: _Found, table: pa.Table, columns: dict[str, str], folder: Path) -> None:
+def _save_curves(found: Samples, table: pa.Table, columns: dict[str, str], folder: Path) -> None:
     """A figure for each kind of ablation that has strengths and each column, given with its label."""
     for name in dict.fromkeys(name.partition(":")[0] for name in found.names[1:] if ":" in name):
         for column, label in columns.items():
@@ -269,9 +234,12 @@ def run_color(
     model: Model | PathLike,
     data: PathLike | Sequence[PathLike],
     out: PathLike,
-    ranking: RankingLike,
+    ranking: RankingLike | None = None,
     *,
     k: int | None = None,
+    keys: Sequence[str] | None = None,
+    where: str | None = None,
+    color: PathLike | None = None,
     ablations: Sequence[str] = ("grayscale",),
     classes: PathLike | None = None,
     published: str | None = None,
@@ -294,7 +262,8 @@ def run_color(
         data: folders of images, `<generator>/{0_real,1_fake}/...`, or images.
         out: the run directory; an unfinished run of the same request there is gone on with.
         ranking: whose first channels are tested: its file, a `Ranking`, or channel keys, best first.
-        k: how many channels; None is the paper's number.
+        k: how many channels; None is the paper's number, or all that `keys` and `where` select.
+        keys, where, color: which channels, as of `tffjax.studies.selection.choose`.
         ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
         classes: CSV path,class: the correct output of each image, for networks with several outputs; None is the
             network's own top-1 on the original image, with which the table says the agreement.
@@ -308,6 +277,7 @@ def run_color(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
-    study = Color(loaded, ranking, k, ablations, argument_of(classes), published)
+    selected = {"keys": keys, "where": where, "color": argument_of(color)}
+    study = Color(loaded, ranking, k, ablations, argument_of(classes), published, **selected)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -19,6 +19,9 @@ from tffjax.studies.rankings import Channel
 ALPHA = 0.05
 """A channel is color-conditional if the p-value of Mood's median test is at most this."""
 
+FEW = 30
+"""Below so many images a histogram is drawn: a kernel density would show more shape than there is."""
+
 
 class Comparison(NamedTuple):
     """What the tests say about one channel.
@@ -155,23 +158,36 @@ def share_table(tests: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def extremes(tests: pa.Table, generator: str, count: int) -> tuple[list[dict], list[dict]]:
-    """The rows of the most and of the least color-conditional channels of a generator, the most extreme first.
+def extremes(tests: pa.Table, count: int) -> tuple[list[str], list[str]]:
+    """Keys of the most and of the least color-conditional channels over all generators, the most extreme first.
 
-    By Mood's p, then by the size of the effect, then by the order of the table; degenerate channels come last in both.
+    By the median over the generators of Mood's p, then of the size of the effect, then by the order of the table;
+    channels that are degenerate on a generator come last in both.
+
+    Args:
+        tests: from `channel_table`.
+        count: of keys at each end; none is at both.
     """
-    rows = [row for row in tests.to_pylist() if row["generator"] == generator]
-    most = sorted(rows, key=lambda row: (row["note"] != "", row["p"], -abs(row["effect"])))
-    least = sorted(rows, key=lambda row: (row["note"] != "", -row["p"], abs(row["effect"])))
-    return most[:count], least[:count]
+    columns = {name: tests[name].to_pylist() for name in ("key", "p", "effect", "note")}
+    keys = list(dict.fromkeys(columns["key"]))
+    at = {key: [place for place, other in enumerate(columns["key"]) if other == key] for key in keys}
+    noted = {key: any(columns["note"][place] for place in at[key]) for key in keys}
+    p = {key: np.median([columns["p"][place] for place in at[key]]) for key in keys}
+    effect = {key: np.median([abs(columns["effect"][place]) for place in at[key]]) for key in keys}
+    most = sorted(keys, key=lambda key: (noted[key], p[key], -effect[key]))[:count]
+    least = sorted(keys, key=lambda key: (noted[key], -p[key], effect[key]))
+    return most, [key for key in least if key not in most][:count]
 
 
 def density_table(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"], points: int = 200) -> pa.Table:
-    """Gaussian kernel densities of a channel's samples (`scipy.stats.gaussian_kde`, Scott's rule) on a common grid.
+    """Densities of a channel's samples on a common grid, as lines: columns `activation`, `before`, `after`.
 
-    Columns `activation`, `before`, `after`. A sample without spread has no density: its column is NaN everywhere, but
-    for infinity at its one value.
+    Of `FEW` images or more Gaussian kernel densities (`scipy.stats.gaussian_kde`, Scott's rule) at `points` places; a
+    sample without spread has none: its column is NaN everywhere, but for infinity at its one value. Of fewer images a
+    histogram over common bins (Sturges' rule), with both ends of each bin as a row.
     """
+    if len(before) < FEW:
+        return _histograms(before, after)
     samples = [sample.astype(np.float64) for sample in (before, after)]
     kernels = [_kernel(sample) for sample in samples]
     low, high = np.min(samples), np.max(samples)
@@ -184,6 +200,13 @@ def density_table(before: Float[np.ndarray, " n"], after: Float[np.ndarray, " n"
         for sample, kernel in zip(samples, kernels, strict=True)
     ]
     return pa.table({"activation": grid, "before": columns[0], "after": columns[1]})
+
+
+def _histograms(before: np.ndarray, after: np.ndarray) -> pa.Table:
+    edges = np.histogram_bin_edges(np.concatenate([before, after]).astype(np.float64), "sturges")
+    heights = (np.histogram(sample, edges, density=True)[0] for sample in (before, after))
+    columns = (np.concatenate([[0.0], np.repeat(height, 2), [0.0]]) for height in heights)
+    return pa.table(dict(zip(("activation", "before", "after"), (np.repeat(edges, 2), *columns), strict=True)))
 
 
 def _paired(before: np.ndarray, after: np.ndarray) -> float:

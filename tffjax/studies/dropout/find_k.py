@@ -23,15 +23,14 @@ from tffjax.studies.dropout.figures import dropout_curves
 from tffjax.studies.dropout.passes import Score, next_pass, replayed
 from tffjax.studies.dropout.settings import BASELINE, random_k, top_k
 from tffjax.studies.dropout.tables import dropout_table, score_table
-from tffjax.studies.rankings import RankingLike, digest, ranking_of
+from tffjax.studies.rankings import RankingLike, argument_of, digest
+from tffjax.studies.selection import ChannelStudy
 
 
 @dataclasses.dataclass(frozen=True)
-class FindK:
+class FindK(ChannelStudy):
     """The study of `tffjax.find_k` and of `tffjax find-k`; see there for the options."""
 
-    model: Model
-    ranking: RankingLike | None
     share: float = 0.5
     metric: Literal["either", "ap", "fake"] = "either"
     max_k: int | None = None
@@ -45,7 +44,8 @@ class FindK:
         return {
             "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(ranking_of(self.ranking, self.model)),
+            "ranking": digest(self.chosen().ranking),
+            "chosen": self.chosen().count,
         }
 
     def plan(self, images: Images) -> str:
@@ -86,11 +86,12 @@ class FindK:
 
     def _last(self) -> int:
         """The largest k to try."""
-        half = len(ranking_of(self.ranking, self.model).channels) // 2
-        return min(self.max_k or half, half)
+        chosen = self.chosen()
+        half = len(chosen.ranking.channels) // 2
+        return min(self.max_k or half, half, chosen.count)
 
     def _search(self, images: Images, score: Score) -> search.Found:
-        ranking = ranking_of(self.ranking, self.model)
+        ranking = self.chosen().ranking
 
         def evaluate(ks: Sequence[int]) -> pa.Table:
             settings = [BASELINE]
@@ -107,8 +108,11 @@ def find_k(
     model: Model | PathLike,
     data: PathLike | Sequence[PathLike],
     out: PathLike,
-    ranking: RankingLike,
+    ranking: RankingLike | None = None,
     *,
+    keys: Sequence[str] | None = None,
+    where: str | None = None,
+    color: PathLike | None = None,
     share: float = 0.5,
     metric: Literal["either", "ap", "fake"] = "either",
     max_k: int | None = None,
@@ -133,9 +137,10 @@ def find_k(
         data: folders of labeled images, `<generator>/{0_real,1_fake}/...`.
         out: the run directory; an unfinished run of the same request there is gone on with.
         ranking: such as `rank` writes: its file, a `Ranking`, or channel keys, best first.
+        keys, where, color: which channels, as of `tffjax.studies.selection.choose`; random ones are of the others.
         share: of the way to chance, in (0, 1].
         metric: what must fall: AP, the accuracy on fakes, or either of them.
-        max_k: the largest k to try; None is half of the channels.
+        max_k: the largest k to try; None is half of the ranking, or all channels that `keys` and `where` select.
         draws: sets of k random other channels, to compare with.
         seed: of the random channels.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
@@ -147,6 +152,7 @@ def find_k(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
-    study = FindK(loaded, ranking, share, metric, max_k, draws, seed)
+    selected = {"keys": keys, "where": where, "color": argument_of(color)}
+    study = FindK(loaded, ranking, share, metric, max_k, draws, seed, **selected)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

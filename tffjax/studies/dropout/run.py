@@ -35,7 +35,6 @@ from tffjax.studies.dropout.settings import (
     paper_name,
     paper_order,
     random_k,
-    read_setting,
     singles,
     top_k,
 )
@@ -46,7 +45,8 @@ from tffjax.studies.dropout.tables import (
     score_table,
     with_published,
 )
-from tffjax.studies.rankings import RankingLike, digest, ranking_of
+from tffjax.studies.rankings import RankingLike, argument_of, digest
+from tffjax.studies.selection import Amounts, ChannelStudy, amounts
 
 SHOWN = 10
 
@@ -59,15 +59,12 @@ class _Found(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Dropout:
+class Dropout(ChannelStudy):
     """The study of `tffjax.run_dropout` and of `tffjax dropout`; see there for the options."""
 
-    model: Model
-    ranking: RankingLike | None
     ks: Sequence[int] | None = None
     draws: int = 5
     low: bool = False
-    keys: str | None = None
     each: int | None = None
     greedy: int | None = None
     seed: int = 0
@@ -77,12 +74,11 @@ class Dropout:
 
     def identity(self) -> dict[str, Any]:
         """As `tffjax.pipeline.study.Study`."""
-        own = {"keys": [channel.key for channel in self._of_file().channels]} if self.keys else {}
         return {
             "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(ranking_of(self.ranking, self.model)),
-            **own,
+            "ranking": digest(self.chosen().ranking),
+            "chosen": self.chosen().count,
         }
 
     def plan(self, images: Images) -> str:
@@ -95,9 +91,10 @@ class Dropout:
             )
         check_detector(self.published)
         settings, alone = self._settings()
+        word = self._amounts().word
         if alone and not any(file.label == 1 for file in images.files):
             raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
-        return f"score {images.total} images under {len(settings) + len(alone)} settings"
+        return f"score {images.total} images under {len(settings) + len(alone)} settings{f' ({word})' if word else ''}"
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -132,6 +129,8 @@ class Dropout:
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
         settings, alone = self._settings()
+        if word := self._amounts().word:
+            reporter.warn(word)
         if has_table(folder / "dropout"):
             table = read_table(folder / "dropout")
             ours = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated", "real", "fake"], ".1%")
@@ -157,24 +156,25 @@ class Dropout:
 
     def _settings(self) -> tuple[list[Setting], list[Setting]]:
         """The settings, and those of channels alone."""
-        ranking = ranking_of(self.ranking, self.model)
-        ks = self.ks or network_of(self.model.card).paper_ks
-        if not ks:
-            raise InputError(f"the paper has no numbers of channels for {self.model.card.architecture}; give --k")
+        chosen = self.chosen()
+        ranking = chosen.ranking
         settings = [BASELINE]
-        for k in ks:
+        for k in self._amounts().ks:
             settings.append(top_k(ranking, k))
             settings += random_k(ranking, k, self.draws, self.seed)
             if self.low:
                 settings.append(low_k(ranking, k))
-        if self.keys:
-            settings.append(self._of_file())
-        alone = singles(ranking.channels[: self.each or 0])
+        alone = singles(chosen.channels[: self.each or 0])
         check_settings([*settings, *alone])
         return settings, list(alone)
 
-    def _of_file(self) -> Setting:
-        return read_setting(Path(self.keys), self.model)
+    def _amounts(self) -> Amounts:
+        """How many of the chosen channels are dropped: those asked for, else all where some were selected."""
+        chosen = self.chosen()
+        ks = self.ks or ([chosen.count] if chosen.selected else network_of(self.model.card).paper_ks)
+        if not ks:
+            raise InputError(f"the paper has no numbers of channels for {self.model.card.architecture}; give --k")
+        return amounts(chosen, ks)
 
     def _search(self, images: Images, score: Score) -> _Found:
         """Channels that together lower the mean logit of the fake images most, one after the other."""
@@ -196,7 +196,7 @@ class Dropout:
         self, files: Sequence[ImageFile], scores: Scores, alone: Sequence[Setting], count: int, folder: Path
     ) -> None:
         labels = np.array([-1 if file.label is None else file.label for file in files])
-        ranking, card = ranking_of(self.ranking, self.model), self.model.card
+        ranking, card = self.chosen().ranking, self.model.card
         effects = effect_table(card, alone, scores.logits[:, count:, 0], scores.logits[:, 0, 0], labels, ranking)
         write_table(effects, folder / "effects")
         sites = tuple(site.name for site in sites_of(self.model))
@@ -214,9 +214,12 @@ def run_dropout(
     model: Model | PathLike,
     data: PathLike | Sequence[PathLike],
     out: PathLike,
-    ranking: RankingLike,
+    ranking: RankingLike | None = None,
     *,
     k: int | Sequence[int] | None = None,
+    keys: Sequence[str] | None = None,
+    where: str | None = None,
+    color: PathLike | None = None,
     draws: int = 5,
     low: bool = False,
     each: int | None = None,
@@ -239,7 +242,8 @@ def run_dropout(
         data: folders of labeled images, `<generator>/{0_real,1_fake}/...`, or images.
         out: the run directory; an unfinished run of the same request there is gone on with.
         ranking: such as `rank` writes: its file, a `Ranking`, or channel keys, best first.
-        k: how many channels, one number or several; None are the paper's.
+        k: how many channels, one number or several; None are the paper's, or all that `keys` and `where` select.
+        keys, where, color: which channels, as of `tffjax.studies.selection.choose`; random ones are of the others.
         draws: sets of k random other channels, whose probabilities are averaged.
         low: also the last k channels.
         each: also each of the first so many channels alone, on fake images.
@@ -258,6 +262,7 @@ def run_dropout(
     """
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
-    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed, None, published)
+    selected = {"keys": keys, "where": where, "color": argument_of(color)}
+    study = Dropout(loaded, ranking, ks, draws, low, each, greedy, seed, None, published, **selected)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -1,19 +1,17 @@
 """Which channels are switched off: the mask sets of feature-map dropout (SPEC 6).
 
-A setting's name says what it is: `baseline`, `top-114`, `low-114`, `random-114/0` (draw 0), `file`, or
+A setting's name says what it is: `baseline`, `top-114`, `low-114`, `random-114/0` (draw 0), or
 `single layer1.0.conv1.#63(T=64)`.
 """
 
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.nn.model import Model
-from tffjax.studies.rankings import Channel, Ranking, check_channels, parse_key
+from tffjax.studies.rankings import Channel, Ranking
 
 _COUNTED = re.compile(r"(?P<kind>top|low|random)-(?P<k>\d+)(?:/\d+)?")
 
@@ -79,37 +77,6 @@ def random_k(ranking: Ranking, k: int, draws: int, seed: int) -> tuple[Setting, 
 def singles(channels: Iterable[Channel]) -> tuple[Setting, ...]:
     """Every channel alone."""
     return tuple(Setting(f"single {channel.key}", (channel,)) for channel in channels)
-
-
-def read_setting(path: Path, model: Model) -> Setting:
-    """The setting `file`: channel keys one a line; empty lines and what follows a comma are ignored.
-
-    So a ranking, or part of one, can be given: its header is skipped.
-
-    Raises:
-        InputError: the file cannot be read or holds no key, a line is not a key, a channel is not in the network or
-            is named twice.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not a text file'})") from None
-    channels = []
-    for number, line in enumerate(lines, start=1):
-        key = line.partition(",")[0].strip()
-        if not key or (number == 1 and key == "key"):
-            continue
-        try:
-            channels.append(parse_key(key))
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
-    if not channels:
-        raise InputError(f"{path}: holds no channel key; give one a line, such as layer1.0.conv1.#63(T=64)")
-    try:
-        check_channels(channels, model)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return Setting("file", tuple(channels))
 
 
 def check_settings(settings: Sequence[Setting]) -> None:

@@ -1,6 +1,7 @@
-"""Collages of LRP-max: patches, and where they are; channels by generators (figure 1 of the paper, D.1)."""
+"""Collages of LRP-max: patches, and where they are; channels by generators (figures 1, D.1, D.3, H.1, H.3)."""
 
 import io
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from tffjax.results.figures import save_figure
+from tffjax.results.generators import in_order, shown_name
+from tffjax.results.style import PAGE as PAGE_WIDTH
+from tffjax.results.style import WIDTH
+from tffjax.studies.rankings import broken
 
 CELL, PLACE = 96, 72
 """Sides of a cell with a patch, and with an image and the patch's place in it, in pixels."""
@@ -18,9 +23,14 @@ CELL, PLACE = 96, 72
 SHOWN, PAGE = 4, 12
 """How many images of each channel and generator, and how many channels, a collage shows."""
 
+DARK, STRONGEST = 128, 16.0
+"""A patch whose brightest value is below the first is lightened, at most so many times; more would show rounding."""
+
 _BOX, _EDGE = (230, 30, 30), (190, 190, 190)
+_LEAST_BOX = 8  # pixels of a box that is seen
 _GAP = 4
-_DPI = 100
+_LARGEST = 0.75  # inches of a cell
+_LETTER, _TITLE_LETTER = 0.052, 0.066  # inches of a letter of a label, and of the title
 
 
 def write_collages(shown: Iterable[dict[str, Any]], keys: Sequence[str], by: str, folder: Path) -> None:
@@ -36,18 +46,26 @@ def write_collages(shown: Iterable[dict[str, Any]], keys: Sequence[str], by: str
     places: dict[tuple[str, str], list[np.ndarray]] = {}
     for row in shown:
         here = row["key"], row["generator"]
-        patches.setdefault(here, []).append(cell_of(_pixels(row["patch"]), CELL))
-        places.setdefault(here, []).append(_pixels(row["place"]))
-    generators = sorted({generator for _, generator in patches})
+        patches.setdefault(here, []).append(patch_cell(pixels_of(row["patch"]), stretch=True))
+        places.setdefault(here, []).append(pixels_of(row["place"]))
+    generators = in_order(sorted({generator for _, generator in patches}))
     for name, cells, what, formats in (
-        ("patches", patches, "what each channel looks at", ("png", "pdf")),
-        ("places", places, "where its patches are", ("png",)),
+        ("patches", patches, "patches", ("png", "pdf")),
+        ("places", places, "places of the patches", ("png",)),
     ):
         for page, first in enumerate(range(0, len(keys), PAGE), start=1):
-            rows = {key: f"{number}. {key}" for number, key in enumerate(keys[first : first + PAGE], first + 1)}
+            rows = {key: f"{number}. {broken(key)}" for number, key in enumerate(keys[first : first + PAGE], first + 1)}
             if any(key in rows for key, _ in cells):
-                figure = collage(cells, rows, generators, f"LRP-max: {what}, best {SHOWN} images by {by}")
-                save_figure(figure, folder / f"{name}_{page}", formats, _DPI)
+                figure = draw_collage(cells, rows, generators, title_of(cells, what, by))
+                save_figure(figure, folder / f"{name}_{page}", formats, figure.dpi)
+
+
+def title_of(cells: Mapping[tuple[str, str], Sequence[Any]], what: str, by: str) -> str:
+    """What a collage shows, with the number of images that it has."""
+    counts = set(map(len, cells.values()))
+    most = max(counts, default=0)
+    images = "the image" if most == 1 else f"{'up to' if len(counts) > 1 else 'the'} {most} images"
+    return f"LRP-max: {what}, {images} of each generator with the largest {by}"
 
 
 def as_png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
@@ -57,42 +75,76 @@ def as_png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
         return file.getvalue()
 
 
-def _pixels(png: bytes) -> UInt8[np.ndarray, "h w 3"]:
+def pixels_of(png: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture in a PNG file."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
-def cell_of(
-    pixels: UInt8[np.ndarray, "h w 3"], side: int, box: Int[np.ndarray, " 4"] | None = None
-) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """A picture in its proportions in the middle of a white square.
+def lightened(pixels: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+    """A dark picture (`DARK`) times 255 over its brightest value, at most `STRONGEST`, and the factor; 1 of others."""
+    brightest = int(pixels.max())
+    if brightest >= DARK:
+        return pixels, 1.0
+    factor = min(255 / max(brightest, 1), STRONGEST)
+    return np.rint(pixels * factor).astype(np.uint8), factor
 
-    Without a box it is a patch, which gets an edge and is enlarged by whole factors. With one (top, bottom, left,
-    right) it is an image, and the box is drawn around the patch in it.
+
+def patch_cell(
+    pixels: UInt8[np.ndarray, "h w 3"],
+    side: int = CELL,
+    frame: Int[np.ndarray, " 4"] | None = None,
+    stretch: bool = False,
+) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """A patch in the middle of a white square, whose longer side it fills, whatever its size.
+
+    Args:
+        pixels: the patch, or what is around it too.
+        side: of the square.
+        frame: box (top, bottom, left, right) of the patch in the pixels, which is drawn; None draws an edge.
+        stretch: lighten dark pixels (`lightened`), with the factor in the corner.
     """
+    pixels, factor = lightened(pixels) if stretch else (pixels, 1.0)
     scale = side / max(pixels.shape[:2])
-    enlarged = box is None and scale >= 1
-    scale = int(scale) if enlarged else scale
     width, height = (max(round(length * scale), 1) for length in (pixels.shape[1], pixels.shape[0]))
     x, y = (side - width) // 2, (side - height) // 2
     cell = Image.new("RGB", (side, side), "white")
-    kind = Image.Resampling.NEAREST if enlarged else Image.Resampling.BILINEAR
+    kind = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.BILINEAR
     cell.paste(Image.fromarray(pixels).resize((width, height), kind), (x, y))
-    if box is None:
+    if frame is None:
         ImageDraw.Draw(cell).rectangle([x, y, x + width - 1, y + height - 1], outline=_EDGE)
     else:
-        top, bottom, left, right = (float(edge) * scale for edge in box)
-        corners = (x + left - 1, y + top - 1, x + right, y + bottom)
-        ImageDraw.Draw(cell).rectangle([min(max(corner, 0), side - 1) for corner in corners], outline=_BOX, width=2)
+        _draw_box(cell, np.asarray(frame) * scale + (y, y, x, x))
+    if factor > 1:
+        word, font = f"x{factor:.2g}", ImageFont.load_default(side / 6)
+        draw = ImageDraw.Draw(cell)
+        draw.rectangle(draw.textbbox((2, side), word, font, "lb"), fill="white")
+        draw.text((2, side), word, "black", font, "lb")
     return np.asarray(cell)
 
 
-def collage(
+def cell_of(
+    pixels: UInt8[np.ndarray, "h w 3"], side: int, box: Int[np.ndarray, " 4"]
+) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """An image in its proportions in the middle of a white square, with the box (top, bottom, left, right) of a patch.
+
+    A small box is drawn a little larger, so that it is seen.
+    """
+    scale = side / max(pixels.shape[:2])
+    width, height = (max(round(length * scale), 1) for length in (pixels.shape[1], pixels.shape[0]))
+    x, y = (side - width) // 2, (side - height) // 2
+    cell = Image.new("RGB", (side, side), "white")
+    cell.paste(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR), (x, y))
+    _draw_box(cell, np.asarray(box) * scale + (y, y, x, x))
+    return np.asarray(cell)
+
+
+def draw_collage(
     cells: Mapping[tuple[str, str], Sequence[UInt8[np.ndarray, "s s 3"]]],
     rows: Mapping[str, str],
     columns: Sequence[str],
     title: str,
 ) -> Figure:
-    """Cells side by side.
+    """Cells side by side, at most as wide as a page, with a resolution (`Figure.dpi`) that keeps each of their pixels.
 
     Args:
         cells: (row, column) -> equally large squares; where there are none the place stays white.
@@ -100,7 +152,7 @@ def collage(
         columns: generators.
         title: above all.
     """
-    shown = {place: some for place, some in cells.items() if place[0] in rows}
+    shown = {place: some for place, some in cells.items() if place[0] in rows and place[1] in columns}
     side, each = len(next(iter(shown.values()))[0]), max(map(len, shown.values()))
     width, height = each * (side + _GAP) + 2 * _GAP, side + _GAP
     canvas = np.full((height * len(rows), width * len(columns), 3), 255, np.uint8)
@@ -109,17 +161,31 @@ def collage(
         for i, cell in enumerate(some):
             start = left + i * (side + _GAP)
             canvas[top : top + side, start : start + side] = cell
-    labels, names = list(rows.values()), [column or "all images" for column in columns]
-    left, top = 0.06 * max(map(len, labels)) + 0.2, 0.7  # inches for words; around the canvas, not of it: no resampling
-    inside = np.array(canvas.shape[1::-1]) / _DPI
-    whole = inside + np.array([left + 0.1, top + 0.1])
-    figure = Figure(figsize=tuple(whole))
-    axes = figure.add_axes((left / whole[0], 0.1 / whole[1], *(inside / whole)))
+    left = _LETTER * max(len(line) for label in rows.values() for line in label.split("\n")) + 0.15
+    top, edge = 0.6, 0.08  # inches for words around the canvas
+    dpi = max(canvas.shape[1] / (PAGE_WIDTH - left - edge), (side + _GAP) / _LARGEST)
+    inside = np.array(canvas.shape[1::-1]) / dpi
+    whole = np.maximum(inside + np.array([left + edge, top + edge]), (WIDTH, 0))
+    figure = Figure(figsize=tuple(whole), dpi=dpi)
+    axes = figure.add_axes((left / whole[0], edge / whole[1], *(inside / whole)))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
-    axes.set_yticks([height * r + side / 2 for r in range(len(rows))], labels, fontsize=7, parse_math=False)
-    axes.set_xticks([width * c + width / 2 for c in range(len(columns))], names, fontsize=8, parse_math=False)
+    axes.set_yticks([height * r + side / 2 for r in range(len(rows))], rows.values(), fontsize=6, parse_math=False)
+    middles = [width * c + (width - 3 * _GAP) / 2 for c in range(len(columns))]
+    axes.set_xticks(middles, map(shown_name, columns), fontsize=7, parse_math=False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.suptitle(title, fontsize=9, parse_math=False)
+    title = textwrap.fill(title, int(whole[0] / _TITLE_LETTER))
+    figure.suptitle(title, fontsize=8, y=1 - 0.05 / whole[1], va="top", parse_math=False)
     return figure
+
+
+def _draw_box(cell: Image.Image, box: np.ndarray) -> None:
+    """Draw a box (top, bottom, left, right) around a place of a cell, red with a white line around it."""
+    low, high = box[::2], box[1::2]
+    grown = np.maximum(_LEAST_BOX - (high - low), 0) / 2
+    low, high = low - grown - 1, high + grown
+    draw = ImageDraw.Draw(cell)
+    for out, color, line in ((1, "white", 3), (0, _BOX, 2)):
+        corners = np.clip([low[1] - out, low[0] - out, high[1] + out, high[0] + out], 0, cell.width - 1)
+        draw.rectangle(corners.tolist(), outline=color, width=line if out == 0 else 1)

@@ -23,17 +23,16 @@ from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.lrpmax.batch import Explanation, search
 from tffjax.studies.lrpmax.search import TopK
 from tffjax.studies.lrpmax.tables import SCHEMA, write_results
-from tffjax.studies.rankings import Channel, RankingLike, top_channels
+from tffjax.studies.rankings import Channel, RankingLike, argument_of
+from tffjax.studies.selection import ChannelStudy
 
 ROWS_PER_PART = 256
 
 
 @dataclasses.dataclass(frozen=True)
-class LrpMax:
+class LrpMax(ChannelStudy):
     """The study of `tffjax.run_lrp_max` and of `tffjax lrpmax`; see there for the options."""
 
-    model: Model
-    ranking: RankingLike | None
     k: int | None = None
     top: int = 20
     by: Literal["activation", "relevance"] = "activation"
@@ -58,7 +57,7 @@ class LrpMax:
         if not wanted:
             raise InputError(f"none of the {len(images.files)} images is {self.label}; choose others with --label")
         return (f"explain {len(channels)} channels on their top {self.top} of {len(wanted)} images for "
-                f"{len(set(wanted))} generators")  # fmt: skip
+                f"{len(set(wanted))} generators{self.said(self.k)}")  # fmt: skip
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -74,6 +73,8 @@ class LrpMax:
 
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
+        if word := self.first(self.k)[1]:
+            reporter.warn(word)
         explained, skipped = results["explained"], results["skipped"]
         reporter.say(f"{explained} neurons explained, {skipped} images skipped; results in {folder}")
 
@@ -107,7 +108,7 @@ class LrpMax:
         return prepared(self.model, images.shapes, images.batch_size, self.composite)
 
     def _channels(self) -> tuple[Channel, ...]:
-        return top_channels(self.model, self.ranking, self.k)
+        return self.first(self.k)[0]
 
     def _generators(self, images: Images) -> list[str | None]:
         """The generator of each image, None for those whose label is not asked for."""
@@ -128,9 +129,12 @@ def run_lrp_max(
     model: Model | PathLike,
     data: PathLike | Sequence[PathLike],
     out: PathLike,
-    ranking: RankingLike,
+    ranking: RankingLike | None = None,
     *,
     k: int | None = None,
+    keys: Sequence[str] | None = None,
+    where: str | None = None,
+    color: PathLike | None = None,
     top: int = 20,
     by: Literal["activation", "relevance"] = "activation",
     label: Literal["real", "fake", "any"] = "fake",
@@ -154,7 +158,8 @@ def run_lrp_max(
         data: folders of images, `<generator>/{0_real,1_fake}/...`, or images.
         out: the run directory; an unfinished run of the same request there is gone on with.
         ranking: whose first channels are shown: its file, a `Ranking`, or channel keys, best first.
-        k: how many channels; None is the paper's number.
+        k: how many channels; None is the paper's number, or all that `keys` and `where` select.
+        keys, where, color: which channels, as of `tffjax.studies.selection.choose`.
         top: images of each channel and generator.
         by: what makes an image a top one: the channel's largest activation, or its share of relevance in the decision.
         label: which images; those without a label always count.
@@ -168,6 +173,7 @@ def run_lrp_max(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
-    study = LrpMax(loaded, ranking, k, top, by, label, composite)
+    selected = {"keys": keys, "where": where, "color": argument_of(color)}
+    study = LrpMax(loaded, ranking, k, top, by, label, composite, **selected)
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
