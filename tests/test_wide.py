@@ -50,7 +50,7 @@ def test_a_row_for_each_setting_and_below_it_the_papers(tmp_path):
         r"% \usepackage{booktabs}",
         r"\begin{tabular}{l*{2}{rrr}}",
         r"\toprule",
-        r" & \multicolumn{3}{c}{progan} & \multicolumn{3}{c}{my\_gan} \\",
+        r" & \multicolumn{3}{c}{ProGAN} & \multicolumn{3}{c}{my\_gan} \\",
         r"\cmidrule(lr){2-4} \cmidrule(lr){5-7}",
         r" & AP & Real & Fake & AP & Real & Fake \\",
         r"\midrule",

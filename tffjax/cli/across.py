@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option
-from tffjax.studies.color.across import GRAYSCALE, across
+from tffjax.studies.color.across import across
+from tffjax.studies.selection import GRAYSCALE
 
 
 @click.command()

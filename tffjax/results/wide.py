@@ -8,13 +8,12 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from tffjax.files import write_text
-from tffjax.results.generators import ALL, plain_name
+from tffjax.results.generators import ALL, in_order, shown_name
 from tffjax.results.tables import write_table
 
 FIGURES = ("ap", "real", "fake")
 HEADINGS = ("AP", "Real", "Fake")
 
-_ORDER = ("progan", "stylegan2", "stylegan", "biggan", "cyclegan", "stargan", "gaugan")  # the paper's
 _SPECIAL = {character: rf"\{character}" for character in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -62,7 +61,7 @@ def lines_of(
 
 def write_wide(lines: Sequence[Line], heading: str, path: Path) -> None:
     """Write `path`.csv, .parquet, .tex and .html; generators of the paper come first, in its order."""
-    generators = _ordered(lines)
+    generators = in_order(generator for line in lines for generator in line.values)
     columns: dict[str, list] = {heading: [line.name for line in lines]}
     for generator in generators:
         for place, figure in enumerate(FIGURES):
@@ -76,7 +75,7 @@ def write_wide(lines: Sequence[Line], heading: str, path: Path) -> None:
 def latex(lines: Sequence[Line], generators: Sequence[str]) -> str:
     """A tabular with the rules of booktabs."""
     count, width = len(generators), len(HEADINGS)
-    spans = [rf"\multicolumn{{{width}}}{{c}}{{{_escaped(generator)}}}" for generator in generators]
+    spans = [rf"\multicolumn{{{width}}}{{c}}{{{_escaped(shown_name(generator))}}}" for generator in generators]
     rules = [rf"\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(count)]
     body = [
         [_escaped(line.name), *(_cell(value) for generator in generators for value in line.values[generator])]
@@ -101,7 +100,9 @@ def latex(lines: Sequence[Line], generators: Sequence[str]) -> str:
 
 def html_table(lines: Sequence[Line], generators: Sequence[str]) -> str:
     """A table to be put into a page; a dash stands where there is no number."""
-    spans = "".join(f'<th colspan="{len(HEADINGS)}">{html.escape(generator)}</th>' for generator in generators)
+    spans = "".join(
+        f'<th colspan="{len(HEADINGS)}">{html.escape(shown_name(generator))}</th>' for generator in generators
+    )
     headings = "".join(f"<th>{heading}</th>" for heading in HEADINGS) * len(generators)
     body = []
     for line in lines:
@@ -110,12 +111,6 @@ def html_table(lines: Sequence[Line], generators: Sequence[str]) -> str:
         body.append(f'<tr><th scope="row">{html.escape(line.name)}</th>{cells}</tr>')
     head = f'<thead><tr><th rowspan="2"></th>{spans}</tr><tr>{headings}</tr></thead>'
     return "\n".join(['<table class="wide">', head, "<tbody>", *body, "</tbody></table>", ""])
-
-
-def _ordered(lines: Sequence[Line]) -> list[str]:
-    places = {name: place for place, name in enumerate(_ORDER)}
-    names = dict.fromkeys(generator for line in lines for generator in line.values)
-    return sorted(names, key=lambda name: places.get(plain_name(name), len(_ORDER)))
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -21,16 +21,15 @@ from tffjax.pipeline.output import output_folder
 from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.results.figures import save_figure
-from tffjax.results.generators import ALL, by_generator
+from tffjax.results.generators import by_generator
 from tffjax.results.record import write_record
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
 from tffjax.studies.call import PathLike
-from tffjax.studies.color.figures import whiskers
+from tffjax.studies.color.figures import networks
 from tffjax.studies.color.tables import detected, whisker_table
 from tffjax.studies.predictions import class_probability, fake_probability, kind_of, scored
-
-GRAYSCALE = "grayscale"
+from tffjax.studies.selection import GRAYSCALE
 
 
 class Decisions(NamedTuple):
@@ -145,17 +144,10 @@ def across(
     }
     with output_folder(Path(out), overwrite) as folder:
         write_table(table, folder / "networks")
-        save_figure(_figure(table, ablation), folder / "networks")
+        save_figure(networks(table, (ORIGINAL, ablation)), folder / "networks")
         record = run_record("across", identity, computes=False, runs=paths)
         write_record(folder, record | {"results": {"networks": len(found)}})
     shown = {"network": "", "generator": "", "num": "d", "median_before": ".1f", "median_after": ".1f", "drop": ".1f"}
     reporter.table(table, f"{ablation}: probability of each network's decision [%]", {**shown, "kept": ".1%"})
     reporter.say(f"{len(found)} networks compared; table and figure in {out}")
     return RunResult(Path(out))
-
-
-def _figure(table: pa.Table, ablation: str) -> Any:
-    rows = table.to_pylist()
-    names = [f"{row['network']}\n{'' if row['generator'] == ALL else row['generator']}".strip() for row in rows]
-    table = table.drop_columns(["network", "generator"]).add_column(0, "generator", [names])
-    return whiskers(table, (ORIGINAL, ablation), "probability of the network's decision [%]")
