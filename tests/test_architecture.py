@@ -16,7 +16,7 @@ PRODUCT = Path(tffjax.__file__).parent
 FLOOR = {"doors", "errors", "files"}  # what every room may stand on
 ROOMS = (
     *("kernels", "nn", "compile", "lrp", "data", "results", "pipeline", "studies", "training"),
-    *("report", "whole", "embedded", "cli", "published"),
+    *("report", "whole", "supplement", "embedded", "cli", "published"),
 )
 """In the order in which they may import: each room from those before it, and from itself."""
 

@@ -120,7 +120,8 @@ def test_a_run_holds_tables_and_provenance(whole, figures):
     both += [f"whiskers_{kind}" for kind in KINDS]
     tables = {f"{name}.{ending}" for name in ("metrics", "grayscale", "table-i1", "tests", "shares", "skipped", *both)
               for ending in ("csv", "parquet")}  # fmt: skip
-    assert files_of(whole).keys() == tables | {"table-i1.tex", "per_image.parquet", "run.json", ".tffjax", ".lock"}
+    wide = {"table-i1.tex", "table-i1.html"}
+    assert files_of(whole).keys() == tables | wide | {"per_image.parquet", "run.json", ".tffjax", ".lock"}
     curves = {f"curve_{column}_noise" for column in ("ap", "fake_calibrated")}
     assert figures.keys() == {*both, *curves, *(f"shares_{kind}" for kind in KINDS)}
     record = json.loads((whole / "run.json").read_text())

@@ -97,7 +97,13 @@ def test_a_run_holds_tables_plots_and_provenance(whole):
     pictures = {f"{name}.{ending}" for name in ("dropout", "effects") for ending in ("png", "pdf")}
     names = ("dropout", "draws", "table-e1", "scores", "effects", "greedy", "skipped")
     tables = {f"{name}.{ending}" for name in names for ending in ("csv", "parquet")}
-    assert files_of(whole).keys() == pictures | tables | {"table-e1.tex", "run.json", ".tffjax", ".lock"}
+    assert files_of(whole).keys() == pictures | tables | {
+        "table-e1.tex",
+        "table-e1.html",
+        "run.json",
+        ".tffjax",
+        ".lock",
+    }
     record = json.loads((whole / "run.json").read_text())
     assert record["results"] == {"images": 8, "skipped": 0}
     assert record["identity"]["arguments"]["ks"] == [2, 5]
@@ -168,7 +174,8 @@ def test_the_papers_numbers_stand_beside_ours_where_the_card_says_that_it_is_its
         known = row["generator"] != "all" and row["setting"] in ("baseline", "top-5")
         assert (row["published_ap"] is not None) == known
     wide = found.table("table-e1")
-    assert wide["setting"].to_pylist() == ["baseline", "baseline, published", "top-5", "top-5, published", "random-5"]
+    names = ["k = 0", "k = 0, published", "top-k, k = 5", "top-k, k = 5, published", "random-k, k = 5"]
+    assert wide["setting"].to_pylist() == names
     assert wide.column_names[1::3] == ["progan ap", "biggan ap"]
     assert wide["biggan real"].to_pylist()[1] == pytest.approx(79.7)
 

@@ -37,6 +37,8 @@ from tffjax.studies.dropout.settings import (
     counted,
     family,
     low_k,
+    paper_name,
+    paper_order,
     random_k,
     singles,
     top_k,
@@ -699,6 +701,12 @@ def test_greedy_does_not_choose_twins():
 # Figures
 
 
+def test_the_layout_of_table_e1():
+    names = ["file", "low-5", "top-27", "random-5", "top-5", "baseline"]
+    ordered = [paper_name(name) for name in sorted(names, key=paper_order)]
+    assert ordered == ["k = 0", "top-k, k = 5", "top-k, k = 27", "random-k, k = 5", "low-k, k = 5", "file"]
+
+
 def texts(figure) -> str:
     parts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     for axes in figure.axes:
@@ -717,6 +725,8 @@ def test_curves_show_every_generator_and_how_many_images(scores, tmp_path):
     low, high = middle.collections[0].get_paths()[0].vertices[:, 1].min(), 1
     assert low == pytest.approx(1 / 2)
     assert middle.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(high)
+    assert {float(min(line.get_xdata())) for line in middle.lines} == {0}  # from k = 0 on
+    assert {line.get_ydata()[0] for line in middle.lines} == {middle.lines[0].get_ydata()[0]}
     save_figure(figure, tmp_path / "curves")
     first = (tmp_path / "curves.png").read_bytes()
     save_figure(figure, tmp_path / "curves")

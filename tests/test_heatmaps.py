@@ -1,18 +1,29 @@
 """Maps of single decisions against derivations by hand, and the pictures' files."""
 
+from pathlib import Path
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
+import studies
 import tolerances
 
 import tffjax
+from tffjax.data import ImageFile
+from tffjax.data.preprocessing import normalize
 from tffjax.errors import InputError
 from tffjax.nn import Conv, Dense, Model
 from tffjax.nn.ops import Plain, no_tap
+from tffjax.pipeline.reporter import Silent
 from tffjax.results.figures import contact_sheet, overlay, save_figure
+from tffjax.results.tables import write_table
 from tffjax.studies.heatmaps.maps import grad_cam, guided_grad_cam, lrp_map
+from tffjax.studies.heatmaps.run import heatmaps
+from tffjax.studies.heatmaps.surest import surest_fakes
+from tffjax.studies.predict import predict
 
 
 class TwoLayers(nn.Module):
@@ -119,3 +130,47 @@ def test_a_heatmap_without_positive_relevance_is_drawn(tmp_path):
     image = np.zeros((4, 4, 3), np.uint8)
     save_figure(overlay(image, -np.ones((4, 4), np.float32), "nothing", "relevance"), tmp_path / "none", ["png"])
     assert (tmp_path / "none.png").stat().st_size > 0
+
+
+def test_the_surest_fakes_of_each_generator(tmp_path):
+    places = ["a/1_fake/0", "a/1_fake/1", "a/1_fake/2", "b/1_fake/0", "a/0_real/0"]
+    files = [ImageFile(Path(f"{place}.png"), int("fake" in place), place[0]) for place in places]
+    names = [f"{place}.png" for place in places]
+    scores = [0.5, 3.0, 2.0, -1.0, 9.0]
+    write_table(pa.table({"path": names, "score": scores}), tmp_path / "predictions")
+    told = Silent()
+    told.warn = (said := []).append
+    chosen = surest_fakes(files, names, tmp_path / "predictions.csv", 2, told)
+    assert [file.path.as_posix() for file in chosen] == [names[1], names[2], names[3]]
+    assert said == ["b: the detector takes none of the 1 fakes for fake"]
+    with pytest.raises(InputError, match=r"of other images: it has none of the fakes, such as x/1_fake/0.png"):
+        surest_fakes(files[:1], ["x/1_fake/0.png"], tmp_path / "predictions.csv", 2, told)
+    with pytest.raises(InputError, match="no image has the label fake"):
+        surest_fakes(files[4:], names[4:], tmp_path / "predictions.csv", 2, told)
+
+
+def test_a_sheet_of_a_detector_beside_a_classifier(tmp_path):
+    studies.make_images(tmp_path / "data", generators=("biggan",), count=1)
+    with studies.networks_by_name():
+        predict("detector", tmp_path / "data", tmp_path / "scores", batch_size=8, reporter=Silent())
+        found = heatmaps(
+            "detector",
+            tmp_path / "data",
+            tmp_path / "maps",
+            methods=["lrp"],
+            beside="classifier",
+            surest=tmp_path / "scores" / "predictions.csv",
+            reporter=Silent(),
+        )
+    names = {path.stem for path in found.figures}
+    fakes = sorted(name for name in names if "fake" in name)
+    assert [name.split("_")[1:3] for name in fakes] == [["biggan", "fake"]] * 2
+    assert {name.split("_")[-1] for name in fakes} == {"detector-lrp", "imagenet-network-lrp"}
+    assert names == {*fakes, "contact_sheet_1"}
+    arrays = np.load(tmp_path / "maps" / "heatmaps.npz")
+    one = fakes[0].rsplit("_", 1)[0]
+    image = studies.network("classifier").card.normalization
+    pixels = jnp.asarray(normalize(arrays[f"{one}/pixels"][None], image))
+    expected = lrp_map(studies.network("classifier"), pixels).heat[0]
+    np.testing.assert_allclose(arrays[f"{one}/ImageNet network: LRP"], expected, rtol=1e-4, atol=1e-7)
+    assert found.record["identity"]["beside"]["num_outputs"] == 1000

@@ -8,7 +8,7 @@ import pytest
 from tffjax.errors import InputError
 from tffjax.results import published
 from tffjax.results.tables import read_table
-from tffjax.results.wide import Line, latex, lines_of, write_wide
+from tffjax.results.wide import Line, html_table, latex, lines_of, write_wide
 
 GENERATORS = ("ProGAN", "StyleGAN2", "StyleGAN", "BigGAN", "CycleGAN", "StarGAN", "GauGAN")
 
@@ -50,7 +50,7 @@ def test_a_row_for_each_setting_and_below_it_the_papers(tmp_path):
         r"% \usepackage{booktabs}",
         r"\begin{tabular}{l*{2}{rrr}}",
         r"\toprule",
-        r" & \multicolumn{3}{c}{progan} & \multicolumn{3}{c}{my\_gan} \\",
+        r" & \multicolumn{3}{c}{ProGAN} & \multicolumn{3}{c}{my\_gan} \\",
         r"\cmidrule(lr){2-4} \cmidrule(lr){5-7}",
         r" & AP & Real & Fake & AP & Real & Fake \\",
         r"\midrule",
@@ -71,11 +71,13 @@ def test_the_generators_stand_in_the_order_of_the_paper(tmp_path):
     assert (tmp_path / "e1.csv").read_text().splitlines()[1].startswith('"top-114",69.8,99.4,3.2,')
 
 
-def test_names_cannot_break_the_latex():
-    line = Line(r"100% {x} \y", {"a&b_<c>": (1.0, 2.0, 3.0)})
+def test_names_cannot_break_the_latex_or_the_html():
+    line = Line(r"100% {x} \y", {"a&b_<c>": (1.0, None, 3.0)})
+    assert r'<th colspan="3">a&amp;b_&lt;c&gt;</th>' in html_table([line], ["a&b_<c>"])
+    assert "<td>1.0</td><td>&ndash;</td><td>3.0</td>" in html_table([line], ["a&b_<c>"])
     text = latex([line], ["a&b_<c>"])
     assert r"{a\&b\_\textless{}c\textgreater{}}" in text
-    assert r"100\% \{x\} \textbackslash{}y & 1.0 & 2.0 & 3.0 \\" in text
+    assert r"100\% \{x\} \textbackslash{}y & 1.0 & -- & 3.0 \\" in text
 
 
 @pytest.mark.parametrize("detector", published.DETECTORS)

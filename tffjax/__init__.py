@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Card": "tffjax.nn.card",
+    "across": "tffjax.studies.color.across",
     "InputError": "tffjax.errors",
     "Model": "tffjax.nn",
     "Normalization": "tffjax.nn.card",
@@ -30,6 +31,7 @@ _PUBLIC = {
     "load_generator": "tffjax.nn.generator",
     "lrp_max": "tffjax.studies.lrpmax.neurons",
     "max_activations": "tffjax.studies.color.activations",
+    "paper": "tffjax.supplement.run",
     "predict": "tffjax.studies.predict",
     "prepare": "tffjax.lrp.prepare",
     "rank": "tffjax.studies.ffrs.run",

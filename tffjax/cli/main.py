@@ -22,6 +22,7 @@ from tffjax.cli.streams import lasting_streams
 from tffjax.errors import CheckFailed, GraphAssumed, InputError
 
 _COMMANDS = {
+    "across": "tffjax.cli.across:across_command",
     "audit": "tffjax.cli.audit:audit_command",
     "check": "tffjax.cli.check:check",
     "color": "tffjax.cli.color:color",
@@ -35,6 +36,7 @@ _COMMANDS = {
     "heatmap": "tffjax.cli.heatmap:heatmap",
     "lrpmax": "tffjax.cli.lrpmax:lrpmax",
     "merge": "tffjax.cli.merge:merge_command",
+    "paper": "tffjax.cli.paper:paper_command",
     "pack": "tffjax.cli.pack:pack_command",
     "predict": "tffjax.cli.predict:predict",
     "rank": "tffjax.cli.rank:rank",

@@ -31,13 +31,15 @@ def read_groups(reporter: Reporter, paths: Sequence[Path], limit: int, transform
     return in_groups(reporter, few_images(reporter, paths, limit), paths[0], transform)
 
 
-def few_images(reporter: Reporter, paths: Sequence[Path], limit: int) -> tuple[ImageFile, ...]:
-    """At most `limit` images at and below the paths, of all generators and labels alike.
+def few_images(
+    reporter: Reporter, paths: Sequence[Path], limit: int, labels: str | None = None
+) -> tuple[ImageFile, ...]:
+    """At most `limit` images at and below the paths, of all generators and labels alike; `labels` as of `find`.
 
     Raises:
         InputError: as `tffjax.data`.
     """
-    found = find(paths)
+    found = find(paths, labels)
     for warning in found.warnings:
         reporter.warn(warning)
     files = found.files

@@ -61,10 +61,12 @@ def contact_sheet(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     heats: Sequence[dict[str, Float[np.ndarray, "_ _"]]],
     titles: Sequence[str],
+    captions: Sequence[dict[str, str]] = (),
 ) -> Figure:
     """Images by methods: a row for each image (of any size), the image itself and then one column for each method.
 
-    The color bar stands for all maps; each has its own scale, from 0 to its `CLIP` percentile.
+    The color bar stands for all maps; each has its own scale, from 0 to its `CLIP` percentile. Captions, if there are
+    any, say above a map what the network says of that image.
     """
     methods = list(heats[0])
     rows, columns = len(images), 1 + len(methods)
@@ -73,11 +75,16 @@ def contact_sheet(
     for row, image, heat, title in zip(grid, images, heats, titles, strict=True):
         row[0].imshow(image)
         row[0].set_axis_off()
-        row[0].set_title(textwrap.fill(title, TITLE_WIDTH), fontsize=8, parse_math=False)
+        row[0].set_title("\n".join(textwrap.fill(line, TITLE_WIDTH) for line in title.splitlines()), fontsize=8,
+                         parse_math=False)  # fmt: skip
         for axes, method in zip(row[1:], methods, strict=True):
             draw_overlay(axes, image, heat[method])
+    for row, words in zip(grid, captions, strict=False):
+        for axes, method in zip(row[1:], methods, strict=True):
+            axes.set_title(textwrap.fill(words.get(method, ""), TITLE_WIDTH), fontsize=8, parse_math=False)
     for axes, method in zip(grid[0][1:], methods, strict=True):
-        axes.set_title(method, fontsize=9)
+        below = axes.get_title()
+        axes.set_title(f"{method}\n{below}" if below else method, fontsize=9, parse_math=False)
     colors = ScalarMappable(Normalize(0, 1), _TRANSPARENT_TO_RED)
     place = {"location": "bottom", "fraction": 0.12 / rows, "pad": 0.06 / rows, "aspect": 25}
     bar = figure.colorbar(colors, ax=grid[:, 1:], extend="max", **place)

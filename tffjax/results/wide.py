@@ -1,19 +1,19 @@
-"""Tables E.1 and I.1 in the paper's wide layout: a row for each setting, and for each generator AP, real and fake."""
+"""Tables E.1, I.1 and I.2 in the paper's wide layout: a row a setting, and for each generator AP, real and fake."""
 
-from collections.abc import Sequence
+import html
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from tffjax.files import write_text
-from tffjax.results.generators import ALL, plain_name
+from tffjax.results.generators import ALL, in_order, shown_name
 from tffjax.results.tables import write_table
 
 FIGURES = ("ap", "real", "fake")
 HEADINGS = ("AP", "Real", "Fake")
 
-_ORDER = ("progan", "stylegan2", "stylegan", "biggan", "cyclegan", "stargan", "gaugan")  # the paper's
 _SPECIAL = {character: rf"\{character}" for character in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -31,7 +31,11 @@ class Line(NamedTuple):
 
 
 def lines_of(
-    table: pa.Table, name: str, columns: Sequence[str] = ("ap", "real_calibrated", "fake_calibrated"), scale: int = 100
+    table: pa.Table,
+    name: str,
+    columns: Sequence[str] = ("ap", "real_calibrated", "fake_calibrated"),
+    scale: int = 100,
+    label: Callable[[str], str] = str,
 ) -> list[Line]:
     """The rows of a long table, with those of the paper below ours where it has them.
 
@@ -40,36 +44,38 @@ def lines_of(
         name: of the column of settings.
         columns: AP and accuracies; those of the paper are called `published_` and so.
         scale: from the numbers to percent.
+        label: what a setting is called in the wide table.
     """
     rows = table.to_pylist()
     lines = []
     for setting in dict.fromkeys(row[name] for row in rows):
         own = {row["generator"]: row for row in rows if row[name] == setting}
         own = {generator: row for generator, row in own.items() if generator != ALL or len(own) == 1}
-        lines.append(Line(setting, {key: tuple(scale * row[c] for c in columns) for key, row in own.items()}))
+        lines.append(Line(label(setting), {key: tuple(scale * row[c] for c in columns) for key, row in own.items()}))
         theirs = {key: tuple(row[f"published_{c}"] for c in columns) for key, row in own.items()}
         if any(value is not None for values in theirs.values() for value in values):
             published = {key: tuple(v if v is None else scale * v for v in values) for key, values in theirs.items()}
-            lines.append(Line(f"{setting}, published", published))
+            lines.append(Line(f"{label(setting)}, published", published))
     return lines
 
 
 def write_wide(lines: Sequence[Line], heading: str, path: Path) -> None:
-    """Write `path`.csv, .parquet and .tex; generators of the paper come first, in its order."""
-    generators = _ordered(lines)
+    """Write `path`.csv, .parquet, .tex and .html; generators of the paper come first, in its order."""
+    generators = in_order(generator for line in lines for generator in line.values)
     columns: dict[str, list] = {heading: [line.name for line in lines]}
     for generator in generators:
         for place, figure in enumerate(FIGURES):
             values = [line.values[generator][place] for line in lines]
             columns[f"{generator} {figure}"] = pa.array(values, pa.float64())
     write_table(pa.table(columns), path)
-    write_text(path.with_name(f"{path.name}.tex"), latex(lines, generators))
+    for ending, text in (("tex", latex(lines, generators)), ("html", html_table(lines, generators))):
+        write_text(path.with_name(f"{path.name}.{ending}"), text)
 
 
 def latex(lines: Sequence[Line], generators: Sequence[str]) -> str:
     """A tabular with the rules of booktabs."""
     count, width = len(generators), len(HEADINGS)
-    spans = [rf"\multicolumn{{{width}}}{{c}}{{{_escaped(generator)}}}" for generator in generators]
+    spans = [rf"\multicolumn{{{width}}}{{c}}{{{_escaped(shown_name(generator))}}}" for generator in generators]
     rules = [rf"\cmidrule(lr){{{2 + width * i}-{1 + width * (i + 1)}}}" for i in range(count)]
     body = [
         [_escaped(line.name), *(_cell(value) for generator in generators for value in line.values[generator])]
@@ -92,10 +98,19 @@ def latex(lines: Sequence[Line], generators: Sequence[str]) -> str:
     )
 
 
-def _ordered(lines: Sequence[Line]) -> list[str]:
-    places = {name: place for place, name in enumerate(_ORDER)}
-    names = dict.fromkeys(generator for line in lines for generator in line.values)
-    return sorted(names, key=lambda name: places.get(plain_name(name), len(_ORDER)))
+def html_table(lines: Sequence[Line], generators: Sequence[str]) -> str:
+    """A table to be put into a page; a dash stands where there is no number."""
+    spans = "".join(
+        f'<th colspan="{len(HEADINGS)}">{html.escape(shown_name(generator))}</th>' for generator in generators
+    )
+    headings = "".join(f"<th>{heading}</th>" for heading in HEADINGS) * len(generators)
+    body = []
+    for line in lines:
+        values = (_cell(value).replace("--", "&ndash;") for name in generators for value in line.values[name])
+        cells = "".join(f"<td>{value}</td>" for value in values)
+        body.append(f'<tr><th scope="row">{html.escape(line.name)}</th>{cells}</tr>')
+    head = f'<thead><tr><th rowspan="2"></th>{spans}</tr><tr>{headings}</tr></thead>'
+    return "\n".join(['<table class="wide">', head, "<tbody>", *body, "</tbody></table>", ""])
 
 
 def _row(cells: Sequence[str]) -> str:

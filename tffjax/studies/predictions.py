@@ -59,10 +59,51 @@ def class_probability(
     return softmax(logits.astype(np.float64), axis=-1)[..., np.arange(len(classes)), classes]
 
 
+IMAGENET_CLASSES = 1000
+
+
+def kind_of(card: Card) -> str:
+    """What a network is, in a word or two."""
+    if card.num_outputs == 1:
+        return "detector"
+    return "ImageNet network" if card.num_outputs == IMAGENET_CLASSES else "classifier"
+
+
+def class_name(card: Card, output: int) -> str:
+    """An output of a classifier by its name, or its number where the card has no names."""
+    names = getattr(card, "class_names", None)
+    return str(names[output]) if names else f"output {output}"
+
+
+def decision(card: Card, logits: Float[np.ndarray, " outputs"], output: int | None = None) -> str:
+    """What a network says of an image, as far as it is explained: its probability that it is fake, or of an output."""
+    if card.num_outputs == 1:
+        return f"p(fake) = {fake_probability(logits, card)[0]:.3f}"
+    index = int(logits.argmax()) if output is None else output
+    probability = class_probability(logits[None], np.array([index]))[0]
+    return f"{class_name(card, index)}, p = {probability:.3f}"
+
+
 def scored(table: pa.Table) -> Scored:
     """Generators and labels of a table with an image a row."""
     generator = np.array(table["generator"].to_pylist(), dtype=object)
     return Scored(generator, label_numbers(table["label"].to_pylist()))
+
+
+def read_predictions(path: Path) -> pa.Table:
+    """A table of `prediction_table`: the Parquet file of that name, in full precision, or else the CSV file.
+
+    Raises:
+        InputError: there is none.
+    """
+    if has_table(path.with_suffix("")):
+        return read_table(path.with_suffix(""))
+    try:
+        nulls = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+        return pyarrow.csv.read_csv(path, convert_options=nulls)
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0] if path.is_file() else "no such file"
+        raise InputError(f"{path}: cannot be read as predictions ({reason})") from None
 
 
 def threshold_from(path: Path) -> float:
@@ -75,15 +116,7 @@ def threshold_from(path: Path) -> float:
     Raises:
         InputError: there is no such table, or it lacks a column, a label or real or fake images.
     """
-    if has_table(path.with_suffix("")):
-        table = read_table(path.with_suffix(""))
-    else:
-        try:
-            nulls = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
-            table = pyarrow.csv.read_csv(path, convert_options=nulls)
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0] if path.is_file() else "no such file"
-            raise InputError(f"{path}: cannot be read as predictions ({reason})") from None
+    table = read_predictions(path)
     try:
         label = label_numbers(table["label"].to_pylist())
         score = np.array(table["score"].to_pylist(), np.float64)

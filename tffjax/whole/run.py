@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tffjax import __version__
 from tffjax.data import find_images, has_folder
@@ -91,7 +92,7 @@ def write_findings(whole: Whole, out: Path) -> tuple[Finding, ...]:
     switched, colored, *searched = read_sources(
         [out / name for name in ("dropout", "color", *([] if whole.k else ["find-k"]))]
     )
-    k = switched.arguments["ks"][0]
+    k = whole.k or switched.arguments["ks"][0]
     found = findings(switched.table("draws"), colored.table("tests"), k, whole.seen)
     where = f"images of {whole.seen}" if whole.seen else "the images"
     if not searched:
@@ -122,14 +123,13 @@ def say_findings(found: Sequence[Finding], reporter: Reporter) -> None:
     reporter.say(f"\n{RULES}")
 
 
-def begin(whole: Whole, out: Path, overwrite: bool) -> None:
-    """Make the folder, or find that of the same study; `overwrite` empties it.
+def begin(text: str, out: Path, overwrite: bool) -> None:
+    """Make the folder of the study that `text` describes, or find that of the same one; `overwrite` empties it.
 
     Raises:
         InputError: `out` is not free, or holds another study.
     """
-    text = _record(whole)
-    check_free(whole, out, overwrite)
+    check_free(text, out, overwrite)
     out.mkdir(parents=True, exist_ok=True)
     if overwrite:
         (out / RECORD).unlink(missing_ok=True)  # first: what is left of a half-emptied folder is not gone on with
@@ -140,23 +140,24 @@ def begin(whole: Whole, out: Path, overwrite: bool) -> None:
     (out / directory.MARKER).touch()  # last: until then --overwrite does not touch the folder
 
 
-def check_free(whole: Whole, out: Path, overwrite: bool) -> None:
-    """Raise an InputError unless this study may be started, or gone on with, at `out`; nothing is changed."""
+def check_free(text: str, out: Path, overwrite: bool) -> None:
+    """Raise an InputError unless the study that `text` describes may be started, or gone on with, at `out`; nothing is
+    changed."""
     path = out / RECORD
     if overwrite or not path.is_file():
         check_output(out, overwrite)
-    elif path.read_text(encoding="utf-8") != _record(whole):
+    elif path.read_text(encoding="utf-8") != text:
         raise InputError(
             f"{out} holds another study, or that of another version of tffjax; choose another folder or start anew "
             "with --overwrite"
         )
 
 
-def _record(whole: Whole) -> str:
-    """The study as text, by which it is known again: weights by their hash, paths as they were given."""
+def record_of(whole: Whole, **more: Any) -> str:
+    """The study as text, by which it is known again: weights by their hash, paths as they were given; with `more`."""
     record = {"tffjax": __version__, "detector": checkpoint.read_card(whole.detector).weights_sha256}
     fields = {name: value for name, value in dataclasses.asdict(whole).items() if name != "detector"}
-    return json.dumps(record | fields, indent=1, default=str) + "\n"
+    return json.dumps(record | fields | more, indent=1, default=str) + "\n"
 
 
 def examples(images: Sequence[Path], seen: str | None, count: int = 8, labels: str | None = None) -> tuple[Path, ...]:
@@ -221,7 +222,7 @@ def study(
     """
     reporter = reporter or Lines()
     whole = whole_of(Path(model), paths_of(data), seen, (resize, crop), confidence, k, max_k, labels, generator)
-    begin(whole, Path(out), overwrite)
+    begin(record_of(whole), Path(out), overwrite)
     run_whole(whole, Path(out), reporter, chosen_steps(only, skip))
     folders = {name: Path(out) / name for name in QUESTIONS}
     return {name: RunResult(path) for name, path in folders.items() if (path / directory.RECORD).is_file()}

@@ -47,6 +47,7 @@ class Whole:
         own_size: rank leaves the images at their size, too.
         confidence, bootstrap: of `rank`.
         k: how many channels dropout switches off; None is what find-k finds.
+        ks: all the numbers of channels that it switches off, k among them; None are multiples of k.
         max_k: the largest k that find-k tries; None is half of the channels.
         random: draws of random channels.
         shown: channels and images of each generator that LRP-max shows.
@@ -55,6 +56,7 @@ class Whole:
         generator: a generator's checkpoint, whose channels are studied; None leaves that step out.
         generated: how many images it makes, and how many times random channels of it are drawn.
         threshold: of the probability from which on they are found.
+        published: name of a detector of the paper whose numbers stand beside; None is what the card says.
     """
 
     detector: Path
@@ -67,6 +69,7 @@ class Whole:
     confidence: float = 0.9
     bootstrap: int = 200
     k: int | None = None
+    ks: tuple[int, ...] | None = None
     max_k: int | None = None
     random: int = 5
     shown: tuple[int, int] = (12, 8)
@@ -75,6 +78,7 @@ class Whole:
     generator: Path | None = None
     generated: tuple[int, int] = (500, 20)
     threshold: float = 0.5
+    published: str | None = None
 
     def leaves_out(self, command: str) -> bool:
         """Whether a step has nothing to do."""
@@ -187,7 +191,7 @@ def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
     rank_size = {"own_size": True} if whole.own_size else {"resize": resize or 224, "crop": crop or 224}
     rank_size["labels"] = whole.labels
     ranked = {"ranking": out / "rank" / "ranking_fake.csv"}
-    ks = [n * k for n in MULTIPLES] if k else "K"
+    ks = list(whole.ks or [n * k for n in MULTIPLES]) if k else "K"
     channels, top = whole.shown
     options = {
         "predict": size,
@@ -198,10 +202,16 @@ def steps(whole: Whole, out: Path, k: int | None) -> list[Step]:
             "ks": ks,
             "draws": whole.random,
             "low": True,
+            "published": whole.published,
             **size,
         },
         "lrpmax": {**ranked, "k": channels, "top": top, **size},
-        "color": {**ranked, "k": whole.color_channels or _paper_k(whole.detector) or k or "K", **size},
+        "color": {
+            **ranked,
+            "k": whole.color_channels or _paper_k(whole.detector) or k or "K",
+            "published": whole.published,
+            **size,
+        },
         "heatmap": {"methods": ["lrp"], "resize": resize, "crop": crop},
         "generator": {"n": whole.generated[0], "draws": whole.generated[1], "threshold": whole.threshold},
     }

@@ -1,6 +1,7 @@
 """Pictures of the color study. Each is drawn from a table (or tables) alone, so that the table is its data."""
 
 import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ BEFORE, AFTER = COLORS[:2]
 MARKERS = "os^Dvp*"
 
 _ROW = 0.42  # inches for a generator
+_TITLE = 48  # characters above a panel as wide as a column
 _ASIDE = 0.9  # inches left of a grid, for the names of channels
 
 
@@ -42,6 +44,36 @@ def whiskers(
     rows = _ordered(table, order)
     figure = Figure(figsize=(WIDTH if len(rows) <= 8 else PAGE, 2.9), layout="constrained")
     axes = figure.subplots()
+    _draw_whiskers(axes, rows)
+    label_axes(axes, "", label)
+    _legend_below(figure, _patches(names))
+    return figure
+
+
+def networks(table: pa.Table, names: tuple[str, str] = ("baseline", "grayscale")) -> Figure:
+    """Box plots of the probability of each network's decision before and after, a panel for each network (figure G).
+
+    Args:
+        table: from `tffjax.studies.color.across.network_table`.
+        names: of the images before and after.
+    """
+    rows = table.to_pylist()
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        parts.setdefault(row["network"], []).append(row)
+    width = WIDTH if max(map(len, parts.values())) <= 8 else PAGE
+    figure = Figure(figsize=(width, 2.5 * len(parts) + 0.4), layout="constrained")
+    for axes, (name, own) in zip(figure.subplots(len(parts), 1, squeeze=False)[:, 0], parts.items(), strict=True):
+        order = in_order(row["generator"] for row in own)
+        _draw_whiskers(axes, sorted(own, key=lambda row: order.index(row["generator"])))
+        label_axes(axes, "", "probability of its decision [%]")
+        axes.set_title(textwrap.fill(name, _TITLE), fontsize=7, pad=16, parse_math=False)
+    _legend_below(figure, _patches(names))
+    return figure
+
+
+def _draw_whiskers(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    """Pairs of boxes side by side, with the drop of the medians above."""
     above = axes.get_xaxis_transform()
     for x, row in enumerate(rows):
         _draw_box(axes, x - 0.2, row, "before", BEFORE)
@@ -51,13 +83,10 @@ def whiskers(
     middle, half = (len(rows) - 1) / 2, max(len(rows), 3) / 2 + 0.1
     axes.set_xlim(middle - half, middle + half)
     axes.set_ylim(-3, 103)
-    label_axes(axes, "", label)
     turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(rows) > 5 else {}
     labels = [_named(row, " " if turned else "\n") for row in rows]
     axes.set_xticks(range(len(rows)), labels, parse_math=False, **turned)
     axes.tick_params(axis="x", length=0)
-    _legend_below(figure, _patches(names))
-    return figure
 
 
 def shares(table: pa.Table) -> Figure:

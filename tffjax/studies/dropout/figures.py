@@ -22,7 +22,7 @@ _KINDS = {"top": ("#d55e00", "o"), "random": ("#009e73", "^"), "low": ("#0072b2"
 
 
 def dropout_curves(table: pa.Table, draws: pa.Table, title: str) -> Figure:
-    """AP and calibrated accuracies against k: a row of panels for each generator.
+    """AP and calibrated accuracies against k, from 0 on: a row of panels for each generator.
 
     Args:
         table: `dropout_table` of any settings; those that take k channels are drawn.
@@ -39,10 +39,11 @@ def dropout_curves(table: pa.Table, draws: pa.Table, title: str) -> Figure:
             for kind, (color, marker) in _KINDS.items():
                 curve = _curve(rows, kind, measure)
                 if curve:
-                    ks, values = zip(*curve, strict=True)
+                    ks, values = zip((0, base[measure]), *curve, strict=True)
                     axes.plot(ks, values, color=color, marker=marker, markersize=4, linewidth=1.3, label=f"{kind} k")
                 if kind == "random" and curve:
-                    spread = [[v for k, v in _curve(single[generator], kind, measure) if k == at] for at in ks]
+                    drawn = [(0, base[measure]), *_curve(single[generator], kind, measure)]
+                    spread = [[v for k, v in drawn if k == at] for at in ks]
                     low, high = [min(values) for values in spread], [max(values) for values in spread]
                     axes.fill_between(ks, low, high, color=color, alpha=0.25, linewidth=0, label="random k, all draws")
             axes.set_ylim(-0.04, 1.04)
@@ -55,9 +56,11 @@ def dropout_curves(table: pa.Table, draws: pa.Table, title: str) -> Figure:
     for axes, heading in zip(grid[0], _MEASURES.values(), strict=True):
         axes.set_title(heading, fontsize=9)
         if ticks:
-            axes.set_xscale("log")
+            # linear from 0, where nothing is switched off, to the smallest k, then logarithmic
+            axes.set_xscale("symlog", linthresh=ticks[0], linscale=0.4)
+            axes.set_xlim(-0.1 * ticks[0], 1.15 * ticks[-1])
             axes.xaxis.set_minor_locator(NullLocator())
-            axes.set_xticks(_thinned(ticks), [str(k) for k in _thinned(ticks)])
+            axes.set_xticks([0, *_thinned(ticks)], [str(k) for k in (0, *_thinned(ticks))])
     grid[-1][1].set_xlabel("k, channels switched off", fontsize=9)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)

@@ -33,6 +33,8 @@ from tffjax.studies.dropout.settings import (
     check_settings,
     counted,
     low_k,
+    paper_name,
+    paper_order,
     random_k,
     singles,
     top_k,
@@ -115,7 +117,7 @@ class Dropout(ChannelStudy):
             table = with_published(table, self.published or card.published)
             write_table(table, folder / "dropout")
             write_table(draws, folder / "draws")
-            write_wide(lines_of(table, "setting"), "setting", folder / "table-e1")
+            _write_wide(table, folder / "table-e1")
             if any(counted(setting.name) for setting in settings):
                 title = f"{card.source or card.architecture}: channels switched off"
                 save_figure(dropout_curves(table, draws, title), folder / "dropout")
@@ -209,6 +211,12 @@ class Dropout(ChannelStudy):
         )
 
 
+def _write_wide(table: pa.Table, path: Path) -> None:
+    """Table E.1 as the paper has it."""
+    order = sorted(range(len(table)), key=lambda row: paper_order(table["setting"][row].as_py()))
+    write_wide(lines_of(table.take(order), "setting", label=paper_name), "setting", path)
+
+
 def run_dropout(
     model: Model | PathLike,
     data: PathLike | Sequence[PathLike],
@@ -253,7 +261,7 @@ def run_dropout(
 
     Returns:
         The run: `table("dropout")` (AP, accuracies at 0.5 and at the baseline's calibrated threshold),
-        `table("draws")`, `table("table-e1")` (as the paper has it, also as LaTeX),
+        `table("draws")`, `table("table-e1")` (as the paper has it, also as LaTeX and HTML),
         `table("scores")`, and `table("effects")` and `table("greedy")` where asked for.
 
     Raises:

@@ -27,6 +27,8 @@ class Setting:
 BASELINE = Setting("baseline", ())
 """Nothing switched off."""
 
+_ORDER = (BASELINE.name, "top", "random", "low")
+
 
 def top_k(ranking: Ranking, k: int) -> Setting:
     """The first k channels of a ranking.
@@ -94,6 +96,20 @@ def counted(name: str) -> tuple[str, int] | None:
     """(`top`, `low` or `random`, k) of a setting that takes k channels, None of any other."""
     match = _COUNTED.fullmatch(name)
     return (match["kind"], int(match["k"])) if match else None
+
+
+def paper_name(name: str) -> str:
+    """What a setting is called in the layout of table E.1: `k = 0`, `top-k, k = 114`; others as they are."""
+    if name == BASELINE.name:
+        return "k = 0"
+    kind_k = counted(name)
+    return f"{kind_k[0]}-k, k = {kind_k[1]}" if kind_k else name
+
+
+def paper_order(name: str) -> tuple[int, int]:
+    """Where a setting stands in the layout of table E.1: k = 0, then the top, random and last k, each by k."""
+    kind, k = counted(name) or (name, 0)
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER), k
 
 
 def _check_k(ranking: Ranking, k: int) -> None:

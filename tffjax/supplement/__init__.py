@@ -1,0 +1,1 @@
+"""Figures and tables of the paper's supplement, for any detector, on one page."""
