@@ -7,6 +7,14 @@ import click
 
 from tffjax.cli.asked import input_options, published_option, run_study, study_options
 from tffjax.cli.memory import halving
+from tffjax.studies.classes import FROM_DATA
+
+
+class _Classes(click.Path):
+    """`label`, or a file."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        return value if value == FROM_DATA else super().convert(value, parameter, context)
 
 
 @click.command()
@@ -24,9 +32,10 @@ from tffjax.cli.memory import halving
 )
 @click.option(
     "--classes",
-    type=click.Path(path_type=Path),
-    help="CSV path,class: the correct output of each image, for networks with several outputs. [default: their own "
-    "top-1 on the original image]",
+    type=_Classes(path_type=Path),
+    metavar="label|CSV",
+    help="The correct output of each image, for networks with several: label for what the data say, as of rank "
+    "--target label, or a CSV path,class. [default: their own top-1 on the original image]",
 )
 @published_option
 @study_options
@@ -49,6 +58,7 @@ def color(context: click.Context, **given: Any) -> None:
       tffjax color detector images/ --ranking run/ranking_fake.csv --out color
       tffjax color detector images/ --ranking run/ranking_fake.csv --ablation grayscale --ablation jpeg:90,60,30 --out c
       tffjax color imagenet photos/ --ranking run/ranking_top.csv --resize 256 --crop 224 --out c
+      tffjax color imagenet photos-by-class/ --ranking run/ranking_top.csv --classes label --crop 224 --out c
       tffjax color imagenet photos/ --ranking run/ranking_top.csv --classes classes.csv --resize 256 --crop 224 --out c
     """
     run_study(context, given)

@@ -22,7 +22,8 @@ def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.nd
     """One row an image: where it comes from and what the network says.
 
     With one output: its `logit`, `score`, the logit that the image is fake, and the `probability` of that. With more:
-    `output`, the index of the largest logit, its `logit` and softmax `probability`. Labels are `real`, `fake` or null.
+    `output`, the index of the largest logit, its `class` where the card has names, its `logit` and softmax
+    `probability`. Labels are `real`, `fake` or null.
     """
     columns = {
         "path": [str(file.path) for file in files],
@@ -37,7 +38,10 @@ def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.nd
     else:
         top = logits.argmax(axis=1)
         rows = np.arange(len(top))
-        columns |= {"output": top, "logit": logits[rows, top]}
+        columns["output"] = top
+        if card.class_names:
+            columns["class"] = card.names_of(top)
+        columns["logit"] = logits[rows, top]
         columns["probability"] = class_probability(logits, top)
     return pa.table(columns)
 

@@ -1,6 +1,5 @@
 """The color study over any number of images: which channels respond to an ablation, and what it does to detection."""
 
-import csv
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_parquet, write_table
 from tffjax.results.wide import lines_of, write_wide
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
+from tffjax.studies.classes import FROM_DATA, classes_in, classes_of
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.predictions import fake_score, scored
@@ -145,33 +145,19 @@ class Color:
         return ablations
 
     def _classes(self, images: Images) -> np.ndarray | None:
-        return _classes(self.model.card.num_outputs, images, self.classes)
+        """The correct output of every file; None for detectors, and where nothing is given."""
+        card = self.model.card
+        if self.classes is None:
+            return None
+        if card.num_outputs == 1:
+            raise InputError("--classes is for networks with several outputs; a detector's labels are in its folders")
+        if self.classes == FROM_DATA:
+            return classes_of(images.files, card)
+        return classes_in(Path(self.classes), images.names, card)
 
 
 def _of_batch(channels: tuple[Channel, ...], model: Model, images: Any, *, micro_batch: int) -> Any:
     return max_activations(model, images, channels, micro_batch=micro_batch)
-
-
-def _classes(outputs: int, images: Images, path: str | None) -> np.ndarray | None:
-    """The correct output of every file; None for detectors, and where the file is not given."""
-    if outputs == 1:
-        if path is not None:
-            raise InputError("--classes is for networks with several outputs; a detector's labels are in its folders")
-        return None
-    if path is None:
-        return None
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
-            table = {row["path"]: int(row["class"]) for row in csv.DictReader(stream)}
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, UnicodeDecodeError):
-        raise InputError(f"{path}: not a CSV with the columns path and class (a whole number)") from None
-    found = [table.get(name, table.get(Path(name).name, -1)) for name in images.names]
-    for name, output in zip(images.names, found, strict=True):
-        if not 0 <= output < outputs:
-            raise InputError(f"{path}: no class from 0 to {outputs - 1} for {name}")
-    return np.array(found)
 
 
 class _Found(NamedTuple):
@@ -296,8 +282,9 @@ def run_color(
         ranking: whose first channels are tested: its file, a `Ranking`, or channel keys, best first.
         k: how many channels; None is the paper's number.
         ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
-        classes: CSV path,class: the correct output of each image, for networks with several outputs; None is the
-            network's own top-1 on the original image, with which the table says the agreement.
+        classes: of networks with several outputs, the correct one of each image: a CSV path,class; `label`, what the
+            data say (`tffjax.studies.classes.classes_of`); None is the network's own top-1 on the original image, with
+            which the table says the agreement.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 

@@ -183,4 +183,4 @@ def _decision(model: Model, logits: np.ndarray, output: int | None, negative: bo
     index = int(logits.argmax()) if output is None else output
     shares = np.exp(logits.astype(np.float64) - logits.max())
     sign = "against" if negative else "for"
-    return f"what speaks {sign} output {index}, p = {shares[index] / shares.sum():.3f}"
+    return f"what speaks {sign} {model.card.output_text(index)}, p = {shares[index] / shares.sum():.3f}"
