@@ -327,7 +327,8 @@ def test_without_classes_the_own_top_1_is_kept_or_not(images, ranking, drawn, tm
     own = logits[0].argmax(axis=1)
     p = softmax(logits, axis=2)[:, np.arange(12), own]
     before, after = studies.read(run / "classes.parquet")
-    assert list(before) == ["ablation", "num", "median_probability", "drop", "agreement"]
+    assert list(before) == ["ablation", "num", "median_probability", "drop", "agreement", "network"]
+    assert f"{before['network']})" in " ".join(ended.out.split())
     assert [row["median_probability"] for row in (before, after)] == pytest.approx(np.median(p, axis=1))
     assert (before["agreement"], after["agreement"]) == (1, (logits[1].argmax(axis=1) == own).mean())
 

@@ -5,16 +5,8 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import input_options, published_option, run_study, study_options
+from tffjax.cli.asked import classes_option, input_options, published_option, run_study, study_options
 from tffjax.cli.memory import halving
-from tffjax.studies.classes import FROM_DATA
-
-
-class _Classes(click.Path):
-    """`label`, or a file."""
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        return value if value == FROM_DATA else super().convert(value, parameter, context)
 
 
 @click.command()
@@ -30,13 +22,7 @@ class _Classes(click.Path):
     metavar="NAME[:STRENGTH,...]",
     help="grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA; several times for several.",
 )
-@click.option(
-    "--classes",
-    type=_Classes(path_type=Path),
-    metavar="label|CSV",
-    help="The correct output of each image, for networks with several: label for what the data say, as of rank "
-    "--target label, or a CSV path,class. [default: their own top-1 on the original image]",
-)
+@classes_option
 @published_option
 @study_options
 @click.pass_context

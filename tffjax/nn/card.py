@@ -101,6 +101,12 @@ class Card:
             "keys do not say, so that was assumed; settle it with tffjax convert --graph or --expect"
         )
 
+    @property
+    def network(self) -> str:
+        """Which network this is, in a line: architecture, graph and normalization."""
+        known = (name for name, normalization in NORMALIZATIONS.items() if normalization == self.normalization)
+        return f"{self.architecture}, {self.graph}, {next(known, 'own')} normalization"
+
     def output_text(self, index: int) -> str:
         """What people call an output: `output 285`, or `output 285 (Egyptian cat)`."""
         return output_text(index, self.class_names)

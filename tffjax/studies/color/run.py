@@ -31,14 +31,13 @@ from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_parquet, write_table
 from tffjax.results.wide import lines_of, write_wide
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
-from tffjax.studies.classes import FROM_DATA, classes_in, classes_of
+from tffjax.studies.classes import OWN_TOP, class_formats, class_table, correct_classes
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.predictions import fake_score, scored
 from tffjax.studies.rankings import Channel, RankingLike, argument_of, top_channels
 
 EXTREMES = 4
-OWN_TOP = "the network's own top-1 on the original images, without --classes"
 TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("most affected", "least affected")}
 
 
@@ -110,7 +109,7 @@ class Color:
             _write_detector(self.model, found, self.published or self.model.card.published, folder)
         else:
             correct = None if classes is None else classes[table["index"].to_numpy()]
-            by_class = tables.class_table(found.names, found.logits, correct)
+            by_class = class_table(self.model.card, "ablation", found.names, found.logits, correct)
             write_table(by_class, folder / "classes")
             label = f"median probability of {'its own top-1' if correct is None else 'the class'} [%]"
             _save_curves(found, by_class, {"median_probability": label}, folder)
@@ -128,9 +127,8 @@ class Color:
             reporter.table(metrics, "detection", {"ablation": "", "generator": "", **percent})
         if has_table(folder / "classes"):
             by_class = read_table(folder / "classes")
-            percent = dict.fromkeys(["median_probability", "drop", by_class.column_names[-1]], ".1%")
             title = "the correct class" if self.classes else OWN_TOP
-            reporter.table(by_class, title, {"ablation": "", "num": "d", **percent})
+            reporter.table(by_class, f"{title} ({self.model.card.network})", class_formats(by_class))
         if self.model.card.num_outputs == 1 and not any(folder.glob("whiskers_*.csv")):
             reporter.warn("no fake image has p >= 0.20, so there are no whisker plots")
         reporter.say(f"{results['images']} images tested, {results['skipped']} skipped; results in {folder}")
@@ -145,15 +143,7 @@ class Color:
         return ablations
 
     def _classes(self, images: Images) -> np.ndarray | None:
-        """The correct output of every file; None for detectors, and where nothing is given."""
-        card = self.model.card
-        if self.classes is None:
-            return None
-        if card.num_outputs == 1:
-            raise InputError("--classes is for networks with several outputs; a detector's labels are in its folders")
-        if self.classes == FROM_DATA:
-            return classes_of(images.files, card)
-        return classes_in(Path(self.classes), images.names, card)
+        return correct_classes(self.model.card, self.classes, images.files, images.names)
 
 
 def _of_batch(channels: tuple[Channel, ...], model: Model, images: Any, *, micro_batch: int) -> Any:

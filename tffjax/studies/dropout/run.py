@@ -23,6 +23,7 @@ from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.results.wide import lines_of, write_wide
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
+from tffjax.studies.classes import OWN_TOP, class_formats, class_table, correct_classes
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
 from tffjax.studies.dropout.search import Step, greedy
@@ -31,6 +32,7 @@ from tffjax.studies.dropout.settings import (
     Setting,
     check_settings,
     counted,
+    family,
     low_k,
     random_k,
     read_setting,
@@ -44,7 +46,8 @@ from tffjax.studies.dropout.tables import (
     score_table,
     with_published,
 )
-from tffjax.studies.rankings import RankingLike, digest, ranking_of
+from tffjax.studies.predictions import class_probability, prediction_table
+from tffjax.studies.rankings import RankingLike, argument_of, digest, ranking_of
 
 SHOWN = 10
 
@@ -71,6 +74,7 @@ class Dropout:
     seed: int = 0
     chunk: int | None = None
     published: str | None = None
+    classes: str | None = None
     name: str = dataclasses.field(default="dropout", init=False)
 
     def identity(self) -> dict[str, Any]:
@@ -87,9 +91,11 @@ class Dropout:
         """As `tffjax.pipeline.study.Study`."""
         if self.greedy and not self.each:
             raise InputError("--greedy chooses among the channels of --each N; give it too")
-        if self.model.card.num_outputs != 1:
+        self._classes(images)
+        if self.model.card.num_outputs != 1 and self.each:
             raise InputError(
-                f"dropout scores detectors with one output; this network has {self.model.card.num_outputs}"
+                "--each looks at the logit of fake images, and this network has "
+                f"{self.model.card.num_outputs} outputs; its settings are told apart by the probability of the class"
             )
         check_detector(self.published)
         settings, alone = self._settings()
@@ -107,6 +113,9 @@ class Dropout:
         settings, alone = self._settings()
         scores, card, count = found.scores, self.model.card, len(settings)
         files = [images.files[index] for index in scores.files]
+        if card.num_outputs != 1:
+            self._write_classes(images, scores, settings, folder)
+            return {"images": len(files)}
         by_setting = score_table(card, files, settings, scores.logits[:, :count])
         names = pa.array([images.names[index] for index in scores.files], pa.string())
         by_setting = by_setting.set_column(0, "path", names)
@@ -130,6 +139,9 @@ class Dropout:
     def say(self, images: Images, results: dict[str, Any], folder: Path, reporter: Reporter) -> None:
         """As `tffjax.pipeline.study.Study`."""
         settings, alone = self._settings()
+        if has_table(folder / "classes"):
+            table, title = read_table(folder / "classes"), "the correct class" if self.classes else OWN_TOP
+            reporter.table(table, f"{title} ({self.model.card.network})", class_formats(table))
         if has_table(folder / "dropout"):
             table = read_table(folder / "dropout")
             ours = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated", "real", "fake"], ".1%")
@@ -190,6 +202,22 @@ class Dropout:
 
         return _Found(scores, greedy(effect, [setting.channels[0] for setting in alone], self.greedy or 0))
 
+    def _classes(self, images: Images) -> np.ndarray | None:
+        return correct_classes(self.model.card, self.classes, images.files, images.names)
+
+    def _write_classes(self, images: Images, scores: Scores, settings: Sequence[Setting], folder: Path) -> None:
+        """What becomes of the correct class, and its probability under every setting, an image a row."""
+        card, classes, logits = self.model.card, self._classes(images), np.moveaxis(scores.logits, 1, 0)
+        classes = None if classes is None else classes[scores.files]
+        names = [family(setting.name) for setting in settings]
+        write_table(class_table(card, "setting", names, logits, classes), folder / "classes")
+        files = [images.files[index] for index in scores.files]
+        who = prediction_table(card, files, logits[0]).set_column(0, "path", [[images.names[i] for i in scores.files]])
+        probability = class_probability(logits, logits[0].argmax(axis=1) if classes is None else classes)
+        for setting, column in zip(settings, probability, strict=True):
+            who = who.append_column(setting.name, [column])
+        write_table(who.drop_columns(["logit", "probability"]), folder / "scores")
+
     def _write_effects(
         self, files: Sequence[ImageFile], scores: Scores, alone: Sequence[Setting], count: int, folder: Path
     ) -> None:
@@ -215,6 +243,7 @@ def run_dropout(
     greedy: int | None = None,
     seed: int = 0,
     published: str | None = None,
+    classes: PathLike | None = None,
     resize: Resize | None = None,
     crop: int | None = None,
     batch_size: int | None = None,
@@ -227,7 +256,7 @@ def run_dropout(
     """Score images with the top channels of a ranking dropped before batch norm (SPEC 6), beside random and last ones.
 
     Args:
-        model: a detector with a card, or the folder of a checkpoint.
+        model: a model with a card, or the folder of a checkpoint.
         data: folders of labeled images, `<generator>/{0_real,1_fake}/...`, or images.
         out: the run directory; an unfinished run of the same request there is gone on with.
         ranking: such as `rank` writes: its file, a `Ranking`, or channel keys, best first.
@@ -238,18 +267,21 @@ def run_dropout(
         greedy: also choose so many of those greedily.
         seed: of the random channels.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
+        classes: of a network with several outputs, the correct one of each image, as of `tffjax.run_color`.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("dropout")` (AP, accuracies at 0.5 and at the baseline's calibrated threshold),
         `table("draws")`, `table("table-e1")` (as the paper has it, also as LaTeX),
-        `table("scores")`, and `table("effects")` and `table("greedy")` where asked for.
+        `table("scores")`, and `table("effects")` and `table("greedy")` where asked for. For a network with several
+        outputs `table("classes")` (`tffjax.studies.classes.class_table`) and `table("scores")`, the probability of the
+        correct class of each image.
 
     Raises:
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
     """
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
-    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed, None, published)
+    study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed, None, published, argument_of(classes))
     reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
