@@ -13,6 +13,7 @@ from tffjax.cli.numbers import RealRange
 from tffjax.errors import InputError
 from tffjax.files import replace_file
 from tffjax.nn.card import NORMALIZATIONS, Card
+from tffjax.nn.class_names import read_class_names
 from tffjax.nn.networks import network_of
 from tffjax.results.published import DETECTORS
 
@@ -69,6 +70,12 @@ def graph_options(command: Any) -> Any:
     help="Which of two outputs means fake: the detector's logit is then fake minus real. none: two classes.",
 )
 @click.option(
+    "--class-names",
+    type=click.Path(path_type=Path),
+    help="Names of several outputs, shown with them everywhere: a text file with one a line, or JSON (a list, or names "
+    "by index).",
+)
+@click.option(
     "--expect",
     type=click.Path(path_type=Path),
     help="Table of what the original network says (file, logit or probability): finds and proves graph, normalization "
@@ -105,6 +112,7 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
       tffjax convert nodown.pth detector --graph grip-nodown
       tffjax convert detector.pth detector --expect logits.csv --images images/
       tffjax convert two-outputs.pth detector --fake-output 1
+      tffjax convert resnet50.pth imagenet --graph resnet-v1 --normalization caffe --class-names imagenet.txt
       tffjax convert b4.pth detector --graph efficientnet-pytorch --padding 380
       tffjax convert proggan_bedroom-d8a89ff1.pth bedroom
       tffjax convert --to torch detector detector-again.pth
@@ -154,7 +162,8 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
                 f"{source} has two outputs: say which one means fake with --fake-output 0 or 1 (often 1), or "
                 "--fake-output none for a network of two classes that is no detector"
             )
-        model = dataclasses.replace(model, card=as_published(model.card, given["published"]))
+        card = with_class_names(as_published(model.card, given["published"]), given["class_names"])
+        model = dataclasses.replace(model, card=card)
     for note in facts.notes:
         talk.say(f"{source}: {note}")
     if expect:
@@ -178,6 +187,19 @@ def as_published(card: Card, name: str | None) -> Card:
     if name is not None and (network_of(card).published != name.removeprefix("CR-") or card.num_outputs != 1):
         raise InputError(f"--published {name}: this is {card.architecture} with {card.num_outputs} outputs, so another")
     return dataclasses.replace(card, published=name)
+
+
+def with_class_names(card: Card, path: Path | None) -> Card:
+    """The card with the names that a file gives its outputs; unchanged for None.
+
+    Raises:
+        InputError: as `read_class_names`; or there is one output.
+    """
+    if path is None:
+        return card
+    if card.num_outputs == 1:
+        raise InputError("--class-names is for networks with several outputs; this one has a logit, real or fake")
+    return dataclasses.replace(card, class_names=read_class_names(path, card.num_outputs))
 
 
 def asked(given: dict[str, Any]) -> Any:
@@ -209,7 +231,8 @@ def described(card: Card) -> str:
     elif card.num_outputs == 1:
         meaning = f"one output, a high logit means {card.high_means}"
     else:
-        meaning = f"outputs: {card.num_outputs}"
+        named = "" if card.class_names is None else f", {card.output_text(0)} to {card.class_names[-1]}"
+        meaning = f"outputs: {card.num_outputs}{named}"
     return f"{card.architecture}, {card.graph} ({card.graph_source}), {meaning}"
 
 

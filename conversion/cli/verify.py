@@ -93,7 +93,7 @@ def verify(
     batches = [normalize(group.pixels, card.normalization) for group in groups]
     result = verify_forward(model, net, batches, talk.busy)
     talk.say(_site_table(result.differences))
-    talk.say(_logit_table(result, names))
+    talk.say(_logit_table(result, names, card))
     explained: tuple[LrpDifference, ...] = ()
     if lrp:
         from tffjax.conversion.verify_lrp import verify_lrp
@@ -156,7 +156,7 @@ def _site_table(differences: "tuple[Difference, ...]") -> Table:
     return table
 
 
-def _logit_table(result: "Verification", names: list[str]) -> Table:
+def _logit_table(result: "Verification", names: list[str], card: Card) -> Table:
     many = result.ours["float32"].shape[1] > 1
     table = Table(title="largest logit of each image" if many else "logits", title_justify="left")
     table.add_column("image")
@@ -167,7 +167,7 @@ def _logit_table(result: "Verification", names: list[str]) -> Table:
         values = [side[dtype][row, output] for dtype in ("float32", "float64") for side in (result.theirs, result.ours)]
         formats = (".6f", ".6f", ".12f", ".12f")
         figures = [format(value, spec) for value, spec in zip(values, formats, strict=True)]
-        table.add_row(escape(name), *([str(output)] if many else []), *figures)
+        table.add_row(escape(name), *([escape(card.output_text(output))] if many else []), *figures)
     return table
 
 

@@ -19,6 +19,7 @@ from tffjax.pipeline.run import run
 from tffjax.pipeline.shards import request_of
 from tffjax.results.published import DETECTORS
 from tffjax.studies.call import options_of, study_class
+from tffjax.studies.classes import FROM_DATA
 
 _ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard", "workers")
 _READING = tuple(field.name for field in dataclasses.fields(Reading))
@@ -51,6 +52,22 @@ published_option = click.option(
     "--published",
     type=click.Choice(DETECTORS),
     help="Numbers of this detector of the paper beside ours. [default: where the card says that it is one of them]",
+)
+
+
+class _Classes(click.Path):
+    """`label`, or a file."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        return value if value == FROM_DATA else super().convert(value, parameter, context)
+
+
+classes_option = click.option(
+    "--classes",
+    type=_Classes(path_type=Path),
+    metavar="label|CSV",
+    help="The correct output of each image, for networks with several: label for what the data say, as of rank "
+    "--target label, or a CSV path,class. [default: their own top-1 on the original image]",
 )
 
 

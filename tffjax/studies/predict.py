@@ -129,7 +129,9 @@ class Predict:
                 reporter.warn(hint)
         else:
             table = read_table(folder / "predictions").slice(0, SHOWN)
-            columns = [name for name in ("path", "output", "logit", "probability") if name in table.column_names]
+            columns = [
+                name for name in ("path", "output", "class", "logit", "probability") if name in table.column_names
+            ]
             formats = {name: ".4f" if name in ("logit", "probability") else "" for name in columns}
             reporter.table(table, "first predictions", formats)
         reporter.say(f"{results['images']} images scored, {results['skipped']} skipped; results in {folder}")

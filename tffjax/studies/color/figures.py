@@ -162,7 +162,7 @@ def curves(table: pa.Table, name: str, column: str = "ap", label: str = "average
     The strengths stand at equal distances, the mildest first.
 
     Args:
-        table: from `tffjax.results.detection.metrics_table` or `tffjax.studies.color.tables.class_table`.
+        table: from `tffjax.results.detection.metrics_table` or `tffjax.studies.classes.class_table`.
         name: of the ablation, such as `jpeg`; rows of others are left out.
         column: of the table, from 0 to 1.
         label: of the axis, in percent.
