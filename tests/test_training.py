@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 import tolerances
 import torch
@@ -26,6 +27,7 @@ from tffjax.data import ImageFile, find_images
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import resize
 from tffjax.errors import InputError
+from tffjax.files import delete
 from tffjax.kernels.choice import CPU
 from tffjax.kernels.convolution import Geometry, native
 from tffjax.kernels.kernel_gradient import kernel_gradient, trainable_conv
@@ -34,6 +36,7 @@ from tffjax.nn.card import Normalization
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.results.tables import read_table
 from tffjax.training import loop as fit
+from tffjax.training import repeats
 from tffjax.training import step as training
 from tffjax.training.images import TrainingImages, split
 from tffjax.training.operations import Training
@@ -647,6 +650,60 @@ def test_three_epochs_learn_an_easy_difference(tmp_path, init):
     done("convert", run / "checkpoint", tmp_path / "detector.pth", "--to", "torch")
     back = to_flax(read_state_dict(tmp_path / "detector.pth"))[0]
     assert checkpoint.digest(back) == record["results"]["weights_sha256"]
+
+
+# Repeats
+
+
+def test_the_spread_of_scores_by_hand():
+    rows = [
+        {"seed": seed, "generator": name, "num_real": 4, "num_fake": 6} | dict.fromkeys(repeats.MEASURED, value)
+        for seed, values in enumerate([(0.5, 1.0), (0.7, 1.0), (0.9, 0.4)])
+        for name, value in zip("ba", values, strict=True)
+    ]
+    first, second = repeats.spread_table(pa.Table.from_pylist(rows)).to_pylist()
+    assert (first["generator"], first["repeats"], first["num_real"], first["num_fake"]) == ("b", 3, 4, 6)
+    for name in repeats.MEASURED:
+        found = [row[f"{name}_{of}"] for row in (first, second) for of in ("mean", "sd", "low", "high")]
+        np.testing.assert_allclose(found, [0.7, 0.2, 0.5, 0.9, 0.8, np.sqrt(0.12), 0.4, 1.0], rtol=1e-12)
+    alone = repeats.spread_table(pa.Table.from_pylist(rows[:1])).to_pylist()[0]
+    assert alone["ap_mean"] == 0.5
+    assert np.isnan(alone["ap_sd"])
+
+
+def test_repeats_are_refused_before_anything_is_written(folder, tmp_path):
+    asked = ("train", folder, "--arch", "efficientnet_b0", "--out", tmp_path / "run", "--repeats", 2)
+    assert "name those with --validation" in refused(*asked)
+    assert "do not fill a batch of 64" in refused(*asked, "--validation", folder)
+    assert not (tmp_path / "run").exists()
+    ended = done(*asked, "--validation", folder, "--batch-size", 4, "--seed", 5, "--dry-run")
+    assert all(f"seed-{seed}/train" in ended.out for seed in (5, 6))
+    assert "score the 2 detectors" in ended.out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_repeats_are_single_trainings_and_go_on_where_they_were(folder, init, tmp_path):
+    options = ("--init", init, "--epochs", 1, "--crop", SIDE, "--load-size", 0, "--batch-size", BATCH)
+    given = ("train", folder, "--validation", folder, *options)
+    done(*given, "--out", tmp_path / "run", "--repeats", 2, "--seed", 3)
+    whole = (tmp_path / "run" / "repeats.parquet").read_bytes()
+    done(*given, "--out", tmp_path / "one", "--seed", 4)
+    shas = [
+        checkpoint.read_card(path / "checkpoint").weights_sha256
+        for path in (tmp_path / "one", *(tmp_path / "run" / f"seed-{seed}" / "train" for seed in (4, 3)))
+    ]
+    assert shas[0] == shas[1] != shas[2]
+    scores = read_table(tmp_path / "run" / "seeds").to_pylist()
+    assert [(row["seed"], row["generator"]) for row in scores] == [(3, "g"), (4, "g")]
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    for name in ("repeats.csv", "repeats.parquet", "seed-4"):  # as if it had been killed before the second seed
+        delete(tmp_path / "run" / name)
+    del record["results"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert "was made with repeats = 2, not 3" in refused("train", "--resume", tmp_path / "run", "--repeats", 3)
+    assert "mean and standard deviation of 2 seeds" in done("train", "--resume", tmp_path / "run").out
+    assert (tmp_path / "run" / "repeats.parquet").read_bytes() == whole
 
 
 # The command line
