@@ -24,11 +24,13 @@ class Stored(Protocol):
         num_bytes: of the image file that was stored.
         size: height and width of the image, upright; None if nobody looked.
         pixels: None if the file's bytes are stored as they were; else the transform of which the pixels are stored.
+        sha256: of what is stored, hexadecimal.
     """
 
     num_bytes: int
     size: tuple[int, int] | None
     pixels: Transform | None
+    sha256: str
 
     def read(self) -> bytes | np.ndarray:
         """The file's bytes, or the pixels (height, width, 3).

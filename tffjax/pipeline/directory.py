@@ -107,9 +107,8 @@ class Run:
         path = self._state(number)
         if not path.exists():
             return None
+        arrays = arrays_of(path, "delete it to start this pass from zero")
         try:
-            with path.open("rb") as stream, np.load(stream) as archive:
-                arrays = dict(archive)
             skipped = json.loads(arrays["skipped"].tobytes())
             return State(
                 int(arrays["position"]),
@@ -117,7 +116,7 @@ class Run:
                 {int(index): reason for index, reason in skipped.items()},
                 {name.removeprefix("sums/"): a for name, a in arrays.items() if name.startswith("sums/")},
             )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged ({error}); delete it to start this pass from zero") from None
 
     def _state(self, number: int) -> Path:
@@ -149,6 +148,19 @@ class Run:
                 shutil.rmtree(self.path / folder, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def arrays_of(path: Path, way_out: str) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file, none of which is a pickle.
+
+    Raises:
+        InputError: it is damaged; `way_out` says what to do then.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream) as archive:
+            return dict(archive)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: damaged ({error}); {way_out}") from None
 
 
 @contextlib.contextmanager
