@@ -1,15 +1,19 @@
-"""Names of files; single files written whole or not at all (folders: `tffjax.nn.checkpoint.replace_folder`)."""
+"""Names of files; single files written whole or not at all (others' places: `tffjax.places`)."""
 
 import contextlib
 import hashlib
 import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 MARKER = ".tffjax"
 """In every folder of results; nothing else is overwritten."""
+
+LONGEST = 120
+"""Bytes of a name that becomes part of a file's name; systems take 255."""
 
 RECORD = "run.json"
 """The record of a run directory."""
@@ -20,9 +24,33 @@ def is_run(folder: Path) -> bool:
     return (folder / MARKER).exists() and (folder / RECORD).exists()
 
 
+def utf8(name: str) -> str:
+    """A name of the file system for tables, which take UTF-8: where it is none, its other bytes, and %, become %XX."""
+    try:
+        name.encode()
+        return name
+    except UnicodeEncodeError:
+        escaped = ("%25" if byte == b"%" else f"%{byte[0]:02X}" if byte[0] > 127 and len(byte) == 1 else None
+                   for byte in (os.fsencode(c) for c in name))  # fmt: skip
+        return "".join(c if code is None else code for c, code in zip(name, escaped, strict=True))
+
+
+def printable(text: str) -> str:
+    """A text with its control characters, which a terminal would obey, as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def file_name(name: str) -> str:
-    """The name of something, such as an ablation, as part of a file's name."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+    """The name of something, such as an ablation, as part of a file's name: letters, digits, `._-`, not too long."""
+    return shortened("".join(c if c.isalnum() or c in "._-" else "-" for c in name))
+
+
+def shortened(name: str) -> str:
+    """A name of at most `LONGEST` bytes; where it was cut, it ends in a hash of the whole."""
+    content = name.encode("utf-8", "surrogateescape")
+    if len(content) <= LONGEST:
+        return name
+    return f"{content[: LONGEST - 9].decode(errors='ignore')}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:
@@ -39,9 +67,9 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
 def replace_file(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to, which becomes `path` when the block ends well and vanishes when it does not.
 
-    It is on the disk before it is renamed. A killed process leaves the name, `.NAME.tmpPID`, behind.
+    It is on the disk before it is renamed. A killed process leaves the name, `.NAME.tmp-...`, behind.
     """
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    temporary = path.with_name(f".{shortened(path.name)}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
         flush(temporary)

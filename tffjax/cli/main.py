@@ -20,6 +20,7 @@ import click
 from tffjax import __version__
 from tffjax.cli.streams import lasting_streams
 from tffjax.errors import CheckFailed, GraphAssumed, InputError
+from tffjax.files import printable
 
 _COMMANDS = {
     "audit": "tffjax.cli.audit:audit_command",
@@ -163,5 +164,5 @@ def _repaired(warning: str) -> str | None:
 
 
 def _say(kind: str, message: object, code: int) -> int:
-    click.echo(f"tffjax: {kind}: {message}", err=True)
+    click.echo(f"tffjax: {kind}: {printable(str(message))}", err=True)
     return code

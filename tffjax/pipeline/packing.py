@@ -84,7 +84,6 @@ def pack(
         if warning:
             reporter.warn(warning)
     files, names = found.files, relative_names(found.files)
-    _check_names(names)
     check_stored(files, packing.pixels or Transform())
     record = _record(packing, found.kinds, fingerprint(files, names))
     opened = directory.resume(out, record) if known else directory.start(out, record, overwrite=overwrite)
@@ -125,14 +124,6 @@ def _record(packing: Packing, kinds: Sequence[str], images: dict[str, Any]) -> d
                  "shard_images": packing.shard_images}  # fmt: skip
     identity = {"images": images, "arguments": arguments}
     return run_record("pack", identity, sources=kinds, computes=False, data=packing.data)
-
-
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{name!r}: the name is not UTF-8, as names in records are; rename the file") from None
 
 
 def _write(

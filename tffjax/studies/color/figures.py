@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from tffjax.data.ablations import ORIGINAL, parse, strongest_last
 from tffjax.results.generators import ALL
-from tffjax.results.style import BLACK, COLORS, WIDTH, column_figure, label_axes
+from tffjax.results.style import BLACK, COLORS, WIDTH, column_figure, label_axes, short_name
 from tffjax.studies.color.statistics import ALPHA
 from tffjax.studies.rankings import parse_key
 
@@ -127,7 +127,8 @@ def curves(table: pa.Table, name: str, column: str = "ap", label: str = "average
         own = [values[place, generator] for place in places]
         look = {"color": BLACK, "linewidth": 1.8} if generator == ALL else {"color": color, "linewidth": 1.0}
         y = [100 * row[column] for row in own]
-        axes.plot(y, line, marker=marker, markersize=3, label=f"{generator} (n = {_count(own[0])})", **look)
+        named = f"{short_name(generator)} (n = {_count(own[0])})"
+        axes.plot(y, line, marker=marker, markersize=3, label=named, **look)
     axes.set_xticks(range(len(places)), [ORIGINAL, *(f"{step.strength:g}" for step in steps)])
     axes.set_ylim(None, 102)
     label_axes(axes, name, label)
@@ -152,7 +153,9 @@ def _draw_density(axes: Axes, density: pa.Table, column: str, color: str, line: 
 
 
 def _name_rows(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
-    axes.set_yticks(range(len(rows)), [f"{row['generator']}\nn = {row['num']}" for row in rows], parse_math=False)
+    axes.set_yticks(
+        range(len(rows)), [f"{short_name(row['generator'])}\nn = {row['num']}" for row in rows], parse_math=False
+    )
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)
 
@@ -162,4 +165,6 @@ def _count(row: dict[str, Any]) -> int:
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any], columns: int = 2) -> None:
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

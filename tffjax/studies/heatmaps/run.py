@@ -15,6 +15,7 @@ import numpy as np
 from tffjax.data import fingerprint, relative_names
 from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.errors import InputError
+from tffjax.files import shortened
 from tffjax.nn import Model, Normalization
 from tffjax.pipeline.groups import Group, few_images, in_groups
 from tffjax.pipeline.output import output_folder
@@ -164,7 +165,7 @@ def _shown(name: str) -> str:
 
 
 def _label(number: int, name: str) -> str:
-    return f"{number:03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(name).stem)}"
+    return f"{number:03d}_{shortened(re.sub(r'[^A-Za-z0-9.-]+', '_', Path(name).stem))}"
 
 
 def _save_arrays(path: Path, explained: Sequence[_Explained]) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from tffjax.results.figures import save_figure
+from tffjax.results.style import short_name
 
 CELL, PLACE = 96, 72
 """Sides of a cell with a patch, and with an image and the patch's place in it, in pixels."""
@@ -109,7 +110,7 @@ def collage(
         for i, cell in enumerate(some):
             start = left + i * (side + _GAP)
             canvas[top : top + side, start : start + side] = cell
-    labels, names = list(rows.values()), [column or "all images" for column in columns]
+    labels, names = list(rows.values()), [short_name(column) or "all images" for column in columns]
     left, top = 0.06 * max(map(len, labels)) + 0.2, 0.7  # inches for words; around the canvas, not of it: no resampling
     inside = np.array(canvas.shape[1::-1]) / _DPI
     whole = inside + np.array([left + 0.1, top + 0.1])
