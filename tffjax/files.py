@@ -1,11 +1,13 @@
 """Names of files; single files written whole or not at all (others' places: `tffjax.places`)."""
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -76,6 +78,29 @@ def replace_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def no_room(error: BaseException | None) -> str | None:
+    """What the system says if an error, or what it comes from, is that there is no room; None if it is something else.
+
+    Libraries turn it into errors of their own, some without a cause but the words.
+    """
+    while error is not None:
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
+                return os.strerror(code)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def reserve(folder: Path, num_bytes: int) -> None:
+    """See whether so much can be written in a folder, for libraries that say so in their own way, and too late.
+
+    Raises:
+        OSError: it cannot.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, num_bytes))
 
 
 def sha256_of(path: Path) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tffjax.errors import InputError
-from tffjax.files import delete, flush, shortened
+from tffjax.files import delete, flush, no_room, shortened
 
 
 class Place(NamedTuple):
@@ -100,8 +100,9 @@ def new_file(place: Place) -> Iterator[Path]:
     place.path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(place.path)
     try:
-        yield temporary
-        flush(temporary)
+        with _room(place.path):
+            yield temporary
+            flush(temporary)
         take(temporary, place)
     finally:
         temporary.unlink(missing_ok=True)
@@ -118,10 +119,22 @@ def new_folder(place: Place) -> Iterator[Path]:
     temporary = temporary_name(place.path)
     temporary.mkdir()
     try:
-        yield temporary
+        with _room(place.path):
+            yield temporary
         take(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """That there is no room is one line, whatever a library makes of it."""
+    try:
+        yield
+    except Exception as error:
+        if why := no_room(error):
+            raise InputError(f"{path}: {why}; make room, then give the command again") from None
+        raise
 
 
 def temporary_name(path: Path) -> Path:

@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from tffjax.errors import GraphAssumed, InputError
-from tffjax.files import sha256_of
+from tffjax.files import reserve, sha256_of
 from tffjax.nn.card import Card
 from tffjax.nn.model import Model, module_of
 from tffjax.nn.networks import network_of
@@ -69,6 +69,7 @@ def write(path: Path, variables: Any, card: str, overwrite: bool) -> None:
     """
     check_free(path, overwrite)
     with new_folder(look(path, overwrite)) as temporary:
+        reserve(temporary, sum(array.nbytes for array in jax.tree.leaves(variables)))
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / "weights", variables)
         committed = temporary / "weights" / "commit_success.txt"

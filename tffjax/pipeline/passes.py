@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from tffjax.data import BatchPlan
 from tffjax.errors import InputError
+from tffjax.files import no_room
 from tffjax.pipeline import streaming
 from tffjax.pipeline.contents import Contents
 from tffjax.pipeline.directory import Run, State
@@ -57,6 +58,10 @@ def resumable(run: Run, again: str, resumed: bool) -> Iterator[None]:
         raise InputError(
             f"{error.filename or run.path}: {error.strerror or error}; when that is mended, go on with: {again}"
         ) from None
+    except Exception as error:
+        if why := no_room(error):
+            raise InputError(f"{run.path}: {why}; when that is mended, go on with: {again}") from None
+        raise
 
 
 def contents_of(runs: Sequence[Run], images: Images, reporter: Reporter) -> Contents:
