@@ -292,5 +292,5 @@ def test_what_appears_where_a_checkpoint_is_written_stays(written, tmp_path):
     (tmp_path / "thesis" / "text").write_text("mine")
     variables = checkpoint.load(written).variables
     with pytest.raises(InputError, match="thesis is not a checkpoint, so it is not overwritten"):
-        checkpoint.write(tmp_path / "thesis", variables, "{}")
+        checkpoint.write(tmp_path / "thesis", variables, "{}", overwrite=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "text"]

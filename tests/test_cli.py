@@ -202,9 +202,16 @@ def test_verify_without_images_uses_synthetic_ones(detector, monkeypatch):
     assert "synthetic 1" in ended.out
 
 
-def test_verify_with_an_unwritable_json_path(detector, images, tmp_path):
-    target = tmp_path / "missing" / "figures.json"
-    refused("verify", detector, "--images", images, "--limit", 2, "--json", target)
+def test_verify_leaves_a_file_of_others_alone(detector, tmp_path):
+    """And says so before any work."""
+    (tmp_path / "thesis").write_text("mine")
+    assert "exists already; choose another name or pass --overwrite" in refused(
+        "verify", detector, "--json", tmp_path / "thesis"
+    )
+    assert "is a file, so there can be no folder in it" in refused(
+        "verify", detector, "--json", tmp_path / "thesis/figures.json"
+    )
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 # Prediction

@@ -11,10 +11,10 @@ from tffjax.conversion.graphs import NAMES
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused
 from tffjax.cli.numbers import RealRange
 from tffjax.errors import InputError
-from tffjax.files import replace_file
 from tffjax.nn.card import NORMALIZATIONS, Card
 from tffjax.nn.class_names import read_class_names
 from tffjax.nn.networks import network_of
+from tffjax.places import Place, look_for_file, new_file
 from tffjax.results.published import DETECTORS
 
 if TYPE_CHECKING:
@@ -130,18 +130,19 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
     talk = Talk(quiet)
     if to == "torch":
         refuse_unused("with --to torch: the card says it", *given)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already; choose another name or pass --overwrite")
     if to == "torch":
+        place = look_for_file(out, overwrite)
         with talk.busy(f"reading {source}"):
             model = checkpoint.load(source)
         architecture = model.card.architecture
         convention = conventions_of(architecture)[0]
         if "torchvision" in conventions_of(architecture) and model.card.graph.padding == "symmetric":
             convention = "torchvision"
-        _write_torch(torch_checkpoint.to_torch(model.variables, architecture, convention), out)
+        _write_torch(torch_checkpoint.to_torch(model.variables, architecture, convention), place)
         talk.say(f"{source} -> {out}: {architecture}, keys as in {convention}")
         return
+    checkpoint.check_free(out, overwrite)
+    overwrite = overwrite and out.exists()  # what appears from now on stays
     with talk.busy(f"reading {source}"):
         payload = load_file(source)
         generator = generator_in(payload, source)
@@ -236,10 +237,9 @@ def described(card: Card) -> str:
     return f"{card.architecture}, {card.graph} ({card.graph_source}), {meaning}"
 
 
-def _write_torch(state_dict: dict[str, "torch.Tensor"], out: Path) -> None:
+def _write_torch(state_dict: dict[str, "torch.Tensor"], place: Place) -> None:
     import torch
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     # an open file: from a name, PyTorch would write the name into the archive
-    with replace_file(out) as temporary, temporary.open("wb") as file:
+    with new_file(place) as temporary, temporary.open("wb") as file:
         torch.save(state_dict, file)

@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 from tffjax.conversion.cli import require_torch
 
-from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
+from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import size_options
 from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.errors import CheckFailed
-from tffjax.files import replace_file
 from tffjax.nn.card import Card
 from tffjax.pipeline.groups import read_groups, synthetic_images
+from tffjax.places import Place, look_for_file, new_file
 
 if TYPE_CHECKING:
     from tffjax.conversion.verify import Difference, Verification
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     help="Composite for --lrp.",
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file too.")
+@overwrite_option
 @quiet_option
 def verify(
     checkpoint: Path,
@@ -46,6 +47,7 @@ def verify(
     lrp: bool,
     composite: str,
     json_path: Path | None,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Run our PyTorch network and the JAX network on the same pixels and compare them, site by site.
@@ -66,6 +68,9 @@ def verify(
         refuse_unused("without --images", "limit", "resize", "crop")
     if not lrp:
         refuse_unused("without --lrp", "composite")
+    if json_path is None:
+        refuse_unused("without --json", "overwrite")
+    place = look_for_file(json_path, overwrite) if json_path else None
     require_torch()
     from tffjax.conversion.convert import Asked, convert_payload
     from tffjax.conversion.generator import generator_in, load_file
@@ -100,8 +105,8 @@ def verify(
 
         explained = verify_lrp(model, net, batches, composite, talk.busy)
         talk.say(_lrp_table(explained, composite))
-    if json_path:
-        _write_json(json_path, checkpoint, result, explained, names)
+    if place:
+        _write_json(place, checkpoint, result, explained, names)
     _conclude(talk, f"{checkpoint} computes the same numbers in JAX and PyTorch", result.differences)
     if lrp:
         _conclude(talk, f"the relevances of {composite} are the same", explained)
@@ -185,7 +190,7 @@ def _lrp_table(differences: "tuple[LrpDifference, ...]", composite: str) -> Tabl
 
 
 def _write_json(
-    path: Path,
+    place: Place,
     checkpoint: Path,
     result: "Verification",
     explained: "tuple[LrpDifference, ...]",
@@ -202,5 +207,5 @@ def _write_json(
             for side, logits in (("jax", result.ours), ("torch", result.theirs))
         },
     }
-    with replace_file(path) as temporary:
+    with new_file(place) as temporary:
         temporary.write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from tffjax.compile.devices import require_devices
 from tffjax.errors import InputError
+from tffjax.files import printable
 from tffjax.kernels.precision import PRECISIONS
 from tffjax.results.tables import screen_table
 
@@ -73,7 +74,10 @@ class Talk:
 
     def say(self, renderable: Any) -> None:
         """Print a result: text or a table."""
-        self.results.print(renderable, markup=False) if isinstance(renderable, str) else self.results.print(renderable)
+        if isinstance(renderable, str):
+            self.results.print(printable(renderable), markup=False)
+        else:
+            self.results.print(renderable)
 
     def table(self, table: pa.Table, title: str, formats: Mapping[str, str]) -> None:
         """Print a table."""
@@ -81,7 +85,7 @@ class Talk:
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self.progress_console.print(f"tffjax: {message}", markup=False, style="yellow")
+        self.progress_console.print(f"tffjax: {printable(message)}", markup=False, style="yellow")
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:

@@ -20,6 +20,7 @@ import click
 from tffjax import __version__
 from tffjax.cli.streams import lasting_streams
 from tffjax.errors import CheckFailed, GraphAssumed, InputError
+from tffjax.files import no_room, printable
 
 _COMMANDS = {
     "across": "tffjax.cli.across:across_command",
@@ -109,6 +110,8 @@ def _run() -> int:
 
         if is_out_of_memory(error):
             code = _say("error", "the device is out of memory; give smaller or fewer images at a time", 2)
+        elif why := no_room(error):
+            code = _say("error", f"{why}; make room, then give the command again", 2)
         else:  # a defect of tffjax, which is neither a failed check nor the user's
             traceback.print_exc()
             code = _say("internal error", "this is a defect of tffjax; please report the lines above", 3)
@@ -166,5 +169,5 @@ def _repaired(warning: str) -> str | None:
 
 
 def _say(kind: str, message: object, code: int) -> int:
-    click.echo(f"tffjax: {kind}: {message}", err=True)
+    click.echo(f"tffjax: {kind}: {printable(str(message))}", err=True)
     return code

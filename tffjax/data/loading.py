@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
+from tffjax.data.content import Content
 from tffjax.data.image_file import ImageFile
 from tffjax.data.preprocessing import Transform, UnreadableImage
-from tffjax.data.reading import check_stored, read, read_size
+from tffjax.data.reading import check_stored, read_known, read_size
 from tffjax.errors import InputError
 
 THREADS = min(16, os.cpu_count() or 1)
@@ -67,12 +68,14 @@ class Batch:
         weights: 1 for an image; 0 for an unreadable file and for padding at the end of a shape.
         indices: which file each row is; -1 for padding.
         skipped: index of a file that turned out unreadable -> why.
+        contents: index of a file -> what it held when it was read.
     """
 
     images: UInt8[np.ndarray, "b *variants h w 3"]
     weights: Float32[np.ndarray, " b"]
     indices: Int64[np.ndarray, " b"]
     skipped: dict[int, str]
+    contents: dict[int, Content] = dataclasses.field(default_factory=dict)
 
 
 def plan(files: Sequence[ImageFile], transform: Transform, batch_size: int, max_shapes: int = 8) -> Plan:
@@ -160,14 +163,14 @@ def batches(
         if index < 0:
             return _Row(index, shape)
         try:
-            image = read(files[index], transform)
+            image, content = read_known(files[index], transform)
         except UnreadableImage as error:  # it would end the whole iteration
             return _Row(index, shape, reason=str(error))
         if image.shape[:2] != shape:
             return _Row(index, shape, reason=f"{files[index].path}: has changed its size since it was first read")
         if variants:
             image = np.stack([image, *(variant(image, index) for variant in variants)])
-        return _Row(index, shape, image)
+        return _Row(index, shape, image, content)
 
     rows = [
         (index, batch.shape)
@@ -192,6 +195,7 @@ class _Row:
     index: int
     shape: tuple[int, int]
     image: np.ndarray | None = None
+    content: Content | None = None
     reason: str = ""
 
 
@@ -205,6 +209,7 @@ def _assemble(axes: tuple[int, ...], rows: Sequence[_Row]) -> Batch:
         weights=np.array([row.image is not None for row in rows], np.float32),
         indices=np.array([row.index for row in rows], np.int64),
         skipped={row.index: row.reason for row in rows if row.reason},
+        contents={row.index: row.content for row in rows if row.content},
     )
 
 

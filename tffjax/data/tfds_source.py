@@ -1,6 +1,7 @@
 """TensorFlow Datasets: `tfds:NAME/SPLIT`, read without TensorFlow."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -61,6 +62,7 @@ class StoredExample:
     feature: str
     num_bytes: int
     size: tuple[int, int] | None
+    sha256: str
     pixels: Transform | None = None
 
     def read(self) -> bytes:
@@ -72,7 +74,7 @@ class StoredExample:
 class TfdsSource:
     """The images of a split that TFDS prepared as ArrayRecord, by their own bytes.
 
-    Every example is read once to learn names, labels and sizes.
+    Every example is read once to learn names, labels, sizes and hashes.
 
     Attributes:
         path: the address.
@@ -102,7 +104,9 @@ class TfdsSource:
                 label = names[int(label)] if names else _text(label)
             name = text.get("name") or f"{index:08d}"
             size = (int(example["height"]), int(example["width"])) if {"height", "width"} <= example.keys() else None
-            stored = StoredExample(examples, index, features["image"], len(example[features["image"]]), size)
+            image = example[features["image"]]
+            digest = hashlib.sha256(image).hexdigest()
+            stored = StoredExample(examples, index, features["image"], len(image), size, digest)
             path = base / name
             known = self._label(label, address)
             found[str(path)] = ImageFile(path, known, text.get("generator", ""), text.get("category", ""), stored)

@@ -12,6 +12,7 @@ from scipy.special import expit, softmax
 from tffjax.data import ImageFile
 from tffjax.data.labels import label_numbers, label_word
 from tffjax.errors import InputError
+from tffjax.files import utf8
 from tffjax.nn.card import Card
 from tffjax.results.detection import Scored
 from tffjax.results.metrics import measure
@@ -26,7 +27,7 @@ def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.nd
     `probability`. Labels are `real`, `fake` or null.
     """
     columns = {
-        "path": [str(file.path) for file in files],
+        "path": [utf8(str(file.path)) for file in files],
         "generator": [file.generator for file in files],
         "category": [file.category for file in files],
         "label": pa.array([label_word(file.label) for file in files], pa.string()),

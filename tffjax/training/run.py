@@ -17,6 +17,7 @@ from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
 from tffjax.nn import Model, checkpoint, layers_of, network_of
 from tffjax.pipeline import directory
+from tffjax.pipeline.contents import Contents
 from tffjax.pipeline.directory import Run
 from tffjax.pipeline.passes import resumable
 from tffjax.pipeline.provenance import run_record
@@ -86,6 +87,12 @@ def run_training(request: TrainRequest, reporter: Reporter) -> None:
         reporter.say(
             f"{model.card.architecture} from {start}: {len(images.files)} images, {len(validation)} to validate"
         )
+        with reporter.busy("reading the images"):
+            contents = Contents((*images.files, *validation))
+            contents.load([run])
+            contents.check()
+            contents.read_all()
+            contents.save(run)
         progress = _train(reporter, run, model, recipe, images, validation)
         _finish(reporter, run, progress)
         states.delete()
