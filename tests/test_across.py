@@ -61,7 +61,7 @@ def test_decisions_before_and_after(runs, tmp_path):
         assert row[0] == expected[0]
         np.testing.assert_allclose(row[1:], expected[1:], rtol=1e-5)  # logits are float32
     names = found.table("networks")["network"].to_pylist()
-    assert (names[0].split()[0], names[-1].split()[0]) == ("detector", "classifier")
+    assert (names[0].split(":")[0], names[-1].split(":")[0]) == ("detector", "classifier")
     assert [path.name for path in found.figures] == ["networks.png"]
 
 

@@ -39,8 +39,9 @@ def features(scene: Scene, where: str) -> Part:
     names = [f"figure-{number.replace('.', '')}" for number in numbers]
     for name, figure in zip(names, figures, strict=True):
         save_figure(figure, scene.out / name, dpi=max(round(figure.dpi), DPI))
-    count = "One channel of the ranking is" if len(channels) == 1 else f"The first {len(channels)} channels that are"
-    ours = f"{count} {where} on the fakes of {which}."
+    count = "The one channel" if len(channels) == 1 else f"The first {len(channels)} channels"
+    what = "color-conditional" if where == CONDITIONAL else "not color-conditional"
+    ours = f"{count} of the ranking {'that is' if len(channels) == 1 else 'that are'} {what} on the fakes of {which}."
     title = f"{numbers[0]}, {numbers[1]}: {WORDS[where]}"
     return Part(title, facts.FEATURES, ours, tuple(f"{name}.png" for name in names))
 

@@ -62,11 +62,16 @@ def recognized(card: Card, named: str | None) -> tuple[str | None, str]:
     """The detector of the paper that this is known to be, by its card or its user, and a line on how that is known.
 
     Keys and graph alone do not tell the released weights from others; where they fit, the line says what to do.
+
+    Raises:
+        InputError: the detector that is named is another network.
     """
+    record = network_of(card)
+    if named and record.published != named.removeprefix("CR-"):
+        raise InputError(f"--published {named}: this is {card.architecture}, so another network")
     if card.published or named:
         how = "the card says so" if card.published and not named else "--published says so"
         return named or card.published, f"{named or card.published} of the paper ({how})"
-    record = network_of(card)
     if record.published and card.num_outputs == 1 and card.source_sha256 and card.graph == record.conventions[0]:
         name = record.published
         return None, (

@@ -8,8 +8,10 @@ from tffjax.data import ImageFile, find_images, has_folder
 from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import checkpoint, network_of
+from tffjax.nn.generator import load_generator
 from tffjax.results.generators import plain_name
 from tffjax.studies.rankings import all_channels, read_ranking
+from tffjax.supplement.start import released_ranking
 from tffjax.whole.steps import Step, Whole
 
 RUNS = "runs"
@@ -64,11 +66,17 @@ def supplement_of(
     """The supplement of a detector, with the images that there are; see `tffjax.supplement.run.paper`.
 
     Raises:
-        InputError: as `tffjax.data.find_images`; the detector has several outputs; there is no such generator.
+        InputError: as `tffjax.data.find_images` and `released_ranking`; the detector has several outputs, or the
+            ImageNet network one; there is no such network or generator.
     """
     card = checkpoint.read_card(detector)
     if card.num_outputs != 1:
         raise InputError(f"{detector} has {card.num_outputs} outputs, and the paper studies detectors with one")
+    if imagenet is not None and checkpoint.read_card(imagenet).num_outputs == 1:
+        raise InputError(f"{imagenet} has one output; --imagenet is a network with classes, for G and J")
+    if generator is not None:
+        load_generator(generator)
+    released_ranking(card, released)
     files, network = find_images(images, labels), network_of(card)
     names = dict.fromkeys(file.generator for file in files)
     if seen is None:
@@ -112,7 +120,7 @@ def extra_steps(supplement: Supplement, out: Path) -> list[Step]:
     made = [Step("heatmap", whole.detector, whole.images, heatmap, runs / "heatmap")]
     if supplement.imagenet is not None:
         size = {"resize": whole.size[0], "crop": whole.size[1], "labels": whole.labels}
-        options = {"keys": _keys(supplement, runs), **size}
+        options = {"ranking": None, "keys": _keys(supplement, runs), **size}
         made.append(Step("color", supplement.imagenet, whole.images, options, runs / "imagenet-color"))
     return made
 

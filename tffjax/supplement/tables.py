@@ -86,7 +86,7 @@ def control(scene: Scene) -> Part:
     rows = found.table("networks").to_pylist()
     shown = [
         {**row, "generator": ALL if row["generator"] == ALL else shown_name(row["generator"])}
-        | {name: f"{row[name]:.1f}" for name in ("median_before", "median_after", "drop")}
+        | {name: f"{round(row[name], 1) + 0.0:.1f}" for name in ("median_before", "median_after", "drop")}
         | {"kept": percent(row["kept"])}
         for row in rows
     ]

@@ -81,7 +81,7 @@ def decisions(run: RunResult, ablation: str) -> Decisions:
         what = "there are no images"
     if not counted.any():
         raise InputError(f"{run.folder}: {what}")
-    network = f"{kind_of(card)} {card.source or card.architecture}"
+    network = f"{kind_of(card)}: {card.source or card.architecture}"
     fields = (of.generator, before, after, kept, kept_before)
     return Decisions(network, *(field[counted] for field in fields))
 
