@@ -1,6 +1,7 @@
 """Which channels of a ranking a study takes: its first ones, named ones, those that respond to color or do not."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -151,15 +152,17 @@ class ChannelStudy:
     where: str | None = dataclasses.field(default=None, kw_only=True)
     color: str | None = dataclasses.field(default=None, kw_only=True)
 
+    @functools.cached_property
     def chosen(self) -> Chosen:
-        """The channels that are meant, all of this network.
+        """The channels that are meant, all of this network; read once.
 
         Raises:
             InputError: as `choose` and `tffjax.studies.rankings.ranking_of`.
         """
         ranking = None if self.ranking is None else ranking_of(self.ranking, self.model)
         chosen = choose(ranking, self.keys, self.where, self.color, self.model.card.weights_sha256)
-        check_channels(chosen.ranking.channels, self.model)
+        if ranking is None:
+            check_channels(chosen.channels, self.model)
         return chosen
 
     def said(self, k: int | None) -> str:
@@ -175,7 +178,7 @@ class ChannelStudy:
         Raises:
             InputError: as `chosen`; the paper has no number for this network.
         """
-        chosen = self.chosen()
+        chosen = self.chosen
         wanted = chosen.count if chosen.selected and k is None else chosen_k(self.model, k)
         (count,), word = amounts(chosen, [wanted])
         return chosen.channels[:count], word if k else ""

@@ -19,7 +19,7 @@ _WIDE = 30
 """From so many times the size of small values on, large ones would press them together on a linear axis."""
 
 # Okabe and Ito's palette, told apart by color-blind readers; the markers differ for print in gray.
-_KINDS = {"top": ("#d55e00", "o"), "random": ("#009e73", "^"), "low": ("#0072b2", "s")}
+_KINDS = {"top": ("#d55e00", "o"), "random": ("#009e73", "^"), "low": ("#0072b2", "x")}
 
 
 def dropout_curves(table: pa.Table, draws: pa.Table, title: str) -> Figure:

@@ -45,8 +45,8 @@ class FindK(ChannelStudy):
         return {
             "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(self.chosen().ranking),
-            "chosen": self.chosen().count,
+            "ranking": digest(self.chosen.ranking),
+            "chosen": self.chosen.count,
         }
 
     def plan(self, images: Images) -> str:
@@ -87,12 +87,12 @@ class FindK(ChannelStudy):
 
     def _last(self) -> int:
         """The largest k to try."""
-        chosen = self.chosen()
+        chosen = self.chosen
         half = len(chosen.ranking.channels) // 2
         return min(self.max_k or half, half, chosen.count)
 
     def _search(self, images: Images, score: Score) -> search.Found:
-        ranking = self.chosen().ranking
+        ranking = self.chosen.ranking
 
         def evaluate(ks: Sequence[int]) -> pa.Table:
             settings = [BASELINE]

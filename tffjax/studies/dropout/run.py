@@ -82,8 +82,8 @@ class Dropout(ChannelStudy):
         return {
             "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(self.chosen().ranking),
-            "chosen": self.chosen().count,
+            "ranking": digest(self.chosen.ranking),
+            "chosen": self.chosen.count,
         }
 
     def plan(self, images: Images) -> str:
@@ -173,7 +173,7 @@ class Dropout(ChannelStudy):
 
     def _settings(self) -> tuple[list[Setting], list[Setting]]:
         """The settings, and those of channels alone."""
-        chosen = self.chosen()
+        chosen = self.chosen
         ranking = chosen.ranking
         settings = [BASELINE]
         for k in self._amounts().ks:
@@ -187,7 +187,7 @@ class Dropout(ChannelStudy):
 
     def _amounts(self) -> Amounts:
         """How many of the chosen channels are dropped: those asked for, else all where some were selected."""
-        chosen = self.chosen()
+        chosen = self.chosen
         ks = self.ks or ([chosen.count] if chosen.selected else network_of(self.model.card).paper_ks)
         if not ks:
             raise InputError(f"the paper has no numbers of channels for {self.model.card.architecture}; give --k")
@@ -229,7 +229,7 @@ class Dropout(ChannelStudy):
         self, files: Sequence[ImageFile], scores: Scores, alone: Sequence[Setting], count: int, folder: Path
     ) -> None:
         labels = np.array([-1 if file.label is None else file.label for file in files])
-        ranking, card = self.chosen().ranking, self.model.card
+        ranking, card = self.chosen.ranking, self.model.card
         effects = effect_table(card, alone, scores.logits[:, count:, 0], scores.logits[:, 0, 0], labels, ranking)
         write_table(effects, folder / "effects")
         sites = tuple(site.name for site in sites_of(self.model))

@@ -27,6 +27,7 @@ DARK, STRONGEST = 128, 16.0
 """A patch whose brightest value is below the first is lightened, at most so many times; more would show rounding."""
 
 _BOX, _EDGE = (230, 30, 30), (190, 190, 190)
+_ACROSS = 28  # cells side by side that can be told apart on a page
 _LEAST_BOX = 8  # pixels of a box that is seen
 _GAP = 4
 _LARGEST = 0.75  # inches of a cell
@@ -49,10 +50,12 @@ def write_collages(shown: Iterable[dict[str, Any]], keys: Sequence[str], by: str
         patches.setdefault(here, []).append(patch_cell(pixels_of(row["patch"]), stretch=True))
         places.setdefault(here, []).append(pixels_of(row["place"]))
     generators = in_order(sorted({generator for _, generator in patches}))
+    each = max(_ACROSS // max(len(generators), 1), 1)
     for name, cells, what, formats in (
         ("patches", patches, "patches", ("png", "pdf")),
         ("places", places, "places of the patches", ("png",)),
     ):
+        cells = {place: some[:each] for place, some in cells.items()}
         for page, first in enumerate(range(0, len(keys), PAGE), start=1):
             rows = {key: f"{number}. {broken(key)}" for number, key in enumerate(keys[first : first + PAGE], first + 1)}
             if any(key in rows for key, _ in cells):
