@@ -70,7 +70,7 @@ def grayscale_facts(detector: str) -> str:
     )
 
 
-def agreement(table: pa.Table, setting: str, columns: Sequence[str], scale: float) -> str:
+def agreement(table: pa.Table, setting: str, columns: Sequence[str], scale: int) -> str:
     """How far our numbers of a long table are from the published ones beside them, in a sentence.
 
     Args:
