@@ -14,6 +14,7 @@ from tffjax.errors import InputError
 from tffjax.nn import Model, network_of
 from tffjax.nn.sites import sites_of
 from tffjax.pipeline.images import Images
+from tffjax.pipeline.programs import check_sizes
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
@@ -98,6 +99,7 @@ class Dropout:
                 f"{self.model.card.num_outputs} outputs; its settings are told apart by the probability of the class"
             )
         check_detector(self.published)
+        check_sizes(self.model, images)
         settings, alone = self._settings()
         if alone and not any(file.label == 1 for file in images.files):
             raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
@@ -246,6 +248,7 @@ def run_dropout(
     classes: PathLike | None = None,
     resize: Resize | None = None,
     crop: int | None = None,
+    pad_to: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     labels: str | None = None,
@@ -268,6 +271,7 @@ def run_dropout(
         seed: of the random channels.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
         classes: of a network with several outputs, the correct one of each image, as of `tffjax.run_color`.
+        pad_to: as of `tffjax.predict`.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
@@ -283,5 +287,5 @@ def run_dropout(
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
     study = Dropout(loaded, ranking, ks, draws, low, None, each, greedy, seed, None, published, argument_of(classes))
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
+    reading = Reading(resize=resize, crop=crop, pad_to=pad_to, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
