@@ -317,7 +317,9 @@ def test_the_work_before_the_first_masked_site_is_shared(network, site):
     sites = sites_of(model, (224, 224))
     masks = jax.ShapeDtypeStruct((part.width, sum(site.channels for site in sites)), jnp.bool_)
     lower = jax.jit(dropout._apply_masks, static_argnames=("sites", "first", "micro_batch")).lower
-    ours = lower(model, image, masks, sites, part.first, part.micro_batch).cost_analysis()["flops"]
+    ours = lower(model, image, masks, sites=sites, first=part.first, micro_batch=part.micro_batch).cost_analysis()[
+        "flops"
+    ]
     plain = jax.jit(forward).lower(model, image).cost_analysis()["flops"]
     assert ours / part.width < plain / 3
 

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import image_options
+from tffjax.cli.numbers import SIDE
 from tffjax.errors import InputError
 from tffjax.nn import checkpoint
 from tffjax.pipeline import directory
@@ -62,6 +63,13 @@ class _Classes(click.Path):
         return value if value == FROM_DATA else super().convert(value, parameter, context)
 
 
+pad_option = click.option(
+    "--pad-to",
+    type=click.IntRange(min=1, max=SIDE.max),
+    metavar="PIXELS",
+    help="Fill images up to multiples of this, such as 64, and compute each as if it were alone: images of many sizes "
+    "share few programs. Refused where that is not exact.",
+)
 classes_option = click.option(
     "--classes",
     type=_Classes(path_type=Path),

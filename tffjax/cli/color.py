@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import classes_option, input_options, published_option, run_study, study_options
+from tffjax.cli.asked import classes_option, input_options, pad_option, published_option, run_study, study_options
 from tffjax.cli.channels import k_option, ranking_options
 from tffjax.cli.memory import halving
 
@@ -24,6 +24,7 @@ from tffjax.cli.memory import halving
 )
 @classes_option
 @published_option
+@pad_option
 @study_options
 @click.pass_context
 @halving

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import classes_option, input_options, published_option, run_study, study_options
+from tffjax.cli.asked import classes_option, input_options, pad_option, published_option, run_study, study_options
 from tffjax.cli.channels import ranking_options
 from tffjax.cli.memory import halving
 from tffjax.cli.numbers import DRAWS, SEED
@@ -53,6 +53,7 @@ chunk_option = click.option(
 @chunk_option
 @published_option
 @classes_option
+@pad_option
 @study_options
 @click.pass_context
 @halving

@@ -30,6 +30,8 @@ class Reading:
         random_crop: seed of random resized crops in place of it.
         batch_size: images a pass; None is what suits the device.
         max_shapes: more different image sizes are refused: each needs a compile.
+        pad_to: images are filled up to multiples of so many pixels, and computed as if each were alone
+            (`tffjax.nn.padded`); None leaves them.
         strict: an unreadable image ends the study.
         labels: names of the folders of the labels, as of `tffjax.data.find`.
     """
@@ -39,6 +41,7 @@ class Reading:
     random_crop: int | None = None
     batch_size: int | None = None
     max_shapes: int = 8
+    pad_to: int | None = None
     strict: bool = False
     labels: str | None = None
 

@@ -19,7 +19,7 @@ from tffjax.files import file_name
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
-from tffjax.pipeline.programs import compile_sizes, prepared
+from tffjax.pipeline.programs import check_sizes, compile_sizes, prepared, size_types, sizes_in
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
@@ -66,6 +66,7 @@ class Color(ChannelStudy):
     def plan(self, images: Images) -> str:
         """As `tffjax.pipeline.study.Study`."""
         check_detector(self.published)
+        check_sizes(self.model, images)
         ablations, channels = self._ablations(), self._channels()
         self._classes(images)
         under = f"under {', '.join(map(str, ablations))} on {number_of(images.total, 'image')}"
@@ -84,8 +85,11 @@ class Color(ChannelStudy):
         def start(reporter: Reporter) -> Callable[[Batch], Any]:
             model = prepared(self.model, images.shapes, images.batch_size)
             of_batch = functools.partial(_of_batch, channels)
-            programs = compile_sizes(reporter, images, "the forward pass", of_batch, model, variants=len(ablations))
-            return lambda batch: programs[batch.images.shape[2:4]](model, put(batch.images))
+            types = size_types(images)
+            programs = compile_sizes(
+                reporter, images, "the forward pass", of_batch, model, *types, variants=len(ablations)
+            )
+            return lambda batch: programs[batch.images.shape[2:4]](model, put(batch.images), *sizes_in(images, batch))
 
         def rows(batch: Batch, found: Any) -> pa.Table:
             present, columns = images.rows(batch)
@@ -153,8 +157,8 @@ class Color(ChannelStudy):
         return correct_classes(self.model.card, self.classes, images.files, images.names)
 
 
-def _of_batch(channels: tuple[Channel, ...], model: Model, images: Any, *, micro_batch: int) -> Any:
-    return max_activations(model, images, channels, micro_batch=micro_batch)
+def _of_batch(channels: tuple[Channel, ...], model: Model, images: Any, *sizes: Any, micro_batch: int) -> Any:
+    return max_activations(model, images, channels, micro_batch=micro_batch, sizes=sizes)
 
 
 def _write_tests(found: Samples, channels: tuple[Channel, ...], folder: Path) -> None:
@@ -224,6 +228,7 @@ def run_color(
     published: str | None = None,
     resize: Resize | None = None,
     crop: int | None = None,
+    pad_to: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     labels: str | None = None,
@@ -248,6 +253,7 @@ def run_color(
             data say (`tffjax.studies.classes.classes_of`); None is the network's own top-1 on the original image, with
             which the table says the agreement.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
+        pad_to: as of `tffjax.predict`.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
@@ -259,5 +265,5 @@ def run_color(
     loaded, weights = model_of(model)
     selected = {"keys": keys, "where": where, "color": argument_of(color)}
     study = Color(loaded, ranking, k, ablations, argument_of(classes), published, **selected)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
+    reading = Reading(resize=resize, crop=crop, pad_to=pad_to, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

@@ -17,7 +17,7 @@ from tffjax.nn import Model
 from tffjax.nn.normalization import normalized
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
-from tffjax.pipeline.programs import announcing, prepared
+from tffjax.pipeline.programs import announcing, check_sizes, prepared, sizes_in
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.studies.dropout.logits import masked_logits
@@ -100,10 +100,11 @@ def _score_pass(model: Model, images: Images, settings: Sequence[Setting], chunk
 
     def start(reporter: Reporter) -> Callable[[Batch], Any]:
         ready = prepared(model, images.shapes, images.batch_size)
+        check_sizes(model, images)
 
         def step(batch: Batch) -> Any:
             inputs = normalized(put(batch.images), ready.card.normalization)
-            return masked_logits(ready, inputs, settings, chunk)
+            return masked_logits(ready, inputs, settings, chunk, sizes_in(images, batch))
 
         return announcing(reporter, step)
 

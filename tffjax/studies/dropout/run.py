@@ -14,6 +14,7 @@ from tffjax.errors import InputError
 from tffjax.nn import Model, network_of
 from tffjax.nn.sites import sites_of
 from tffjax.pipeline.images import Images
+from tffjax.pipeline.programs import check_sizes
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
@@ -97,6 +98,7 @@ class Dropout(ChannelStudy):
                 f"{self.model.card.num_outputs} outputs; its settings are told apart by the probability of the class"
             )
         check_detector(self.published)
+        check_sizes(self.model, images)
         settings, alone = self._settings()
         word = self._amounts().word
         if alone and not any(file.label == 1 for file in images.files):
@@ -264,6 +266,7 @@ def run_dropout(
     classes: PathLike | None = None,
     resize: Resize | None = None,
     crop: int | None = None,
+    pad_to: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     labels: str | None = None,
@@ -287,6 +290,7 @@ def run_dropout(
         seed: of the random channels.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
         classes: of a network with several outputs, the correct one of each image, as of `tffjax.run_color`.
+        pad_to: as of `tffjax.predict`.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
@@ -305,5 +309,5 @@ def run_dropout(
     study = Dropout(
         loaded, ranking, ks, draws, low, each, greedy, seed, None, published, argument_of(classes), **selected
     )
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
+    reading = Reading(resize=resize, crop=crop, pad_to=pad_to, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)
