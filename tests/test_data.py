@@ -381,6 +381,7 @@ def test_twice_the_same(tmp_path):
 
 def test_look_ahead_is_bounded_and_threads_end(tmp_path, monkeypatch):
     decoded = []
+    decode = tffjax.data.reading.decode_known
     monkeypatch.setattr(tffjax.data.reading, "decode_known", lambda path: decoded.append(path) or decode(path))
     files = images(tmp_path, *[(2, 2)] * 60)
     before = threading.active_count()
