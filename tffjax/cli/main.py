@@ -117,12 +117,15 @@ def _run() -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the run like ctrl-C, and neither gets lost.
+    """SIGTERM, and SIGHUP of a terminal that is closed, end the run like ctrl-C, and none gets lost.
+
+    A SIGHUP that is ignored, as by nohup, stays so.
 
     Python drops an exception that is raised while it collects garbage, where JAX runs a callback; a KeyboardInterrupt
     that was dropped is therefore sent again.
     """
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heard = [signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in heard}
     hook, main_thread = sys.unraisablehook, threading.main_thread().ident
 
     def send_again(dropped: "sys.UnraisableHookArgs") -> None:
@@ -136,7 +139,8 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
