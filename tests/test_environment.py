@@ -16,9 +16,7 @@ from tffjax.pipeline.request import Shard, parse_shard
 
 @pytest.mark.parametrize("flags", ["--xla_bogus=1", "--xla_force_host_platform_device_count=two"])
 def test_flags_that_xla_does_not_know(flags, tmp_path):
-    with pytest.raises(
-        InputError, match=r"XLA_FLAGS=.* is refused \((Unknown|Flag).*\); correct it, or unset XLA_FLAGS"
-    ):
+    with pytest.raises(InputError, match=r"XLA_FLAGS=.* is refused \((Unknown|Flag).*\); correct it, or unset"):
         require_flags(flags, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -73,7 +73,7 @@ def test_a_job_that_ends_badly_is_named(tmp_path):
     words = ("--", "predict", tmp_path / "none", tmp_path, "--out", tmp_path / "run")
     line = refused("submit", "--shards", 1, "--local", "--logs", tmp_path / "logs", *words)
     assert f"{tmp_path / 'none'}: no such checkpoint" in line
-    assert line.endswith("_log.err)")
+    assert line.endswith("_log.err); the same command goes on where it was")
 
 
 @pytest.mark.slow

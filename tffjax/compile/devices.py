@@ -70,9 +70,8 @@ def require_flags(flags: str, kept: Path | None) -> None:
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ended.returncode:
         said = re.search(r"Unknown flag.*|Flag parsing failed", ended.stderr)
-        raise InputError(
-            f"XLA_FLAGS={flags} is refused ({said[0] if said else 'XLA does not say why'}); correct it, or unset XLA_FLAGS"
-        )
+        why = said[0] if said else "XLA does not say why"
+        raise InputError(f"XLA_FLAGS={flags} is refused ({why}); correct it, or unset XLA_FLAGS")
     if note:
         with contextlib.suppress(OSError):
             note.parent.mkdir(parents=True, exist_ok=True)
