@@ -219,6 +219,8 @@ def test_the_command_without_out_writes_nothing(tmp_path, monkeypatch):
     write_ranking(tmp_path / "b.csv", B)
     monkeypatch.chdir(tmp_path)
     assert "union of the two top-2" in run("a.csv", "b.csv", "--k", 2).output
+    assert "biased down" in run("a.csv", "b.csv", "--k", 2).output
+    assert "6 channels are there, fewer than k = 9: all of them are taken" in run("a.csv", "b.csv", "--k", 9).output
     assert run("a.csv", "b.csv", "--k", 2, "--quiet").output == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.csv"]
     with pytest.raises(InputError, match="--overwrite does nothing without --out"):

@@ -733,7 +733,7 @@ def test_curves_show_every_generator_and_how_many_images(scores, tmp_path):
 
 def test_effects_against_omega(tmp_path):
     figure = effect_map(effects_of(CARD, 1), ("stem", "conv"), 2, "title")
-    assert "rank correlation -0.50, 3 channels, 2 fake images" in texts(figure)
+    assert "rank correlation -0.50\n3 channels, 2 fake images" in texts(figure)
     np.testing.assert_allclose(figure.axes[0].collections[0].get_offsets(), [[0.1, 1], [0.5, 0.5], [0.3, 0]])
     save_figure(figure, tmp_path / "effects")
     constant = pa.table({"key": ["conv.#0(T=1)"], "omega": [0.0], "effect": [0.0]})

@@ -30,7 +30,8 @@ def compare(a: Path, b: Path, ks: tuple[int, ...], out: Path | None, overwrite: 
 
     Prints what the two lists of k top channels have in common and what chance would give (random lists have k^2/C
     channels in common; p is the probability of at least so many), Spearman's and Kendall's rank correlation, and the
-    channels whose rank differs most.
+    channels whose rank differs most. Over the union of two top lists correlations are biased down: which channels are
+    in it depends on the ranks themselves.
 
     With --out, writes overlap.csv, movers.csv (all channels in either list), correlations.csv, a plot (PNG and PDF),
     and run.json with the provenance.

@@ -9,6 +9,7 @@ import click
 from tffjax.cli.channels import choice_options
 from tffjax.cli.console import Talk, overwrite_option, quiet_option
 from tffjax.cli.numbers import TOP, RealRange
+from tffjax.results.words import number_of
 from tffjax.studies.figures import channels_of, collage, density_grid, dropped_medians, write_figures
 from tffjax.studies.rankings import Channel
 
@@ -140,4 +141,4 @@ def _draw(
     write_figures(
         kind, runs, given["out"], lambda page: figure(runs, page, **look), channels, arguments, given["overwrite"]
     )
-    talk.say(f"{'1 channel' if len(channels) == 1 else f'{len(channels)} channels'} drawn, in {given['out']}")
+    talk.say(f"{number_of(len(channels), 'channel')} drawn, in {given['out']}")

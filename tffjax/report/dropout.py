@@ -145,10 +145,10 @@ def _card(source: Source, rows: pa.Table) -> Card:
         words += f" With {k} random channels: AP {percent(random['ap'])}, fake {percent(random['fake_calibrated'])}."
     falls = _falls(by, [name for name in generators if name != ALL], k)
     if len(falls) > 1:
-        words += (
-            " By generator, accuracy on fake images changes by "
-            f"{-max(falls):+.1f} to {-min(falls):+.1f} percentage points."
-        )
+        how = f"falls by {min(falls):.1f} to {max(falls):.1f}"
+        if min(falls) < 0:
+            how = f"changes by {-max(falls):+.1f} to {-min(falls):+.1f}"
+        words += f" By generator, accuracy on fake images {how} points."
     numbers = f"{percent(base['ap'])} \N{RIGHTWARDS ARROW} {percent(top['ap'])}"
     return Card(f"Top {k} channels switched off", numbers, words)
 

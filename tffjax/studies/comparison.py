@@ -20,6 +20,12 @@ from tffjax.studies.rankings import Ranking, digest, read_ranking
 
 SHOWN = 10
 
+BIASED = (
+    "Over a union of top lists correlations are biased down: a channel of one list only is high in it and low in the "
+    "other, so that\nrankings that agree well can be near 0 there, or below. Read the agreement from all channels and "
+    "from what is in common."
+)
+
 
 class Comparison(NamedTuple):
     """What two rankings A and B have in common.
@@ -32,6 +38,7 @@ class Comparison(NamedTuple):
         overlap: see `tffjax.studies.compare.overlap_table`.
         correlations: see `tffjax.studies.compare.correlation_table`.
         movers: see `tffjax.studies.compare.movers_table`, of the largest k.
+        word: on a k above the number of channels; "" where there is none.
     """
 
     files: tuple[Path, Path]
@@ -41,6 +48,7 @@ class Comparison(NamedTuple):
     overlap: pa.Table
     correlations: pa.Table
     movers: pa.Table
+    word: str
 
 
 def compare_rankings(a: str | os.PathLike[str], b: str | os.PathLike[str], ks: Sequence[int] = (27, 114)) -> Comparison:
@@ -48,16 +56,19 @@ def compare_rankings(a: str | os.PathLike[str], b: str | os.PathLike[str], ks: S
 
     Args:
         a, b: files in the form of `tffjax.rank` and of the paper's release, key,mean_relevance.
-        ks: lengths of the lists of top channels.
+        ks: lengths of the lists of top channels; what is above their number is their number.
 
     Raises:
-        InputError: a file cannot be read as a ranking, the channels differ, or k is larger than their number.
+        InputError: a file cannot be read as a ranking, or the channels differ.
     """
-    files, ks = (Path(a), Path(b)), tuple(sorted(set(ks)))
+    files = (Path(a), Path(b))
     rankings = read_ranking(files[0]), read_ranking(files[1])
     pair = pair_up(*rankings)
+    count = len(pair.channels)
+    word = f"{count} channels are there, fewer than k = {max(ks)}: all of them are taken" if max(ks) > count else ""
+    ks = tuple(sorted({min(k, count) for k in ks}))
     tables = overlap_table(pair, ks), correlation_table(pair, ks), movers_table(pair, ks[-1])
-    return Comparison(files, rankings, ks, pair, *tables)
+    return Comparison(files, rankings, ks, pair, *tables, word)
 
 
 def write_comparison(found: Comparison, out: str | os.PathLike[str], *, overwrite: bool = False) -> RunResult:
@@ -81,12 +92,15 @@ def write_comparison(found: Comparison, out: str | os.PathLike[str], *, overwrit
 def say_comparison(found: Comparison, reporter: Reporter) -> None:
     """Tell what was found."""
     reporter.say(f"A = {found.files[0]}\nB = {found.files[1]}\n{len(found.pair.channels)} channels")
+    if found.word:
+        reporter.warn(found.word)
     shares = {"share": ".1%", "jaccard": ".3f", "expected": ".2f", "p_value": ".1e"}
     reporter.table(found.overlap, "channels that the two top-k have in common", {"k": "d", "common": "d", **shares})
     over = ["all channels" if k is None else f"union of the two top-{k}" for k in found.correlations["k"].to_pylist()]
     named = found.correlations.append_column("over", [over])
     formats = {"over": "", "channels": "d", "spearman": ".3f", "kendall": ".3f"}
     reporter.table(named, "correlation of omega", formats)
+    reporter.say(BIASED)
     columns = {"key": "", "rank_a": "d", "rank_b": "d", "change": "+d", "omega_a": ".2e", "omega_b": ".2e"}
     title = f"largest movers of {len(found.movers)} channels in either top-{found.ks[-1]}"
     reporter.table(found.movers.slice(0, SHOWN), title, columns)

@@ -1,6 +1,7 @@
 """Which channels of a ranking a study takes: its first ones, named ones, those that respond to color or do not."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from tffjax.nn.model import Model
 from tffjax.results.generators import plain_name
 from tffjax.results.record import identity_of
 from tffjax.results.tables import read_table
+from tffjax.results.words import number_of
 from tffjax.studies.rankings import (
     Channel,
     Ranking,
@@ -136,7 +138,7 @@ def amounts(chosen: Chosen, ks: Sequence[int]) -> Amounts:
     capped = tuple(dict.fromkeys(min(k, chosen.count) for k in ks))
     if max(ks) <= chosen.count:
         return Amounts(tuple(ks), "")
-    there = "1 channel is there" if chosen.count == 1 else f"{chosen.count} channels are there"
+    there = f"{number_of(chosen.count, 'channel')} {'is' if chosen.count == 1 else 'are'} there"
     return Amounts(capped, f"{there}, fewer than k = {max(ks)}: all of them are taken")
 
 
@@ -150,15 +152,17 @@ class ChannelStudy:
     where: str | None = dataclasses.field(default=None, kw_only=True)
     color: str | None = dataclasses.field(default=None, kw_only=True)
 
+    @functools.cached_property
     def chosen(self) -> Chosen:
-        """The channels that are meant, all of this network.
+        """The channels that are meant, all of this network; read once.
 
         Raises:
             InputError: as `choose` and `tffjax.studies.rankings.ranking_of`.
         """
         ranking = None if self.ranking is None else ranking_of(self.ranking, self.model)
         chosen = choose(ranking, self.keys, self.where, self.color, self.model.card.weights_sha256)
-        check_channels(chosen.ranking.channels, self.model)
+        if ranking is None:
+            check_channels(chosen.channels, self.model)
         return chosen
 
     def said(self, k: int | None) -> str:
@@ -174,7 +178,7 @@ class ChannelStudy:
         Raises:
             InputError: as `chosen`; the paper has no number for this network.
         """
-        chosen = self.chosen()
+        chosen = self.chosen
         wanted = chosen.count if chosen.selected and k is None else chosen_k(self.model, k)
         (count,), word = amounts(chosen, [wanted])
         return chosen.channels[:count], word if k else ""

@@ -80,7 +80,8 @@ def _draw_whiskers(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
         _draw_box(axes, x + 0.2, row, "after", AFTER)
         axes.text(x, 1.03, _signless(row["drop"]), transform=above, fontsize=7, ha="center")
     axes.text(-0.02, 1.03, "drop of the\nmedian", transform=axes.transAxes, fontsize=6, ha="right", linespacing=0.9)
-    axes.set_xlim(-0.6, len(rows) - 0.4)
+    middle, half = (len(rows) - 1) / 2, max(len(rows), 3) / 2 + 0.1
+    axes.set_xlim(middle - half, middle + half)
     axes.set_ylim(-3, 103)
     turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(rows) > 5 else {}
     labels = [_named(row, " " if turned else "\n") for row in rows]

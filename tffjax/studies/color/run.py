@@ -31,6 +31,7 @@ from tffjax.results.published import check_detector
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_parquet, write_table
 from tffjax.results.wide import lines_of, write_wide
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
@@ -68,8 +69,8 @@ class Color(ChannelStudy):
         check_detector(self.published)
         ablations, channels = self._ablations(), self._channels()
         self._classes(images)
-        under = f"under {', '.join(map(str, ablations))} on {images.total} images"
-        return f"test {len(channels)} channels {under}{self.said(self.k)}"
+        under = f"under {', '.join(map(str, ablations))} on {number_of(images.total, 'image')}"
+        return f"test {number_of(len(channels), 'channel')} {under}{self.said(self.k)}"
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -137,7 +138,9 @@ class Color(ChannelStudy):
             reporter.table(by_class, title, {"ablation": "", "num": "d", **percent})
         if self.model.card.num_outputs == 1 and not any(folder.glob("whiskers_*.csv")):
             reporter.warn("no fake image has p >= 0.20, so there are no whisker plots")
-        reporter.say(f"{results['images']} images tested, {results['skipped']} skipped; results in {folder}")
+        reporter.say(
+            f"{number_of(results['images'], 'image')} tested, {results['skipped']} skipped; results in {folder}"
+        )
 
     def _channels(self) -> tuple[Channel, ...]:
         return self.first(self.k)[0]

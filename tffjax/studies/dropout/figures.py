@@ -7,13 +7,18 @@ from matplotlib.figure import Figure
 from matplotlib.scale import SymmetricalLogScale
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
+from tffjax.results.style import BLACK, column_figure, label_axes
+from tffjax.results.words import number_of
 from tffjax.studies.dropout.settings import BASELINE, counted
 from tffjax.studies.dropout.tables import effect_correlation
 
 _MEASURES = {"ap": "AP", "fake_calibrated": "accuracy on fake", "real_calibrated": "accuracy on real"}
 
+_WIDE = 30
+"""From so many times the size of small values on, large ones would press them together on a linear axis."""
+
 # Okabe and Ito's palette, told apart by color-blind readers; the markers differ for print in gray.
-_KINDS = {"top": ("#d55e00", "o"), "random": ("#009e73", "^"), "low": ("#0072b2", "s")}
+_KINDS = {"top": ("#d55e00", "o"), "random": ("#009e73", "^"), "low": ("#0072b2", "x")}
 
 
 def dropout_curves(table: pa.Table, draws: pa.Table, title: str) -> Figure:
@@ -75,40 +80,39 @@ def effect_map(effects: pa.Table, sites: tuple[str, ...], num_images: int, title
     known = [row for row in effects.to_pylist() if row["omega"] is not None]
     omega, effect = (np.array([row[name] for row in known], float) for name in ("omega", "effect"))
     depth = np.array([sites.index(row["key"].partition(".#")[0]) for row in known], int)
-    figure = Figure(figsize=(5, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = column_figure(3.0)
     drawn = axes.scatter(
-        omega, effect, c=depth, cmap="viridis", vmin=0, vmax=max(len(sites) - 1, 1), s=9, alpha=0.7, linewidths=0,
+        omega, effect, c=depth, cmap="viridis", vmin=0, vmax=max(len(sites) - 1, 1), s=12, alpha=0.8, linewidths=0,
         rasterized=True,
     )  # fmt: skip
-    axes.axhline(0, color="black", linewidth=0.8)
-    # linear around 0, which both may be, and logarithmic beyond
-    smallest = _linear_part(axes.xaxis, omega, 0.05)
-    axes.set_xlim(-smallest / 2, 1.5 * max(omega.max(initial=0), smallest))
-    least = _linear_part(axes.yaxis, effect, 0.25)
-    axes.set_ylim(1.5 * min(effect.min(initial=0), -least), 1.5 * max(effect.max(initial=0), least))
+    axes.axhline(0, color=BLACK, linewidth=0.8)
+    _spread_out(axes.xaxis, omega)
+    _spread_out(axes.yaxis, effect)
     axes.grid(alpha=0.25)
-    axes.tick_params(labelsize=8)
-    axes.set_xlabel("omega (FF-RS)", fontsize=9)
-    axes.set_ylabel("effect: mean fall of the logit towards real", fontsize=9)
     correlation = f"Spearman's rank correlation {effect_correlation(effects):.2f}"
-    axes.set_title(f"{correlation}, {len(known)} channels, {num_images} fake images", fontsize=8)
+    over = f"{number_of(len(known), 'channel', ',')}, {number_of(num_images, 'fake image', ',')}"
+    label_axes(axes, "omega (FF-RS)", "mean fall of the logit\ntowards real", f"{title}\n{correlation}\n{over}")
     bar = figure.colorbar(drawn, ax=axes)
-    bar.set_label(f"depth: site 0 ({sites[0]}) to {len(sites) - 1} ({sites[-1]})", fontsize=8, parse_math=False)
-    bar.ax.tick_params(labelsize=8)
+    bar.set_label(f"site, {sites[0]} to {sites[-1]}", fontsize=7, parse_math=False)
+    bar.ax.tick_params(labelsize=7)
     bar.locator = MaxNLocator(integer=True)
-    figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
 
 
-def _linear_part(axis: Axis, values: np.ndarray, quantile: float) -> float:
-    """Make an axis logarithmic, but linear below about this quantile of the sizes of the values; returns where."""
+def _spread_out(axis: Axis, values: np.ndarray) -> None:
+    """Make an axis logarithmic where values of one sign are of very different sizes, linear around 0 if both are."""
     sizes = np.abs(values[values != 0])
-    size = 10 ** np.floor(np.log10(np.quantile(sizes, quantile))) if len(sizes) else 1.0
-    axis.axes.set(**{f"{axis.axis_name}scale": SymmetricalLogScale(axis, linthresh=size, linscale=1.5)})
+    if len(sizes) == 0 or sizes.max() <= _WIDE * np.quantile(sizes, 0.1):
+        return
+    if (values > 0).all():
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+        return
+    size = 10 ** np.floor(np.log10(np.quantile(sizes, 0.25)))
+    axis.axes.set(**{f"{axis.axis_name}scale": SymmetricalLogScale(axis, linthresh=size, linscale=1.0)})
+    ends = min(values.min(), -size / 4), max(values.max(), size / 4)
+    axis.axes.set(**{f"{axis.axis_name}lim": [1.7 * end for end in ends]})
     axis.get_major_locator().set_params(numticks=7)
     axis.set_minor_locator(NullLocator())
-    return float(size)
 
 
 def _by_generator(table: pa.Table) -> dict[str, list[dict]]:

@@ -17,6 +17,7 @@ from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import read_table, write_table
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout import search
 from tffjax.studies.dropout.figures import dropout_curves
@@ -44,8 +45,8 @@ class FindK(ChannelStudy):
         return {
             "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(self.chosen().ranking),
-            "chosen": self.chosen().count,
+            "ranking": digest(self.chosen.ranking),
+            "chosen": self.chosen.count,
         }
 
     def plan(self, images: Images) -> str:
@@ -55,7 +56,7 @@ class FindK(ChannelStudy):
         last = self._last()
         if not {0, 1} <= {file.label for file in images.files}:
             raise InputError("find-k needs real and fake images, in folders 0_real and 1_fake")
-        return f"search k up to {last} on {images.total} images"
+        return f"search k up to {last} on {number_of(images.total, 'image')}"
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -86,12 +87,12 @@ class FindK(ChannelStudy):
 
     def _last(self) -> int:
         """The largest k to try."""
-        chosen = self.chosen()
+        chosen = self.chosen
         half = len(chosen.ranking.channels) // 2
         return min(self.max_k or half, half, chosen.count)
 
     def _search(self, images: Images, score: Score) -> search.Found:
-        ranking = self.chosen().ranking
+        ranking = self.chosen.ranking
 
         def evaluate(ks: Sequence[int]) -> pa.Table:
             settings = [BASELINE]

@@ -22,6 +22,7 @@ from tffjax.results.published import check_detector
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.results.wide import lines_of, write_wide
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
@@ -77,8 +78,8 @@ class Dropout(ChannelStudy):
         return {
             "arguments": arguments_of(self),
             "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(self.chosen().ranking),
-            "chosen": self.chosen().count,
+            "ranking": digest(self.chosen.ranking),
+            "chosen": self.chosen.count,
         }
 
     def plan(self, images: Images) -> str:
@@ -94,7 +95,8 @@ class Dropout(ChannelStudy):
         word = self._amounts().word
         if alone and not any(file.label == 1 for file in images.files):
             raise InputError("--each looks at fake images, in folders 1_fake, and there are none")
-        return f"score {images.total} images under {len(settings) + len(alone)} settings{f' ({word})' if word else ''}"
+        under = number_of(len(settings) + len(alone), "setting")
+        return f"score {number_of(images.total, 'image')} under {under}{f' ({word})' if word else ''}"
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -144,9 +146,12 @@ class Dropout(ChannelStudy):
             effects = read_table(folder / "effects")
             fakes = sum(images.files[index].label == 1 for index in self._scored(folder, images))
             formats = {"key": "", "omega": ".4f", "effect": ".4f"}
-            reporter.table(effects.slice(0, SHOWN), f"largest effects on the logit ({fakes} fake images)", formats)
+            reporter.table(
+                effects.slice(0, SHOWN), f"largest effects on the logit ({number_of(fakes, 'fake image')})", formats
+            )
             reporter.say(f"Spearman's correlation of effect and omega: {effect_correlation(effects):.2f}")
-        reporter.say(f"{results['images']} images scored under {len(settings) + len(alone)} settings, "
+        scored, under = number_of(results["images"], "image"), number_of(len(settings) + len(alone), "setting")
+        reporter.say(f"{scored} scored under {under}, "
                      f"{results['skipped']} skipped; results in {folder}")  # fmt: skip
 
     def _scored(self, folder: Path, images: Images) -> list[int]:
@@ -156,7 +161,7 @@ class Dropout(ChannelStudy):
 
     def _settings(self) -> tuple[list[Setting], list[Setting]]:
         """The settings, and those of channels alone."""
-        chosen = self.chosen()
+        chosen = self.chosen
         ranking = chosen.ranking
         settings = [BASELINE]
         for k in self._amounts().ks:
@@ -170,7 +175,7 @@ class Dropout(ChannelStudy):
 
     def _amounts(self) -> Amounts:
         """How many of the chosen channels are dropped: those asked for, else all where some were selected."""
-        chosen = self.chosen()
+        chosen = self.chosen
         ks = self.ks or ([chosen.count] if chosen.selected else network_of(self.model.card).paper_ks)
         if not ks:
             raise InputError(f"the paper has no numbers of channels for {self.model.card.architecture}; give --k")
@@ -196,12 +201,14 @@ class Dropout(ChannelStudy):
         self, files: Sequence[ImageFile], scores: Scores, alone: Sequence[Setting], count: int, folder: Path
     ) -> None:
         labels = np.array([-1 if file.label is None else file.label for file in files])
-        ranking, card = self.chosen().ranking, self.model.card
+        ranking, card = self.chosen.ranking, self.model.card
         effects = effect_table(card, alone, scores.logits[:, count:, 0], scores.logits[:, 0, 0], labels, ranking)
         write_table(effects, folder / "effects")
         sites = tuple(site.name for site in sites_of(self.model))
         fakes = int((labels == 1).sum())
-        save_figure(effect_map(effects, sites, fakes, f"{len(alone)} channels, each alone"), folder / "effects")
+        save_figure(
+            effect_map(effects, sites, fakes, f"{number_of(len(alone), 'channel')}, each alone"), folder / "effects"
+        )
 
 
 def _write_wide(table: pa.Table, path: Path) -> None:

@@ -1,9 +1,9 @@
 """Pictures of rankings: the omega curve, where the top channels sit, how stable they are, two rankings compared."""
 
-import itertools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from tffjax.results.style import BLACK, COLORS, GRAY, WIDTH, column_figure, label_axes
+from tffjax.results.words import number_of
 from tffjax.studies.compare import overlap_curve
 from tffjax.studies.ffrs.bootstrap import ranks
 from tffjax.studies.rankings import Channel
@@ -91,8 +92,13 @@ def omega_curve(
     axes.plot(rank, _raise_to(floor, omega[order]), color=COLORS[0], linewidth=1.2, label="mean")
     axes.axvline(k + 0.5, color=BLACK, linestyle="--", linewidth=0.8, label=f"top-{k}")
     axes.set(xscale="log", yscale="log", xlim=(0.9, len(omega)), ylim=(floor, None))
-    label_axes(axes, "rank", "$\\omega$", f"{len(omega):,} channels ({(omega == 0).sum():,} at 0), {images:,} images")
-    _legend(axes, "lower left")
+    label_axes(
+        axes,
+        "rank",
+        "$\\omega$",
+        f"{len(omega):,} channels ({(omega == 0).sum():,} at 0), {number_of(images, 'image', ',')}",
+    )
+    _legend(figure, axes)
     return figure
 
 
@@ -115,15 +121,15 @@ def top_by_site(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k: 
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     for axes, heights, label in zip(figure.subplots(2, 1, sharex=True), (count, share), ("channels", "% of the site"),
                                     strict=True):  # fmt: skip
-        for kind, color in zip(_kinds(places), itertools.cycle(COLORS), strict=False):
+        for kind, color in _colors(places).items():
             at = [i for i, place in enumerate(places) if place.kind == kind]
-            axes.bar(at, heights[at], width=0.85, color=color, label=kind)
+            axes.bar(at, heights[at], width=0.85, color=color, edgecolor=BLACK, linewidth=0.3, label=kind)
         axes.set_xlim(-0.7, len(sites) - 0.3)
         label_axes(axes, "", label)
         _mark_stages(axes, [place.stage for place in places])
     upper, lower = figure.axes
     upper.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    upper.set_title(f"top-{k} of {len(channels):,} channels by site, {images:,} images", fontsize=8)
+    upper.set_title(f"top-{k} of {len(channels):,} channels by site, {number_of(images, 'image', ',')}", fontsize=8)
     lower.set_xlabel("site, by stage or block", fontsize=8)
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7, frameon=False,
                   handlelength=1.0, columnspacing=1.0)  # fmt: skip
@@ -149,8 +155,8 @@ def omega_by_kind(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k
     values = [drawn[kind_of == kind] for kind in kinds]
     boxes = axes.boxplot(values, positions=range(len(kinds)), whis=(5, 95), showfliers=False, widths=0.6,
                          patch_artist=True, medianprops={"color": BLACK})  # fmt: skip
-    for i, (kind, box, color) in enumerate(zip(kinds, boxes["boxes"], itertools.cycle(COLORS), strict=False)):
-        box.set(facecolor=color, alpha=0.5)
+    for i, (kind, box) in enumerate(zip(kinds, boxes["boxes"], strict=True)):
+        box.set(facecolor=_colors(of_site.values())[kind], alpha=0.5)
         dots = drawn[(kind_of == kind) & top]
         spread = np.linspace(-0.25, 0.25, len(dots)) if len(dots) > 1 else np.zeros(len(dots))
         axes.plot(i + spread, dots, ".", color=BLACK, markersize=2.5, label=f"top-{k}" if i == 0 else None)
@@ -160,7 +166,7 @@ def omega_by_kind(channels: Sequence[Channel], omega: Float[np.ndarray, " c"], k
     ]
     axes.set_xticks(range(len(kinds)), labels)
     axes.set_yscale("log")
-    label_axes(axes, "", "$\\omega$", f"{len(channels):,} channels, {images:,} images; dots: top-{k}")
+    label_axes(axes, "", "$\\omega$", f"{len(channels):,} channels, {number_of(images, 'image', ',')}; dots: top-{k}")
     axes.tick_params(axis="x", labelsize=6.5)
     return figure
 
@@ -184,7 +190,7 @@ def stability(images: Int[np.ndarray, " l"], overlap: Float[np.ndarray, " l"], k
     label_axes(
         axes, "images (nested random subsets)", f"% of the final top-{k}", f"top-{k} of {num_channels:,} channels"
     )
-    _legend(axes, "lower right")
+    _legend(figure, axes)
     return figure
 
 
@@ -199,15 +205,15 @@ def comparison(rank: Int[np.ndarray, "2 c"], k: int, names: tuple[str, str]) -> 
     figure = Figure(figsize=(2 * WIDTH, 3.4), layout="constrained")
     scatter, curve = figure.subplots(1, 2)
     total, (in_a, in_b) = rank.shape[1], rank <= k
-    groups: list[tuple[str, Bool[np.ndarray, " c"], str]] = [
-        ("neither", ~in_a & ~in_b, GRAY),
-        ("only A", in_a & ~in_b, COLORS[1]),
-        ("only B", in_b & ~in_a, COLORS[2]),
-        ("both", in_a & in_b, COLORS[0]),
+    groups: list[tuple[str, Bool[np.ndarray, " c"], str, str]] = [
+        ("neither", ~in_a & ~in_b, GRAY, "o"),
+        ("only A", in_a & ~in_b, COLORS[1], "^"),
+        ("only B", in_b & ~in_a, COLORS[2], "s"),
+        ("both", in_a & in_b, COLORS[0], "o"),
     ]
-    for label, members, color in groups:
-        size = 1 if label == "neither" else 6
-        scatter.scatter(*rank[:, members], s=size, color=color, linewidths=0, rasterized=True,
+    for label, members, color, marker in groups:
+        size = 1 if label == "neither" else 9
+        scatter.scatter(*rank[:, members], s=size, color=color, marker=marker, linewidths=0, rasterized=True,
                         label=f"{label}: {members.sum():,}")  # fmt: skip
     scatter.add_patch(Rectangle((0, 0), k + 0.5, k + 0.5, fill=False, edgecolor=BLACK, linewidth=0.8, linestyle="--"))
     scatter.set(xscale="log", yscale="log", xlim=(0.8, 1.3 * total), ylim=(0.8, 1.3 * total), aspect="equal")
@@ -221,12 +227,14 @@ def comparison(rank: Int[np.ndarray, "2 c"], k: int, names: tuple[str, str]) -> 
     curve.axvline(k, color=BLACK, linestyle="--", linewidth=0.8, label=f"k = {k}")
     curve.set(xscale="log", xlim=(0.9, total), ylim=(-3, 105))
     label_axes(curve, "k", "% of the top-k in common", "overlap of the top-k")
-    _legend(curve, "upper left")
+    _legend(figure, curve, "right")
     return figure
 
 
-def _legend(axes: Axes, place: str) -> None:
-    axes.legend(fontsize=7, loc=place, framealpha=1, edgecolor="none")
+def _legend(figure: Figure, axes: Axes, side: str = "center") -> None:
+    """Below the figure, where no data are."""
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=7, frameon=False, loc=f"outside lower {side}", ncols=3,
+                  handlelength=1.5, columnspacing=1.0)  # fmt: skip
 
 
 def _mark_stages(axes: Axes, stages: Sequence[str]) -> None:
@@ -244,6 +252,12 @@ def _kinds(places: Iterable[Place]) -> list[str]:
     """The kinds that occur, in the order in which a block computes them; unknown ones after these."""
     found = list(dict.fromkeys(place.kind for place in places))
     return sorted(found, key=lambda kind: _DEPTH_OF_KIND.index(kind) if kind in _DEPTH_OF_KIND else len(_DEPTH_OF_KIND))
+
+
+def _colors(places: Iterable[Place]) -> dict[str, Any]:
+    """A color for each kind, from dark to light, so that they differ for all color visions and in gray."""
+    kinds = _kinds(places)
+    return dict(zip(kinds, matplotlib.colormaps["viridis"](np.linspace(0, 0.95, len(kinds))), strict=True))
 
 
 def _floor(omega: Float[np.ndarray, " c"]) -> float:

@@ -28,6 +28,7 @@ from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import read_table, write_parquet, write_table
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.ffrs import figures, tables
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, relevance_shares
@@ -90,7 +91,9 @@ class Rank:
             )
         channels = sum(site.channels for site in sites_of(self._detector()))
         sizes = ", ".join(f"{height}x{width}" for height, width in images.shapes)
-        return f"rank {channels} channels over {images.total} images ({sizes}), {images.batch_size} a batch"
+        return (
+            f"rank {channels} channels over {number_of(images.total, 'image')} ({sizes}), {images.batch_size} a batch"
+        )
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -159,7 +162,8 @@ class Rank:
             reporter.warn(f"{site}: no relevance at {count} images, which are left out of its mean")
         kept, dropped = (sum(counts[what] for counts in results["images"].values()) for what in ("kept", "dropped"))
         reporter.say(
-            f"{kept} images kept, {dropped} dropped by --confidence, {results['skipped']} skipped; results in {folder}"
+            f"{number_of(kept, 'image')} kept, {dropped} dropped by --confidence, {results['skipped']} skipped; "
+            f"results in {folder}"
         )
 
     def _network(self) -> Model:

@@ -27,6 +27,7 @@ DARK, STRONGEST = 128, 16.0
 """A patch whose brightest value is below the first is lightened, at most so many times; more would show rounding."""
 
 _BOX, _EDGE = (230, 30, 30), (190, 190, 190)
+_ACROSS = 28  # cells side by side that can be told apart on a page
 _LEAST_BOX = 8  # pixels of a box that is seen
 _GAP = 4
 _LARGEST = 0.75  # inches of a cell
@@ -49,10 +50,12 @@ def write_collages(shown: Iterable[dict[str, Any]], keys: Sequence[str], by: str
         patches.setdefault(here, []).append(patch_cell(pixels_of(row["patch"]), stretch=True))
         places.setdefault(here, []).append(pixels_of(row["place"]))
     generators = in_order(sorted({generator for _, generator in patches}))
+    each = max(_ACROSS // max(len(generators), 1), 1)
     for name, cells, what, formats in (
         ("patches", patches, "patches", ("png", "pdf")),
         ("places", places, "places of the patches", ("png",)),
     ):
+        cells = {place: some[:each] for place, some in cells.items()}
         for page, first in enumerate(range(0, len(keys), PAGE), start=1):
             rows = {key: f"{number}. {broken(key)}" for number, key in enumerate(keys[first : first + PAGE], first + 1)}
             if any(key in rows for key, _ in cells):
@@ -162,10 +165,12 @@ def draw_collage(
             start = left + i * (side + _GAP)
             canvas[top : top + side, start : start + side] = cell
     left = _LETTER * max(len(line) for label in rows.values() for line in label.split("\n")) + 0.15
-    top, edge = 0.6, 0.08  # inches for words around the canvas
+    edge = 0.08  # inches
     dpi = max(canvas.shape[1] / (PAGE_WIDTH - left - edge), (side + _GAP) / _LARGEST)
     inside = np.array(canvas.shape[1::-1]) / dpi
-    whole = np.maximum(inside + np.array([left + edge, top + edge]), (WIDTH, 0))
+    wide = max(inside[0] + left + edge, WIDTH)
+    title = textwrap.fill(title, int(wide / _TITLE_LETTER))
+    whole = np.array([wide, inside[1] + 0.38 + 0.13 * (1 + title.count("\n"))])
     figure = Figure(figsize=tuple(whole), dpi=dpi)
     axes = figure.add_axes((left / whole[0], edge / whole[1], *(inside / whole)))
     axes.imshow(canvas, interpolation="nearest", aspect="auto")
@@ -175,7 +180,6 @@ def draw_collage(
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    title = textwrap.fill(title, int(whole[0] / _TITLE_LETTER))
     figure.suptitle(title, fontsize=8, y=1 - 0.05 / whole[1], va="top", parse_math=False)
     return figure
 

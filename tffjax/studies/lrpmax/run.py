@@ -19,6 +19,7 @@ from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.run_result import RunResult
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.lrpmax.batch import Explanation, search
 from tffjax.studies.lrpmax.search import TopK
@@ -56,8 +57,9 @@ class LrpMax(ChannelStudy):
         wanted = [generator for generator in generators if generator is not None]
         if not wanted:
             raise InputError(f"none of the {len(images.files)} images is {self.label}; choose others with --label")
-        return (f"explain {len(channels)} channels on their top {self.top} of {len(wanted)} images for "
-                f"{len(set(wanted))} generators{self.said(self.k)}")  # fmt: skip
+        return (f"explain {number_of(len(channels), 'channel')} on their top {self.top} of "
+                f"{number_of(len(wanted), 'image')} for {number_of(len(set(wanted)), 'generator')}"
+                f"{self.said(self.k)}")  # fmt: skip
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
         """As `tffjax.pipeline.study.Study`."""
@@ -76,7 +78,8 @@ class LrpMax(ChannelStudy):
         if word := self.first(self.k)[1]:
             reporter.warn(word)
         explained, skipped = results["explained"], results["skipped"]
-        reporter.say(f"{explained} neurons explained, {skipped} images skipped; results in {folder}")
+        reporter.say(f"{number_of(explained, 'neuron')} explained, {number_of(skipped, 'image')} skipped; "
+                     f"results in {folder}")  # fmt: skip
 
     def _search(self, images: Images) -> Pass:
         channels, generators = self._channels(), self._generators(images)
