@@ -17,8 +17,8 @@ ROWS, EACH = 8, 2
 
 NUMBERS = {
     (CONDITIONAL, False): ("D.1", "D.2"),
-    (CONDITIONAL, True): ("D.3", "D.4"),
-    (UNCONDITIONAL, False): ("H.1", "H.2"),
+    (UNCONDITIONAL, False): ("D.3", "D.4"),
+    (CONDITIONAL, True): ("H.1", "H.2"),
     (UNCONDITIONAL, True): ("H.3", "H.4"),
 }
 """Which channels, whether of an EfficientNet -> the supplement's numbers of the collage and of the densities."""

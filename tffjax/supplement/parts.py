@@ -12,11 +12,11 @@ from tffjax.supplement.tables import control, dropout, grayscale, ranking
 
 _MAKERS: dict[str, Callable[[Scene], Part]] = {
     "FF-RS ranking beside the released one": ranking,
-    "D: color-conditional T-FF": functools.partial(features, where=CONDITIONAL),
+    "D, H: color-conditional T-FF": functools.partial(features, where=CONDITIONAL),
+    "D, H: T-FF that are not color-conditional": functools.partial(features, where=UNCONDITIONAL),
     "E.1: feature-map dropout": dropout,
     "F.1: probabilities of fakes on grayscale images": medians,
     "G: within one model against across models": control,
-    "H: T-FF that are not color-conditional": functools.partial(features, where=UNCONDITIONAL),
     "I: detection on color and grayscale images": grayscale,
     "J: heatmaps of single decisions": decisions,
     "M.1: channels of a generator": generator,
