@@ -325,6 +325,22 @@ def test_mixed_precision_changes_the_gradient_by_bfloat16_rounding_only():
     assert np.linalg.norm(half - full) < tolerances.BFLOAT16_GRADIENT * np.linalg.norm(full)
 
 
+def test_mixed_precision_keeps_weights_and_moments_in_float32():
+    """Steps of 1e-5 would be lost in bfloat16, where weights around 0.1 are 5e-4 apart."""
+    model = small_model()
+    start = training.start(model)
+    step, state = compiled_step(model, Recipe(batch_size=6, precision="bfloat16"), 1e-5), start
+    for seed in range(3):
+        state, *_ = step(state, *small_batch(seed))
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats, state.adam))} <= {
+        jnp.dtype("float32"), jnp.dtype("int32")
+    }  # fmt: skip
+    before, after = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(s.params)]) for s in (start, state))
+    large = np.abs(before) > 0.1
+    moved = np.abs(after - before)[large]
+    assert 0 < np.median(moved) < 4e-5
+
+
 def test_dropout_differs_from_step_to_step_but_not_from_run_to_run():
     model, recipe = small_model(), Recipe(batch_size=6, dropout=0.5)
     images, labels = small_batch()
