@@ -212,4 +212,6 @@ def _patches(names: tuple[str, str], **look: Any) -> list[Patch]:
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any]) -> None:
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
