@@ -35,7 +35,7 @@ class Parts:
     """
 
     def __init__(self, sizes: Int[Array, "n 2"], full: Pair) -> None:
-        self.sizes, self.full = jnp.maximum(sizes, 1), full
+        self.sizes, self.full = jnp.maximum(sizes.astype(jnp.int32), 1), full
         self._of_shape = {full: self.sizes}
 
     def inside(self, shape: Pair) -> Bool[Array, "n h w 1"]:
