@@ -12,6 +12,7 @@ from tffjax.data.loading import THREADS
 from tffjax.data.traps import LIMIT
 from tffjax.errors import CheckFailed
 from tffjax.report.audit import ALL, audit
+from tffjax.results.words import number_of
 
 
 @click.command("audit")
@@ -55,7 +56,9 @@ def audit_command(**given: Any) -> None:
     talk.table(type(run.table("traps")).from_pylist(rows), "what tells real from fake, alone", formats)
     found, misplaced = run.summary["gives_away"], run.summary["misplaced_duplicates"]
     groups = len(set(run.table("duplicates")["group"].to_pylist()))
-    talk.say(f"{run.summary['images']} images, {groups} groups of duplicates; page and tables in {out}")
+    talk.say(
+        f"{number_of(run.summary['images'], 'image')}, {number_of(groups, 'group')} of duplicates; page and tables in {out}"
+    )
     if found or misplaced:
         words = [f"labels are given away by {', '.join(found)}"] if found else []
         words += [f"{misplaced} groups of duplicates across labels or splits"] if misplaced else []

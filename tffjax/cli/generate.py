@@ -6,6 +6,7 @@ import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.numbers import BATCH_SIZE, SEED
+from tffjax.results.words import number_of
 from tffjax.studies.generator.generate import BATCH, write_images
 
 
@@ -34,4 +35,4 @@ def generate(weights: Path, out: Path, n: int, seed: int, batch_size: int, overw
     start_jax()
     talk = Talk(quiet)
     write_images(weights, out, seed=seed, n=n, batch_size=batch_size, overwrite=overwrite, reporter=talk)
-    talk.say(f"{n} images in {out}")
+    talk.say(f"{number_of(n, 'image')} in {out}")

@@ -14,6 +14,7 @@ from tffjax.pipeline.images import Images, images_in
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.streaming import Done, stream
 from tffjax.pipeline.study import Ended, Pass, Study, Sums
+from tffjax.results.words import number_of
 
 WARM, TIMED = 1, 2
 """Batches before the clock starts, which compile, and batches that are timed."""
@@ -46,7 +47,7 @@ class Forecast:
 
     def __str__(self) -> str:
         took, kept = duration(self.seconds), size(self.bytes)
-        return f"{self.rate:.1f} images/s, {took} for {self.images} images, {kept} to be kept"
+        return f"{self.rate:.1f} images/s, {took} for {number_of(self.images, 'image')}, {kept} to be kept"
 
 
 def rate_of(batches: Sequence[BatchPlan], times: Sequence[float]) -> float:

@@ -36,6 +36,7 @@ from tffjax.pipeline.directory import Run
 from tffjax.pipeline.passes import resumable
 from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
+from tffjax.results.words import number_of
 
 SHARD_IMAGES = 512
 WRITER = "group_size:1,uncompressed,max_parallelism:1"
@@ -94,7 +95,9 @@ def pack(
         manifest = _write(run, packing, files, names, workers, reporter)
     size = sum(shard["bytes"] for shard in manifest.shards)
     what = f"pixels {in_words(packing.pixels)}" if packing.pixels else "files as they are"
-    reporter.say(f"{manifest.images} images, {what}, in {len(manifest.shards)} shards, {size / 1e6:.1f} MB, in {out}")
+    reporter.say(
+        f"{number_of(manifest.images, 'image')}, {what}, in {number_of(len(manifest.shards), 'shard')}, {size / 1e6:.1f} MB, in {out}"
+    )
     return manifest
 
 

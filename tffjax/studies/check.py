@@ -12,6 +12,7 @@ from tffjax.nn.input_scale import scale_warning
 from tffjax.pipeline.groups import read_groups, synthetic_images
 from tffjax.pipeline.programs import FIRST_TIME
 from tffjax.pipeline.reporter import Reporter
+from tffjax.results.words import number_of
 
 
 def check_images(
@@ -39,7 +40,7 @@ def check_images(
         if paths and (warning := scale_warning(model, images)):
             reporter.warn(warning)
         height, width = images.shape[1:3]
-        what = f"{len(group.names)} images of {height}x{width}"
+        what = f"{number_of(len(group.names), 'image')} of {height}x{width}"
         with reporter.busy(f"compiling and explaining {what} ({FIRST_TIME})"):
             found = check_model(model, images, target="top" if output is None else output, composite=composite)
         yield what, found

@@ -26,6 +26,7 @@ from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.detection import interval_table, metrics_table, threshold_hint
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_table
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.predictions import prediction_table, scored, threshold_from
 
@@ -63,7 +64,7 @@ class Predict:
         check_sizes(self.model, images)
         sizes = ", ".join(f"{height}x{width}" for height, width in images.shapes)
         batches = len(images.plan.batches)
-        return (f"score {images.total} images ({sizes}) in {batches} batches of {images.batch_size} with "
+        return (f"score {number_of(images.total, 'image')} ({sizes}) in {batches} batches of {images.batch_size} with "
                 f"{self.model.card.architecture}")  # fmt: skip
 
     def next_pass(self, images: Images, ended: Sequence[Ended]) -> Pass | None:
@@ -135,7 +136,9 @@ class Predict:
             ]
             formats = {name: ".4f" if name in ("logit", "probability") else "" for name in columns}
             reporter.table(table, "first predictions", formats)
-        reporter.say(f"{results['images']} images scored, {results['skipped']} skipped; results in {folder}")
+        reporter.say(
+            f"{number_of(results['images'], 'image')} scored, {results['skipped']} skipped; results in {folder}"
+        )
 
 
 def predict(

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from tffjax.results.style import BLACK, COLORS, GRAY, WIDTH, column_figure, label_axes
+from tffjax.results.words import number_of
 from tffjax.studies.dropout.settings import counted
 
 KINDS = {"top": COLORS[5], "random": COLORS[0], "low": COLORS[2]}
@@ -44,7 +45,9 @@ def boxes(
         axes.set_ylim(-3, 103)
     figure.axes[0].set_ylabel("probability of being fake [%]", fontsize=8)
     figure.suptitle(
-        f"{name}: {len(before)} images, {percent:.3g} % of the channels masked", fontsize=8, parse_math=False
+        f"{name}: {number_of(len(before), 'image')}, {percent:.3g} % of the channels masked",
+        fontsize=8,
+        parse_math=False,
     )
     return figure
 

@@ -27,6 +27,7 @@ from tffjax.pipeline.study import Ended, Pass
 from tffjax.results.figures import save_figure
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import read_table, write_table
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
 from tffjax.studies.dropout.settings import Setting
 from tffjax.studies.ffrs import figures as ranking_figures
@@ -75,7 +76,7 @@ class GeneratorStudy:
         total = sum(site.channels for site in images.generator.sites)
         k, size = count_of(parse_percent(self.top), total), images.generator.card.size
         return (
-            f"rank {total} channels of {images.generator.card.name} over {self.n} images of {size} pixels, "
+            f"rank {number_of(total, 'channel')} of {images.generator.card.name} over {number_of(self.n, 'image')} of {size} pixels, "
             f"{images.batch_size} a batch, and mask the top {k} and {self.draws} times random ones"
         )
 

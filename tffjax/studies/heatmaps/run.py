@@ -22,6 +22,7 @@ from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.results.figures import contact_sheet, overlay, save_figure
 from tffjax.results.record import write_record
 from tffjax.results.run_result import RunResult
+from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, model_of, paths_of
 from tffjax.studies.heatmaps.maps import Heatmap, guided_grad_cam, lrp_map
 from tffjax.studies.heatmaps.surest import surest_fakes
@@ -141,10 +142,12 @@ def heatmaps(
             other = "without --negative" if negative else "with --negative"
             opposite = f"; {other} it shows what speaks for the opposite" if column.model is model else ""
             reporter.warn(
-                f"{column.heading} is blank for {len(blank)} of {count} images, such as {shown(blank[0].file)}: "
+                f"{column.heading} is blank for {len(blank)} of {number_of(count, 'image')}, such as {shown(blank[0].file)}: "
                 f"nothing that it looks at speaks for this decision{opposite}"
             )
-    reporter.say(f"{count} images explained by {', '.join(METHODS[method] for method in methods)}; pictures in {out}")
+    reporter.say(
+        f"{number_of(count, 'image')} explained by {', '.join(METHODS[method] for method in methods)}; pictures in {out}"
+    )
     return RunResult(Path(out))
 
 
