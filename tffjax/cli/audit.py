@@ -57,7 +57,8 @@ def audit_command(**given: Any) -> None:
     found, misplaced = run.summary["gives_away"], run.summary["misplaced_duplicates"]
     groups = len(set(run.table("duplicates")["group"].to_pylist()))
     talk.say(
-        f"{number_of(run.summary['images'], 'image')}, {number_of(groups, 'group')} of duplicates; page and tables in {out}"
+        f"{number_of(run.summary['images'], 'image')}, {number_of(groups, 'group')} of duplicates; "
+        f"page and tables in {out}"
     )
     if found or misplaced:
         words = [f"labels are given away by {', '.join(found)}"] if found else []

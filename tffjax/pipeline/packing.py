@@ -96,7 +96,8 @@ def pack(
     size = sum(shard["bytes"] for shard in manifest.shards)
     what = f"pixels {in_words(packing.pixels)}" if packing.pixels else "files as they are"
     reporter.say(
-        f"{number_of(manifest.images, 'image')}, {what}, in {number_of(len(manifest.shards), 'shard')}, {size / 1e6:.1f} MB, in {out}"
+        f"{number_of(manifest.images, 'image')}, {what}, in {number_of(len(manifest.shards), 'shard')}, "
+        f"{size / 1e6:.1f} MB, in {out}"
     )
     return manifest
 

@@ -76,8 +76,8 @@ class GeneratorStudy:
         total = sum(site.channels for site in images.generator.sites)
         k, size = count_of(parse_percent(self.top), total), images.generator.card.size
         return (
-            f"rank {number_of(total, 'channel')} of {images.generator.card.name} over {number_of(self.n, 'image')} of {size} pixels, "
-            f"{images.batch_size} a batch, and mask the top {k} and {self.draws} times random ones"
+            f"rank {number_of(total, 'channel')} of {images.generator.card.name} over {number_of(self.n, 'image')} of "
+            f"{size} pixels, {images.batch_size} a batch, and mask the top {k} and {self.draws} times random ones"
         )
 
     def next_pass(self, images: Samples, ended: Sequence[Ended]) -> Pass | None:

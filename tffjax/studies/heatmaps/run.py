@@ -142,11 +142,12 @@ def heatmaps(
             other = "without --negative" if negative else "with --negative"
             opposite = f"; {other} it shows what speaks for the opposite" if column.model is model else ""
             reporter.warn(
-                f"{column.heading} is blank for {len(blank)} of {number_of(count, 'image')}, such as {shown(blank[0].file)}: "
+                f"{column.heading} is blank for {len(blank)} of {count} images, such as {shown(blank[0].file)}: "
                 f"nothing that it looks at speaks for this decision{opposite}"
             )
     reporter.say(
-        f"{number_of(count, 'image')} explained by {', '.join(METHODS[method] for method in methods)}; pictures in {out}"
+        f"{number_of(count, 'image')} explained by {', '.join(METHODS[method] for method in methods)}; "
+        f"pictures in {out}"
     )
     return RunResult(Path(out))
 
