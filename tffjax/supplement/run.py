@@ -10,7 +10,7 @@ from tffjax.pipeline import directory
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.supplement.page import write_page
-from tffjax.supplement.part import Scene
+from tffjax.supplement.part import Part, Scene
 from tffjax.supplement.parts import parts
 from tffjax.supplement.start import check_data, check_weights, missing_generators, recognized
 from tffjax.supplement.steps import EXTRA, RUNS, STUDIED, Supplement, extra_steps, supplement_of
@@ -103,6 +103,7 @@ def paper(
     with reporter.busy("drawing"):
         drawn = parts(scene)
         write_page(page, drawn, card, how)
+        _delete_others(out, drawn)
     for part in drawn:
         names = ", ".join((*part.pictures, *part.files)) or f"left out: {part.missing}"
         reporter.say(f"{part.title}: {names}")
@@ -119,6 +120,14 @@ def _run(supplement: Supplement, out: Path, reporter: Reporter) -> None:
             continue
         reporter.say(f"\n{EXTRA[step.out.name]}\n{step.line}")
         step.run(reporter)
+
+
+def _delete_others(out: Path, drawn: Sequence[Part]) -> None:
+    """Delete figures and tables of an earlier call that are not drawn any more."""
+    kept = {Path(name).stem for part in drawn for name in (*part.pictures, *part.files)}
+    for path in (*out.glob("figure-*"), *out.glob("table-*")):
+        if path.stem not in kept:
+            path.unlink()
 
 
 def _say_plan(supplement: Supplement, out: Path, reporter: Reporter, anew: bool) -> None:

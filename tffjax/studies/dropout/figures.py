@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.scale import SymmetricalLogScale
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
+from tffjax.results.generators import in_order, shown_name
 from tffjax.results.style import BLACK, column_figure, label_axes
 from tffjax.results.words import number_of
 from tffjax.studies.dropout.settings import BASELINE, counted
@@ -51,7 +52,9 @@ def dropout_curves(table: pa.Table, draws: pa.Table, title: str) -> Figure:
             axes.tick_params(labelsize=8)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         n = f"{base['num_real']} real, {base['num_fake']} fake"
-        axes_row[0].set_ylabel(f"{generator or 'images'}\n({n})", fontsize=8, parse_math=False)
+        axes_row[0].set_ylabel(
+            f"{shown_name(generator) if generator else 'images'}\n({n})", fontsize=8, parse_math=False
+        )
     ticks = sorted({kind_k[1] for rows in averaged.values() for row in rows if (kind_k := counted(row["setting"]))})
     for axes, heading in zip(grid[0], _MEASURES.values(), strict=True):
         axes.set_title(heading, fontsize=9)
@@ -118,8 +121,7 @@ def _spread_out(axis: Axis, values: np.ndarray) -> None:
 def _by_generator(table: pa.Table) -> dict[str, list[dict]]:
     rows = table.to_pylist()
     return {
-        name: [row for row in rows if row["generator"] == name]
-        for name in dict.fromkeys(row["generator"] for row in rows)
+        name: [row for row in rows if row["generator"] == name] for name in in_order(row["generator"] for row in rows)
     }
 
 
