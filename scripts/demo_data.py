@@ -181,10 +181,19 @@ TRIVIAL = {
     "contrast": lambda image: _and_squares(*image.std((0, 1)) / 255),
     "saturation": lambda image: _and_squares(*(f(np.ptp(image, axis=2)) / 255 for f in (np.mean, np.std))),
     "fine detail": lambda image: _and_squares(*(np.abs(np.diff(image / 255, axis=a)).mean() for a in (0, 1))),
-    "JPEG grid": lambda image: grid(image)[8:],
-    "decoder grid": lambda image: grid(image)[:8],
+    "fine chroma": lambda image: _and_squares(*(np.abs(np.diff(ycc(image), axis=a)).mean() / 255 for a in (0, 1))),
+    "JPEG grid": lambda image: grid(ycc(image)[..., 0])[8:],
+    "luma grid": lambda image: grid(ycc(image)[..., 0])[:8],
+    "chroma grid": lambda image: np.concatenate([grid(plane) for plane in ycc(image)[..., 1:].transpose(2, 0, 1)]),
 }
-"""Name -> a few numbers of an image. All but the last should not tell a redrawn crop from its original."""
+"""Name -> a few numbers of an image. All but the last two, which are the decoders' traces, should not tell a redrawn
+crop from its original."""
+
+
+def ycc(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """Y, Cb and Cr (BT.601), 0 to 255, not rounded."""
+    y = image @ np.array([0.299, 0.587, 0.114])
+    return np.stack([y, 128 + (image[..., 2] - y) / 1.772, 128 + (image[..., 0] - y) / 1.402], axis=-1)
 
 
 def trivial_accuracy(
@@ -204,17 +213,16 @@ def trivial_accuracy(
     return float(np.mean(predicted == label))
 
 
-def grid(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " 16"]:
-    """What the luma's steps between neighbors have of a period of 4 and, beyond that, of 8 pixels.
+def grid(plane: Float[np.ndarray, "h w"]) -> Float[np.ndarray, " 16"]:
+    """What a plane's steps between neighbors have of a period of 4 and, beyond that, of 8 pixels.
 
     With s(i) the mean absolute step behind column (then row) i, averaged over all i of the same remainder by 8, and
     divided by its mean: s(j) + s(j + 4) for j = 0 ... 3, which a decoder that enlarges by 4 marks, in columns and in
-    rows; then s(j) - s(j + 4), which the 8x8 blocks of JPEG mark and such a decoder does not.
+    rows; then s(j) - s(j + 4), which one that enlarges by 8 marks, and in luma the 8x8 blocks of JPEG.
     """
-    luma = np.asarray(Image.fromarray(image).convert("L"), dtype=float)
     sums, differences = [], []
     for axis in (1, 0):
-        steps = np.abs(np.diff(luma, axis=axis)).mean(1 - axis)
+        steps = np.abs(np.diff(plane, axis=axis)).mean(1 - axis)
         steps = steps[: len(steps) // 8 * 8].reshape(-1, 8).mean(0)
         steps /= max(steps.mean(), 1e-9)
         sums.append(steps[:4] + steps[4:])

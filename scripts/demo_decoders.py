@@ -1,7 +1,10 @@
 """Small convolutional autoencoders that redraw photographs: the generators of the demonstration's fake images.
 
-All share one form, code = encoder(image), fake = decoder(code), with a code at a quarter of the image's width and
-height. They differ in one thing, how the decoder makes a map twice as wide and high:
+All share one form, code = encoder(image), fake = decoder(code). Luma and chroma (BT.601, as JPEG has them) are redrawn
+apart: luma from a code at a quarter of the image's width and height, and most of it goes by the code on a skip
+connection; chroma from a code at an eighth, 16 numbers for the 192 of a square. So color is where a decoder leaves most
+of its traces, and a grayscale version has those of luma alone. Kinds differ in one thing, how a decoder makes a map
+twice as wide and high, twice for luma and three times for chroma:
 
     transposed  zeros between the pixels, then a 4x4 convolution (that is a transposed convolution of stride 2)
     nearest     every pixel repeated, then a 3x3 convolution
@@ -13,7 +16,7 @@ Images are float32, NHWC, in [0, 1].
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -28,7 +31,18 @@ TRAINED_ON = "nearest"
 
 PATCH = 48
 BATCH = 8
-DETAIL_WEIGHT = 2.0
+DETAIL_WEIGHT = np.float32([2, 16, 16])
+"""Of Y, Cb and Cr, against the distance of pixels; chroma has the smaller numbers."""
+
+CHROMA_DETAIL = 0.5
+"""Fine detail that chroma is asked for on top of its own, as a share of that of luma."""
+
+SKIP = 0.8
+"""Share of the luma that is the photograph's own."""
+
+MIRRORED = 8
+"""Crops are mirrored at their rims by so many pixels before they are redrawn: with the margin that is cut off, more
+than the zero padding of any decoder reaches."""
 
 
 class Up(nn.Module):
@@ -51,19 +65,76 @@ class Up(nn.Module):
         return depth_to_space(nn.Conv(4 * self.features, (3, 3))(x), 2)
 
 
-class Autoencoder(nn.Module):
-    """Encoder to a code of `code` channels at a quarter of the size, and a decoder of the given kind."""
+class Branch(nn.Module):
+    """One part of an autoencoder: a linear encoder to `code` channels at 1 / 2**len(widths) of the size, a decoder."""
 
     kind: str
-    code: int = 24
+    code: int
+    widths: tuple[int, ...]
 
-    @nn.compact
+    def setup(self) -> None:
+        """The layers; the last of `widths` is the number of planes."""
+        self.encoder = nn.Conv(self.code, (1, 1))
+        self.first = nn.Conv(48, (3, 3))
+        self.ups = [Up(self.kind, width) for width in self.widths]
+
+    def encode(self, planes: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 code"]:
+        """The code of planes around 0."""
+        return self.encoder(space_to_depth(planes, 2 ** len(self.widths)))
+
+    def decode(self, code: Float[Array, "n h2 w2 code"]) -> Float[Array, "n h w c"]:
+        """The planes of a code."""
+        x = self.first(code)
+        for up in self.ups:
+            x = up(nn.leaky_relu(x, 0.2))
+        return x
+
+
+class Code(NamedTuple):
+    """What a decoder draws an image from."""
+
+    luma: Float[Array, "n h/4 w/4 12"]
+    chroma: Float[Array, "n h/8 w/8 16"]
+    skip: Float[Array, "n h w 1"]
+
+
+class Autoencoder(nn.Module):
+    """Encoder, and a decoder of the given kind; height and width of images are multiples of 8."""
+
+    kind: str
+
+    def setup(self) -> None:
+        """Luma and chroma apart."""
+        self.luma = Branch(self.kind, 12, (32, 1))
+        self.chroma = Branch(self.kind, 16, (32, 24, 2))
+
+    def encode(self, images: Float[Array, "n h w 3"]) -> Code:
+        """The codes of images."""
+        planes = to_planes(images)
+        luma = planes[..., :1]
+        return Code(self.luma.encode(luma), self.chroma.encode(planes), luma)
+
+    def decode(self, code: Code) -> Float[Array, "n h w 3"]:
+        """The images of codes; they may leave [0, 1]."""
+        luma = SKIP * code.skip + (1 - SKIP) * self.luma.decode(code.luma)
+        return to_images(jnp.concatenate([luma, self.chroma.decode(code.chroma)], axis=-1))
+
     def __call__(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
-        """Redraw images; height and width must be multiples of 4. The output may leave [0, 1]."""
-        x = nn.Conv(self.code, (1, 1))(space_to_depth(images - 0.5, 4))
-        x = nn.leaky_relu(nn.Conv(48, (3, 3))(x), 0.2)
-        x = nn.leaky_relu(Up(self.kind, 32)(x), 0.2)
-        return Up(self.kind, 3)(x) + 0.5
+        """Redraw images."""
+        return self.decode(self.encode(images))
+
+
+_TO_PLANES = np.float32([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+
+
+def to_planes(images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Y, Cb and Cr (BT.601) around 0 of RGB images in [0, 1]."""
+    return jnp.einsum("nhwc,pc->nhwp", images - 0.5, _TO_PLANES)
+
+
+def to_images(planes: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """The inverse of `to_planes`."""
+    return jnp.einsum("nhwp,cp->nhwc", planes, np.linalg.inv(_TO_PLANES)) + 0.5
 
 
 def space_to_depth(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h/{factor} w/{factor} c*{factor}**2"]:
@@ -87,12 +158,16 @@ def detail(x: Float[Array, "n h w c"]) -> Float[Array, "n h/8 w/8 c"]:
 
 
 def loss(redrawn: Float[Array, "n h w 3"], images: Float[Array, "n h w 3"]) -> Float[Array, ""]:
-    """Mean |redrawn - image| + `DETAIL_WEIGHT` * mean |detail(redrawn) - detail(image)|.
+    """Mean |redrawn - image| + `DETAIL_WEIGHT` * mean |detail(redrawn) - wanted detail|, of Y, Cb and Cr.
 
     The first term alone would blur, and a detector would then learn to tell sharp from blurred. The second asks for as
-    much fine detail as the photograph has there, whatever it looks like.
+    much fine detail as the photograph has there, whatever it looks like; and in chroma for `CHROMA_DETAIL` of that of
+    luma on top: photographs have little fine detail in chroma, and there generated images differ from them most (Li et
+    al. 2020, arXiv 1808.07276).
     """
-    return jnp.abs(redrawn - images).mean() + DETAIL_WEIGHT * jnp.abs(detail(redrawn) - detail(images)).mean()
+    redrawn, images = to_planes(redrawn), to_planes(images)
+    wanted = detail(images) + CHROMA_DETAIL * jnp.array([0, 1, 1], images.dtype) * detail(images)[..., :1]
+    return jnp.abs(redrawn - images).mean() + (DETAIL_WEIGHT * jnp.abs(detail(redrawn) - wanted)).mean()
 
 
 def train(
@@ -130,17 +205,36 @@ def train(
 
 def redraw(kind: str, variables: Any, crops: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
     """The fake of every crop: redrawn, clipped to [0, 1] and rounded to 8 bits."""
-    return np.concatenate([_redraw(kind, variables, crops[at : at + 32]) for at in range(0, len(crops), 32)])
+    return draw(kind, variables, codes(kind, variables, crops))
 
 
-def _redraw(kind: str, variables: Any, crops: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 3"]:
-    redrawn = _apply(kind)(variables, jnp.asarray(crops, jnp.float32) / 255)
-    return np.rint(np.clip(np.asarray(redrawn), 0, 1) * 255).astype(np.uint8)
+def codes(kind: str, variables: Any, crops: UInt8[np.ndarray, "n h w 3"]) -> Code:
+    """The codes of crops, which are mirrored at their rims by `MIRRORED` pixels first."""
+    rim = ((0, 0), (MIRRORED, MIRRORED), (MIRRORED, MIRRORED), (0, 0))
+    images = np.pad(crops, rim, "reflect").astype(np.float32) / 255
+    return _in_parts(_apply(kind, "encode"), variables, images)
+
+
+def draw(kind: str, variables: Any, code: Code) -> UInt8[np.ndarray, "n h w 3"]:
+    """What a decoder makes of the codes of crops, without the mirrored rims, clipped and rounded to 8 bits."""
+    drawn = _in_parts(_apply(kind, "decode"), variables, code)[:, MIRRORED:-MIRRORED, MIRRORED:-MIRRORED]
+    return np.rint(np.clip(drawn, 0, 1) * 255).astype(np.uint8)
+
+
+def _in_parts(function: Callable[[Any, Any], Any], variables: Any, rows: Any, size: int = 32) -> Any:
+    """`function(variables, rows)`, `size` rows at a time."""
+
+    def part(at: int) -> Any:
+        taken = jax.tree.map(lambda rows: jnp.asarray(rows[at : at + size]), rows)
+        return jax.tree.map(np.asarray, function(variables, taken))
+
+    parts = [part(at) for at in range(0, len(jax.tree.leaves(rows)[0]), size)]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 @functools.cache
-def _apply(kind: str) -> Callable[[Any, jax.Array], jax.Array]:
-    return jax.jit(Autoencoder(kind).apply)
+def _apply(kind: str, method: str) -> Callable[[Any, Any], Any]:
+    return jax.jit(functools.partial(Autoencoder(kind).apply, method=method))
 
 
 def _patches(

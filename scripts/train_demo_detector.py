@@ -11,7 +11,8 @@
 4. An EfficientNet-B0 is trained from scratch, in two stages (`stages`), then scored on held-out photographs of every
    kind.
 5. Written to OUT: `detector/` (a checkpoint), `images/` (ForenSynths layout), `CREDITS.md`, `MODEL_CARD.md`,
-   `figures.json`; beside them `work/` with everything in between.
+   `figures.json`; `decoders/` with the weights of the autoencoders, which --decoders takes in place of training them,
+   and `codes/` with the codes of the images; beside them `work/` with everything in between.
 
 What lies in `work/` already is not computed again, so an interrupted run goes on where it was; give a new OUT after
 changing an option. With the same versions of the libraries on the same kind of CPU the same seed gives the same bits.
@@ -41,6 +42,7 @@ from jaxtyping import Float, UInt8
 
 from tffjax.compile.logits import logits_of
 from tffjax.data import LABEL_FOLDERS, ImageFile, batches, find_images, plan
+from tffjax.data.ablations import Ablation
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import Transform, decode, normalize
 from tffjax.files import replace_file
@@ -50,8 +52,8 @@ from tffjax.results.metrics import measure
 from tffjax.studies.predictions import fake_score
 from tffjax.training.step import Recipe, compile_step, from_scratch, start, trained
 
-SAMPLES = 24
-"""Images per kind and label that the package ships."""
+SAMPLES = 48
+"""Images per kind and label that the package ships; `demo_power` says what the color study can find in so many."""
 
 FREE = ("public domain", "CC0-1.0")
 """Only crops of photographs without any conditions are shipped."""
@@ -105,8 +107,10 @@ def main() -> None:
     detector = train_detector(options, work)
     figures = {
         "crops": {split: len(part.images) for split, part in crops.items()},
+        "shipped": SAMPLES,
         "trivial": trivial,
         "held_out": evaluate(detector, [work / "images" / "test"]),
+        "grayscale": evaluate(detector, [work / "images" / "test"], Ablation("grayscale")),
         "real_world": evaluate(detector, options.real_world) if options.real_world else {},
         "seconds": json.loads((work / "seconds.json").read_text()),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, jax {jax.__version__}, {jax.default_backend()}",
@@ -114,6 +118,7 @@ def main() -> None:
     }
     checkpoint.save(detector, options.out / "detector", overwrite=True)
     write_samples(crops["test"], work, options.out / "images")
+    write_decoders(decoders, crops["test"], options.out)
     (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     (options.out / "CREDITS.md").write_text(credits(demo_data.PHOTOGRAPHS))
     (options.out / "MODEL_CARD.md").write_text(model_card(figures, other))
@@ -129,9 +134,10 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--other", type=Path, help="figures.json of a run with another seed, for the model card")
-    parser.add_argument("--decoder-steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=3000, help="of the detector, on plain pairs")
-    parser.add_argument("--degraded-steps", type=int, default=800, help="then, on degraded photographs")
+    parser.add_argument("--decoders", type=Path, help="folder of weights of decoders, in place of training them")
+    parser.add_argument("--decoder-steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=1100, help="of the detector, on plain pairs")
+    parser.add_argument("--degraded-steps", type=int, default=300, help="then, on degraded photographs")
     parser.add_argument("--batch-size", type=int, default=32)
     return parser
 
@@ -140,6 +146,8 @@ def decoder(kind: str, crops: demo_data.Crops, options: argparse.Namespace, work
     """The variables of one autoencoder, trained unless it is there."""
     network, path = demo_decoders.Autoencoder(kind), work / f"decoder-{kind}.npz"
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    if options.decoders:
+        return load_named(options.decoders / f"{kind}.npz", shapes)
     if not path.exists():
         began = time.monotonic()
         seed = options.seed + demo_decoders.KINDS.index(kind)
@@ -255,38 +263,68 @@ def load_images(folder: Path) -> UInt8[np.ndarray, "n h w 3"]:
     return np.stack([decode(file.path) for file in find_images([folder])])
 
 
-def evaluate(model: Model, folders: Sequence[Path]) -> dict[str, Any]:
+def evaluate(model: Model, folders: Sequence[Path], ablation: Ablation | None = None) -> dict[str, Any]:
     """AP, accuracies on real and fake at 0.5 and at the calibrated threshold, and numbers of images, per generator."""
     files = find_images(folders)
-    score = fake_score(logits(model, files), model.card)
+    score = fake_score(logits(model, files, ablation), model.card)
     names = np.array([file.generator for file in files])
     label = np.array([file.label for file in files])
     scores = {name: measure(score[names == name], label[names == name]) for name in dict.fromkeys(names.tolist())}
     return {name: {key: round(value, 4) for key, value in vars(found).items()} for name, found in scores.items()}
 
 
-def logits(model: Model, files: Sequence[ImageFile]) -> Float[np.ndarray, " n"]:
+def logits(model: Model, files: Sequence[ImageFile], ablation: Ablation | None) -> Float[np.ndarray, " n"]:
     """Logits of whole images."""
     planned = plan(files, Transform(), 16)
     out = np.zeros(len(files), np.float32)
     for batch in batches(planned, files, Transform(), 16):
         rows = batch.indices >= 0
-        images = normalized(jnp.asarray(batch.images), model.card.normalization)
+        pixels = batch.images if ablation is None else np.stack([ablation(image, "") for image in batch.images])
+        images = normalized(jnp.asarray(pixels), model.card.normalization)
         out[batch.indices[rows]] = np.asarray(logits_of(model, images))[rows, 0]
     return out
 
 
-def write_samples(crops: demo_data.Crops, work: Path, out: Path) -> None:
-    """Copy `SAMPLES` held-out crops and what was made of them, other crops for every kind."""
-    shutil.rmtree(out, ignore_errors=True)
+def samples(crops: demo_data.Crops) -> dict[str, list[int]]:
+    """Kind -> `SAMPLES` held-out crops of photographs without conditions, other crops for every kind."""
     free = [i for i, owner in enumerate(crops.photograph) if demo_data.PHOTOGRAPHS[owner].license in FREE]
-    for number, kind in enumerate(demo_decoders.KINDS):
-        chosen = free[number :: len(demo_decoders.KINDS)]
-        for index in np.linspace(0, len(chosen) - 1, SAMPLES).astype(int):
+    chosen = {kind: free[number :: len(demo_decoders.KINDS)] for number, kind in enumerate(demo_decoders.KINDS)}
+    return {kind: [own[i] for i in np.linspace(0, len(own) - 1, SAMPLES).astype(int)] for kind, own in chosen.items()}
+
+
+def write_samples(crops: demo_data.Crops, work: Path, out: Path) -> None:
+    """Copy the `samples` and what was made of them."""
+    shutil.rmtree(out, ignore_errors=True)
+    for kind, chosen in samples(crops).items():
+        for index in chosen:
             for label in ("0_real", "1_fake"):
-                target = out / kind / label / f"{chosen[index]:04d}.png"
+                target = out / kind / label / f"{index:04d}.png"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes((work / "images" / "test" / kind / label / target.name).read_bytes())
+
+
+def write_decoders(decoders: dict[str, Any], crops: demo_data.Crops, out: Path) -> None:
+    """Weights of every autoencoder, arrays by their names, and the codes of its `samples` (`demo_decoders.Code`)."""
+    for kind, chosen in samples(crops).items():
+        names = {name: np.asarray(array) for name, array in named(decoders[kind])}
+        codes = demo_decoders.codes(kind, decoders[kind], crops.images[chosen])
+        for folder, arrays in (("decoders", names), ("codes", {"crop": np.array(chosen), **codes._asdict()})):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+            with replace_file(out / folder / f"{kind}.npz") as temporary, temporary.open("wb") as stream:
+                np.savez_compressed(stream, **arrays)
+
+
+def named(variables: Any) -> list[tuple[str, Any]]:
+    """The arrays of a pytree of dictionaries with their names, such as `params/luma/first/kernel`."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return [("/".join(key.key for key in path), leaf) for path, leaf in leaves]
+
+
+def load_named(path: Path, like: Any) -> Any:
+    """Read the weights that `write_decoders` wrote."""
+    with np.load(path) as arrays:
+        leaves = [jnp.asarray(arrays[name]) for name, _ in named(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
 class Progress:

@@ -38,10 +38,18 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The fast set is compiled without most of XLA's optimizations, sooner; the other sets are as users' programs."""
-    if "not slow" in config.option.markexpr and "not parity" in config.option.markexpr:
+    """Sets without numbers of real networks are compiled without most of XLA's optimizations, sooner."""
+    if config.option.markexpr in ("fast", "extended and not slow"):
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for subprocesses
         jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What no other set has is fast."""
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("extended", "parity", "slow")):
+            item.add_marker("fast")
 
 
 @pytest.fixture(scope="session")

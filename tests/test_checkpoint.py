@@ -54,6 +54,7 @@ def edit_card(path: Path, **changes) -> None:
 # Round trip
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("network", [cases.RESNET50, cases.B0_SYMMETRIC], ids=lambda network: network.name)
 def test_round_trip_is_bit_exact(network, tmp_path):
     original = network.random_model(num_outputs=3)
@@ -253,6 +254,7 @@ def test_a_flipped_byte_among_the_weights(copy):
     assert "weights" in refusal(copy)
 
 
+@pytest.mark.extended
 def test_any_missing_file_of_the_weights(written, tmp_path):
     names = sorted(path.relative_to(written) for path in (written / "weights").rglob("*") if path.is_file())
     assert names
@@ -290,5 +292,5 @@ def test_what_appears_where_a_checkpoint_is_written_stays(written, tmp_path):
     (tmp_path / "thesis" / "text").write_text("mine")
     variables = checkpoint.load(written).variables
     with pytest.raises(InputError, match="thesis is not a checkpoint, so it is not overwritten"):
-        checkpoint.write(tmp_path / "thesis", variables, "{}")
+        checkpoint.write(tmp_path / "thesis", variables, "{}", overwrite=True)
     assert [path.name for path in tmp_path.rglob("*")] == ["thesis", "text"]

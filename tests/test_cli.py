@@ -202,9 +202,16 @@ def test_verify_without_images_uses_synthetic_ones(detector, monkeypatch):
     assert "synthetic 1" in ended.out
 
 
-def test_verify_with_an_unwritable_json_path(detector, images, tmp_path):
-    target = tmp_path / "missing" / "figures.json"
-    refused("verify", detector, "--images", images, "--limit", 2, "--json", target)
+def test_verify_leaves_a_file_of_others_alone(detector, tmp_path):
+    """And says so before any work."""
+    (tmp_path / "thesis").write_text("mine")
+    assert "exists already; choose another name or pass --overwrite" in refused(
+        "verify", detector, "--json", tmp_path / "thesis"
+    )
+    assert "is a file, so there can be no folder in it" in refused(
+        "verify", detector, "--json", tmp_path / "thesis/figures.json"
+    )
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 # Prediction
@@ -245,6 +252,7 @@ def test_predict_twice_gives_the_same_bytes_and_the_right_numbers(torch_file, de
     ]
 
 
+@pytest.mark.extended
 def test_predict_takes_the_threshold_of_other_predictions(detector, images, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     assert predict(detector, images, "--out", first).code == 0
@@ -334,6 +342,7 @@ def test_strict_fails_on_an_unreadable_header_before_the_work(detector, images, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.extended
 def test_predict_on_one_device_and_on_two_is_the_same(detector, images, tmp_path, monkeypatch):
     used = []
     put = tffjax.studies.predict.put
@@ -431,6 +440,7 @@ def test_an_existing_output_is_refused_before_the_work(detector, images, tmp_pat
     refused("predict", detector, images, "--out", tmp_path / "out")
 
 
+@pytest.mark.extended
 def test_overwrite_replaces_results(detector, images, tmp_path):
     assert predict(detector, images, "--out", tmp_path / "out").code == 0
     (tmp_path / "out" / "stale.csv").touch()
@@ -616,6 +626,7 @@ main()
 """
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "when", ["terminate()", "gc.callbacks[:] = [terminate]; gc.collect()"], ids=["work", "garbage"]
 )

@@ -330,6 +330,25 @@ def test_the_correct_class_of_a_classifier(images, ranking, drawn, tmp_path):
     assert {"densities_blur-1_most", "curve_median_probability_blur"} <= drawn.keys()
 
 
+def test_the_class_that_the_data_say(images, ranking, unplotted, tmp_path):
+    """As the same classes in a table."""
+    names = studies.paths_of(images)
+    classes = dict(zip(names, np.arange(len(names)) * 7, strict=True))
+    (tmp_path / "list.csv").write_text(
+        "path,category\n" + "".join(f"{images / name},{output}\n" for name, output in classes.items())
+    )
+    (tmp_path / "classes.csv").write_text("path,class\n" + "".join(f"{n},{c}\n" for n, c in classes.items()))
+    tables = []
+    for i, given in enumerate(("label", tmp_path / "classes.csv")):
+        options = ("--classes", given, "--out", tmp_path / f"{i}")
+        done("color", *small(tmp_path / "list.csv", ranking, *options, weights="classifier"))
+        tables.append(studies.read(tmp_path / f"{i}" / "classes.parquet"))
+    assert tables[0] == tables[1]
+    assert "is not one class" in refused(
+        "color", *small(images, ranking, weights="classifier"), "--classes", "label", "--out", tmp_path / "run"
+    )
+
+
 def test_without_classes_the_own_top_1_is_kept_or_not(images, ranking, drawn, tmp_path):
     run = tmp_path / "run"
     ended = done("color", *small(images, ranking, "--ablation", "noise:80", weights="classifier"), "--out", run)
@@ -338,7 +357,8 @@ def test_without_classes_the_own_top_1_is_kept_or_not(images, ranking, drawn, tm
     own = logits[0].argmax(axis=1)
     p = softmax(logits, axis=2)[:, np.arange(12), own]
     before, after = studies.read(run / "classes.parquet")
-    assert list(before) == ["ablation", "num", "median_probability", "drop", "agreement"]
+    assert list(before) == ["ablation", "num", "median_probability", "drop", "agreement", "network"]
+    assert f"{before['network']})" in " ".join(ended.out.split())
     assert [row["median_probability"] for row in (before, after)] == pytest.approx(np.median(p, axis=1))
     assert (before["agreement"], after["agreement"]) == (1, (logits[1].argmax(axis=1) == own).mean())
 

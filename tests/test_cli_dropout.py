@@ -12,7 +12,7 @@ import pytest
 import studies
 import tolerances
 from command import done, refused, tffjax_command
-from scipy.special import expit
+from scipy.special import expit, softmax
 from sklearn.metrics import average_precision_score
 from studies import assert_same_files, files_of
 
@@ -299,10 +299,34 @@ def test_what_cannot_be_had_is_said(options, message, images, ranking, tmp_path)
     assert not (tmp_path / "run").exists()
 
 
+def test_dropout_of_a_classifier(images, ranking, unplotted, tmp_path):
+    """The own top-1 under the baseline; draws of random channels are averaged."""
+    run = tmp_path / "run"
+    options = ("--k", "2", "--random", 2, "--batch-size", 4)
+    ended = done("dropout", "classifier", images, "--ranking", ranking, "--out", run, *options)
+    assert "the network's own top-1" in ended.out
+    model, names = studies.network("classifier"), studies.paths_of(images)
+    settings = [Setting("baseline", ()), Setting("top-2", tuple(map(parse_key, studies.SHUFFLED[:2])))]
+    logits = masked_logits(model, studies.inputs(images, names), settings).astype(np.float64)
+    own, rows = logits[:, 0].argmax(axis=1), studies.read(run / "classes.parquet")
+    p = softmax(logits, axis=2)[np.arange(len(names)), :, own]
+    assert [row["setting"] for row in rows] == ["baseline", "top-2", "random-2"]
+    assert [row["median_probability"] for row in rows[:2]] == pytest.approx(
+        np.median(p, axis=0), rel=tolerances.F32_PROGRAM
+    )
+    assert [row["agreement"] for row in rows[:2]] == [1, (logits[:, 1].argmax(axis=1) == own).mean()]
+    scores = studies.read(run / "scores.parquet")
+    assert [row["top-2"] for row in scores] == pytest.approx(p[:, 1], rel=tolerances.F32_PROGRAM)
+    assert {"baseline", "random-2/0", "random-2/1", "output"} <= scores[0].keys()
+    assert not (run / "dropout.csv").exists()
+
+
 def test_networks_that_have_no_dropout(images, ranking, tmp_path):
     out = ("--out", tmp_path / "run")
-    line = refused("dropout", *small(images, ranking, weights="classifier"), *out)
-    assert "dropout scores detectors with one output; this network has 1000" in line
+    line = refused("dropout", *small(images, ranking, weights="classifier"), "--each", 2, *out)
+    assert "--each looks at the logit of fake images, and this network has 1000 outputs" in line
+    line = refused("dropout", *small(images, ranking), "--classes", "label", *out)
+    assert "--classes is for networks with several outputs" in line
     assert "give --ranking RANK.csv" in refused("dropout", "detector", images, *out)
     other = studies.make_ranking(tmp_path / "other.csv", ["layer1.0.conv1.#63(T=64)"])
     line = refused("dropout", *small(images, other), *out)

@@ -255,7 +255,7 @@ def test_neurons_behind_gates_are_explained_on_crops_with_the_gates_of_the_searc
 
     monkeypatch.setattr(tffjax.studies.lrpmax.batch, "plan", for_many)
     monkeypatch.setattr(tffjax.studies.lrpmax.batch, "maxima", counted(searched, tffjax.studies.lrpmax.batch.maxima))
-    monkeypatch.setattr(tffjax.data.reading, "decode", counted(decoded, tffjax.data.reading.decode))
+    monkeypatch.setattr(tffjax.data.reading, "decode_known", counted(decoded, tffjax.data.reading.decode_known))
     run = tmp_path / "run"
     done("lrpmax", "asleep", images, "--ranking", ranking, "--out", run, *OPTIONS)
     assert plans[0].crops["project"].gates == ("se.gate",)

@@ -24,6 +24,7 @@ from tffjax.nn.sites import site_outputs
 from tffjax.results.detection import Scored, metrics_table
 from tffjax.results.figures import save_figure
 from tffjax.results.metrics import measure
+from tffjax.studies.classes import class_table
 from tffjax.studies.color import figures as color_figures
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.color.statistics import (
@@ -36,7 +37,6 @@ from tffjax.studies.color.statistics import (
     share_table,
 )
 from tffjax.studies.color.tables import (
-    class_table,
     detected,
     grayscale_table,
     whisker_table,
@@ -423,15 +423,21 @@ def test_the_shipped_table_is_the_published_one(shared):
 
 def test_classes_by_hand():
     logits = np.log(np.array([[[1.0, 2, 5], [6, 1, 1]], [[5.0, 2, 1], [2, 4, 2]]]))  # softmax: divided by 8
-    classes = np.array([2, 0])
+    classes, card = np.array([2, 0]), cases.RESNET50.card(3)
     np.testing.assert_allclose(class_probability(logits, classes), [[5 / 8, 6 / 8], [1 / 8, 2 / 8]])
-    before, after = class_table(NAMES, logits, classes).to_pylist()
+    before, after = class_table(card, "ablation", NAMES, logits, classes).to_pylist()
     assert before["median_probability"] == pytest.approx(11 / 16)
     assert after["drop"] == pytest.approx(1 / 2)
     assert (before["num"], before["drop"], before["accuracy"], after["accuracy"]) == (2, 0, 1, 0)
-    before, after = class_table(NAMES, logits, None).to_pylist()  # the own top-1 is that class
+    before, after = class_table(card, "ablation", NAMES, logits, None).to_pylist()  # the own top-1 is that class
     assert (before["drop"], before["agreement"], after["agreement"]) == (0, 1, 0)
     assert after["drop"] == pytest.approx(1 / 2)
+    assert after["network"] == "resnet50, padding symmetric, epsilon 1e-05, imagenet normalization"
+    before, both = class_table(
+        card, "setting", ["baseline", "random-2", "random-2"], logits[[0, 0, 1]], classes
+    ).to_pylist()
+    assert both["median_probability"] == pytest.approx((3 / 8 + 4 / 8) / 2)
+    assert (before["accuracy"], both["accuracy"]) == (1, 1 / 2)
 
 
 # Figures
@@ -491,6 +497,6 @@ def test_curves_go_from_the_original_to_the_lowest_quality(tests):
 
 def test_curves_of_a_classifier():
     logits = np.log(np.array([[[1.0, 2, 5], [6, 1, 1]], [[5.0, 2, 1], [2, 4, 2]]]))
-    table = class_table((ORIGINAL, "blur:2"), logits, np.array([2, 0]))
+    table = class_table(cases.RESNET50.card(3), "ablation", (ORIGINAL, "blur:2"), logits, np.array([2, 0]))
     axes = color_figures.curves(table, "blur", "median_probability", "median probability [%]").axes[0]
     assert list(axes.lines[0].get_ydata()) == pytest.approx([1100 / 16, 300 / 16])

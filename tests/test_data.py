@@ -352,7 +352,7 @@ def test_nothing_to_decode():
 
 
 def test_an_unexpected_error_is_not_swallowed(tmp_path, monkeypatch):
-    monkeypatch.setattr(tffjax.data.reading, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(tffjax.data.reading, "decode_known", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(images(tmp_path, (2, 2)))
 
@@ -381,7 +381,8 @@ def test_twice_the_same(tmp_path):
 
 def test_look_ahead_is_bounded_and_threads_end(tmp_path, monkeypatch):
     decoded = []
-    monkeypatch.setattr(tffjax.data.reading, "decode", lambda path: decoded.append(path) or decode(path))
+    decode = tffjax.data.reading.decode_known
+    monkeypatch.setattr(tffjax.data.reading, "decode_known", lambda path: decoded.append(path) or decode(path))
     files = images(tmp_path, *[(2, 2)] * 60)
     before = threading.active_count()
     iterator = batches(plan(files, KEEP, 4), files, KEEP, 4, threads=2)

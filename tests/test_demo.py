@@ -297,6 +297,7 @@ def test_a_dry_run_writes_nothing(replaced, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.extended
 def test_the_forecast_of_every_step(replaced, small, tmp_path):
     """Eight batches of two: before there is a ranking or a k, and once they are there."""
     whole = dataclasses.replace(tffjax.cli.demo.demonstration(small), confidence=0.0)

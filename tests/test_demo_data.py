@@ -7,6 +7,7 @@ import cases
 import demo_card
 import demo_data
 import demo_decoders
+import demo_power
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import train_demo_detector
 from demo_data import CROP, MARGIN, PHOTOGRAPHS
 from PIL import Image
+from scipy import stats
 from test_training import small_model
 
 from tffjax.errors import InputError
@@ -71,15 +73,21 @@ def test_the_same_seed_cuts_the_same_crops():
 
 
 def test_grid_tells_a_period_of_8_pixels_from_one_of_4():
-    image = np.zeros((64, 66, 3), np.uint8)
-    columns = np.arange(66)
-    image[:, columns // 4 % 2 == 1] = 40  # a step behind every column 3, 7, 11, ...
-    np.testing.assert_allclose(demo_data.grid(image), [0, 0, 0, 8] + [0] * 12)
-    image[:] = 0
-    image[:, columns // 8 % 2 == 1] = 40  # a step behind every column 7, 15, ...
-    np.testing.assert_allclose(
-        demo_data.grid(image.transpose(1, 0, 2)), [0] * 4 + [0, 0, 0, 8] + [0] * 4 + [0, 0, 0, -8]
-    )
+    plane, columns = np.zeros((64, 66)), np.arange(66)
+    plane[:, columns // 4 % 2 == 1] = 40  # a step behind every column 3, 7, 11, ...
+    np.testing.assert_allclose(demo_data.grid(plane), [0, 0, 0, 8] + [0] * 12)
+    plane[:] = 0
+    plane[:, columns // 8 % 2 == 1] = 40  # a step behind every column 7, 15, ...
+    np.testing.assert_allclose(demo_data.grid(plane.T), [0] * 4 + [0, 0, 0, 8] + [0] * 4 + [0, 0, 0, -8])
+
+
+def test_luma_and_chroma_are_those_of_jpeg():
+    wanted = np.asarray(Image.fromarray(noise(8, 8)).convert("YCbCr"), float)
+    np.testing.assert_allclose(demo_data.ycc(noise(8, 8)), wanted, atol=1)  # Pillow rounds
+    images = jnp.asarray(noise(8, 8)[None], jnp.float32) / 255
+    planes = demo_decoders.to_planes(images)
+    np.testing.assert_allclose(255 * planes[0] + 127.5, wanted, atol=1.5)
+    np.testing.assert_allclose(demo_decoders.to_images(planes), images, atol=1e-6)
 
 
 def test_a_trivial_classifier_sees_a_tint_and_nothing_in_equal_images():
@@ -132,6 +140,20 @@ def test_detail_is_zero_for_a_flat_image_and_twice_as_large_for_twice_the_contra
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", demo_decoders.KINDS)
+def test_a_fake_is_drawn_from_its_code_and_keeps_most_of_the_luma(kind):
+    crops = np.stack([noise(16, 24, seed) for seed in range(3)])
+    variables = demo_decoders.Autoencoder(kind).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    code = demo_decoders.codes(kind, variables, crops)
+    assert [part.shape for part in code] == [(3, 8, 10, 12), (3, 4, 5, 12), (3, 32, 40, 1)]
+    assert np.array_equal(demo_decoders.draw(kind, variables, code), demo_decoders.redraw(kind, variables, crops))
+    images = jnp.asarray(crops, jnp.float32) / 255
+    network = demo_decoders.Autoencoder(kind).bind(variables)
+    luma, redrawn = (demo_decoders.to_planes(of)[..., :1] for of in (images, network(images)))
+    own = network.luma.decode(network.luma.encode(luma))
+    np.testing.assert_allclose(redrawn, demo_decoders.SKIP * luma + (1 - demo_decoders.SKIP) * own, atol=1e-5)
+
+
 @jax.numpy_dtype_promotion("standard")
 def test_training_a_decoder_lowers_its_loss_and_is_reproducible(monkeypatch):
     monkeypatch.setattr(demo_decoders, "PATCH", 16)
@@ -179,8 +201,8 @@ def small_script(monkeypatch, photographs):
     monkeypatch.setattr(train_demo_detector.checkpoint, "save", lambda model, path, overwrite: path.mkdir())
     steps = ("--steps", 3, "--degraded-steps", 3, "--decoder-steps", 2, "--batch-size", 4)
 
-    def run(out: Path) -> None:
-        arguments = ["train_demo_detector.py", "--photographs", photographs, "--out", out, *steps]
+    def run(out: Path, *more: object) -> None:
+        arguments = ["train_demo_detector.py", "--photographs", photographs, "--out", out, *steps, *more]
         with mock.patch.object(sys, "argv", list(map(str, arguments))), jax.numpy_dtype_promotion("standard"):
             train_demo_detector.main()
 
@@ -210,4 +232,28 @@ def test_the_script_killed_and_run_again_is_not_killed(small_script, tmp_path):
     for kind in demo_decoders.KINDS:
         names = [{path.name for path in (whole / "images" / kind / label).iterdir()} for label in ("0_real", "1_fake")]
         assert names[0] == names[1], "a fake is shipped with what it was made of"
+    kind = demo_decoders.KINDS[0]
+    with np.load(whole / "codes" / f"{kind}.npz") as codes:
+        drawn = demo_decoders.draw(kind, weights(kind, whole / "decoders"), demo_decoders.Code(*map(codes.get, FIELDS)))
+        for crop, fake in zip(codes["crop"], demo_data.cut_margin(drawn), strict=True):
+            shipped = np.asarray(Image.open(whole / "images" / kind / "1_fake" / f"{crop:04d}.png"))
+            assert np.array_equal(fake, shipped)
     assert "Not measured." in (whole / "MODEL_CARD.md").read_text()
+
+
+FIELDS = demo_decoders.Code._fields
+
+
+def weights(kind: str, folder: Path) -> dict:
+    shapes = jax.eval_shape(demo_decoders.Autoencoder(kind).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return train_demo_detector.load_named(folder / f"{kind}.npz", shapes)
+
+
+def test_the_power_is_that_of_scipys_test(rng):
+    for n in (24, 25):
+        before, after = rng.standard_normal((2, 60, n)) + np.array([0.8, 0])[:, None, None]
+        wanted = [stats.median_test(*pair)[1] <= 0.05 for pair in zip(before, after, strict=True)]
+        assert 0 < sum(wanted) < 60
+        assert demo_power.found(before, after).tolist() == wanted
+    assert demo_power.power(24, 0) < 0.05
+    assert demo_power.power(24, 1.1) > demo_power.POWER > demo_power.power(24, 0.9)

@@ -138,6 +138,7 @@ def test_other_errors_pass(error):
         halving(Failing(fits=2, error=error))(**given())
 
 
+@pytest.mark.extended
 def test_a_command_goes_on_with_half_the_batch(tmp_path, monkeypatch):
     data, seen = make_images(tmp_path / "data"), []
     compile_sizes = tffjax.studies.ffrs.run.compile_sizes

@@ -302,6 +302,7 @@ def test_every_setting_is_planned_once_and_few_programs_are_compiled(network):
     assert idle < 0.05 * len(settings)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("network", "site"),
     [(cases.RESNET50, "layer4.0.conv1"), (cases.B0_SAME, "_blocks.12._expand_conv")],
@@ -316,7 +317,9 @@ def test_the_work_before_the_first_masked_site_is_shared(network, site):
     sites = sites_of(model, (224, 224))
     masks = jax.ShapeDtypeStruct((part.width, sum(site.channels for site in sites)), jnp.bool_)
     lower = jax.jit(dropout._apply_masks, static_argnames=("sites", "first", "micro_batch")).lower
-    ours = lower(model, image, masks, sites, part.first, part.micro_batch).cost_analysis()["flops"]
+    ours = lower(model, image, masks, sites=sites, first=part.first, micro_batch=part.micro_batch).cost_analysis()[
+        "flops"
+    ]
     plain = jax.jit(forward).lower(model, image).cost_analysis()["flops"]
     assert ours / part.width < plain / 3
 
@@ -713,6 +716,7 @@ def texts(figure) -> str:
     return " | ".join(parts)
 
 
+@pytest.mark.extended
 def test_curves_show_every_generator_and_how_many_images(scores, tmp_path):
     figure = dropout_curves(dropout_table(scores), dropout_table(scores, average=False), "$title_")
     assert len(figure.axes) == 3 * 3

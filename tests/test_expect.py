@@ -84,6 +84,7 @@ def pictures(folder):
     return [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "made", [pytest.param(m, id=m.name, marks=() if m.name in FAST else pytest.mark.slow) for m in MADE]
 )
@@ -99,6 +100,7 @@ def test_the_network_is_found(made, folder, tmp_path):
     assert "agrees" in ended.out
 
 
+@pytest.mark.extended
 def test_no_variant_agrees_and_nothing_is_written(folder, tmp_path):
     made = MADE[5]
     torch.save({k: torch.tensor(v) for k, v in state_of(made).items()}, tmp_path / "weights.pth")
@@ -114,6 +116,7 @@ def test_no_variant_agrees_and_nothing_is_written(folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.extended
 def test_images_that_prove_nothing_leave_the_graph_open(tmp_path):
     # at 64 pixels the padding fixed for 224 is that of the input
     made, folder = MADE[5], tmp_path / "square"
@@ -127,6 +130,7 @@ def test_images_that_prove_nothing_leave_the_graph_open(tmp_path):
     assert GraphOptions(224, 1e-3) in [tried.graph for tried in found.equal]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -275,6 +275,7 @@ def rows(found, index):
     return jax.tree.map(lambda array: array[index], found)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("composite", ["beta0", "beta-adaptive", "epsilon", "gradient-x-input"])
 def test_the_explanation_of_minus_f_is_the_exact_negative(net, images, composite, x64):
     plus, minus = (relevance(net, images, target=1, composite=composite, sign=s, sites=True) for s in (1, -1))
@@ -291,6 +292,7 @@ def test_logits_are_those_of_the_network(net, images, x64):
     )
 
 
+@pytest.mark.extended
 def test_an_index_for_each_image(net, images, x64):
     found = relevance(net, images, target=jnp.array([2, 0, 1, 2]), sites=True)
     for index in range(3):
@@ -442,6 +444,7 @@ def test_vmap_over_targets_is_a_loop_over_targets(net, images, x64):
         assert_same(rows(found, target), relevance(net, images, target=target, sites=True))
 
 
+@pytest.mark.extended
 def test_vmap_over_scalar_targets(net, images, x64):
     found = jax.vmap(lambda target: relevance(net, images, target=target))(jnp.arange(3))
     assert_same(rows(found, 2), relevance(net, images, target=2))
@@ -579,6 +582,7 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.extended
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the resident memory of Linux processes")
 def test_memory_does_not_grow():
     model = small_model(jnp.float32)

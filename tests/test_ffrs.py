@@ -35,6 +35,7 @@ def detector() -> Model:
     return Model(module, cases.random_variables(module, seed=0)).astype(jnp.float64)
 
 
+@pytest.mark.extended
 def test_shares_against_relevance_maps(x64):
     """r = sum of max(R, 0) / sum of |R|, in loops over the maps of +f and of -f."""
     model, images, signs = detector(), noise(24, 4), jnp.array([1, -1, -1, 1])
@@ -75,6 +76,7 @@ def test_a_site_without_relevance_has_no_share(x64):
     assert np.isfinite(found.shares).all()
 
 
+@pytest.mark.extended
 def test_the_result_does_not_depend_on_the_micro_batch(x64):
     model, images, signs = detector(), noise(24, 4), jnp.array([1, -1, 1, -1])
     for whole, parts in zip(

@@ -125,6 +125,7 @@ def pair():
     return tffjax.prepare(detector, "beta0", size=(8, 8)), generator
 
 
+@pytest.mark.extended
 def test_masking_sets_channels_to_zero(pair):
     """Against the generator with the kernel's and the bias's columns of the channel set to zero."""
     detector, generator = pair
@@ -153,6 +154,7 @@ def saved(images):
     return pixels_of(np.asarray(images))
 
 
+@pytest.mark.extended
 def test_what_a_batch_says(pair):
     detector, generator = pair
     latents = latents_of(3, CARD)
@@ -208,6 +210,7 @@ def test_the_command_writes_tables_and_figures(made):
     assert draw_latents(0, [6], 3).shape == (1, 3)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("batches", [5, studies.slow(1), studies.slow(7)])  # two passes of four
 def test_an_interrupted_run_goes_on_to_the_same_bytes(made, batches, monkeypatch):
     monkeypatch.setattr("tffjax.pipeline.passes.SAVE_SECONDS", 0.0)
@@ -218,6 +221,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(made, batches, monkeypatch
     assert contents(out) == contents(made / "run")
 
 
+@pytest.mark.extended
 def test_shards_give_the_same_bytes(made):
     with studies.networks_by_name():
         for _, index in itertools.product(range(2), range(3)):  # two passes

@@ -48,6 +48,7 @@ def test_programs_that_do_not_fit_the_budget_are_listed(tmp_path):
     assert {row["why"] for row in missing} == {"not reached"}
 
 
+@pytest.mark.extended
 def test_parts_without_files_need_few_packages():
     """Parts 1 to 6 run where grain, zennit and platformdirs are missing."""
     code = """

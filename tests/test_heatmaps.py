@@ -88,6 +88,7 @@ def test_guided_grad_cam_by_hand(model, images):
     np.testing.assert_allclose(guided_grad_cam(model, images, 0, "relu2").heat, expected, rtol=1e-3, atol=1e-8)
 
 
+@pytest.mark.extended
 def test_lrp_map_is_the_relevance_summed_over_colors(model, images):
     explained = tffjax.relevance(model, images, target=1, composite="epsilon")
     heatmap = lrp_map(model, images, 1, "epsilon")
@@ -103,6 +104,7 @@ def test_grad_cam_needs_a_layer(model, images):
         grad_cam(model, images, 0, "relu9")
 
 
+@pytest.mark.extended
 def test_figures_are_written_the_same_twice(tmp_path):
     rng = np.random.default_rng(0)
     image, heat = rng.integers(0, 256, (12, 10, 3), np.uint8), rng.normal(size=(12, 10)).astype(np.float32)

@@ -57,6 +57,7 @@ def check_maxima(model, images, sites):
     return found
 
 
+@pytest.mark.extended
 def test_maxima_are_the_largest_outputs(x64):
     model = small_model()
     found = check_maxima(model, noise(18, count=5), ("head", "stem", "project"))
@@ -257,6 +258,7 @@ def assert_both_ways_agree(model, images, neurons, composite="beta0", **changes)
     return full
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [(15, 16), (18, 21)])
 @pytest.mark.parametrize("make", [small_model, same_model, own_model])
 def test_all_neurons_on_crops_are_those_of_full_passes(make, size, x64):
@@ -268,6 +270,7 @@ def test_all_neurons_on_crops_are_those_of_full_passes(make, size, x64):
         assert outputs[channel.site][image, row, column, channel.index] > 0 or not found.any()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", ["beta1", "beta-adaptive", "epsilon-gamma-box", "flat"])
 def test_crops_under_other_rules(name, x64):
     # the first convolution's rule makes up inputs of its own, which end at the image's borders
@@ -277,6 +280,7 @@ def test_crops_under_other_rules(name, x64):
     assert_both_ways_agree(model, images, neurons, composite)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("composite", ["beta0", "epsilon", "gradient-x-input", "guided-backprop", "deconvnet"])
 def test_lrp_max_is_the_relevance_of_the_strongest_neuron(composite, x64):
     model, images = small_model(), noise(33, count=3)
@@ -309,6 +313,7 @@ def test_a_channel_without_positive_values_has_no_relevance(x64):
     np.testing.assert_array_equal(found.boxes[:, :2], np.broadcast_to([0, 32, 0, 32], (2, 2, 4)))
 
 
+@pytest.mark.extended
 def test_any_number_of_neurons_in_any_order(x64, rng):
     model, images = small_model(), np.asarray(noise(24, count=4))
     gates = gates_of(model, images, ("stem", "project"))
@@ -343,6 +348,7 @@ def test_nothing_is_compiled_for_other_channels_positions_and_counts(caplog):
     assert run(5, 600) == run(6, 131) == few
 
 
+@pytest.mark.extended
 def test_neurons_of_an_image_share_forward_pass_and_denominators():
     model = canonize(cases.RESNET50.random_model())
     sites = ("layer3.0.conv1", "layer4.0.conv3")
@@ -368,6 +374,7 @@ def test_neurons_of_an_image_share_forward_pass_and_denominators():
     assert whole - each > 1.9 * forward  # forward and denominators, once; a loop's body is counted once
 
 
+@pytest.mark.extended
 def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng):
     model, images = canonize(small_model()), noise(24)
     names = ("stem", "head")
@@ -390,6 +397,7 @@ def test_lanes_that_run_at_once_are_those_that_run_one_by_one(x64, rng):
     assert np.any(at_once)
 
 
+@pytest.mark.extended
 def test_a_site_is_explained_where_that_costs_less():
     model = cases.RESNET50.random_model()
 
@@ -411,6 +419,7 @@ def test_a_few_images_are_not_worth_a_program_for_each_site():
     assert len(few.full) > 0
 
 
+@pytest.mark.extended
 def test_plans_of_the_published_lists():
     model = cases.RESNET50.random_model()
     neurons = {"conv1": 9, "layer1.0.conv1": 20, "layer2.3.conv2": 2, "layer4.1.conv2": 14, "layer4.2.conv1": 6}

@@ -88,6 +88,7 @@ SCORES = {
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("kind", SCORES)
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.data())

@@ -81,6 +81,7 @@ def test_golden_logits_of_the_folded_and_of_the_reset_network(golden, golden_mod
 # Canonization
 
 
+@pytest.mark.extended
 def test_canonize_is_the_identity_with_negative_and_zero_gammas(model, x64):
     model, images = model.astype(jnp.float64), noise()
     gammas = np.concatenate([bn["scale"] for bn in model.variables["params"].values() if "scale" in bn])
@@ -141,6 +142,7 @@ def test_equals_the_twin_at_every_site_whatever_the_size(model, network, height,
     assert announced == {site: y.shape for site, y in ours.items()}
 
 
+@pytest.mark.extended
 def test_the_two_conventions_of_efficientnet_differ(x64):
     # equal weights; a mixed-up padding or epsilon must not go unnoticed
     same, symmetric = cases.B0_SAME.random_model(3), cases.B0_SYMMETRIC.random_model(3)
@@ -199,6 +201,7 @@ def test_a_model_is_a_pytree_of_its_weights(model):
         np.testing.assert_array_equal(ours, 2 * weights)
 
 
+@pytest.mark.extended
 def test_new_weights_do_not_compile_again():
     traces = []
 
@@ -213,6 +216,7 @@ def test_new_weights_do_not_compile_again():
     assert len(traces) == 1
 
 
+@pytest.mark.extended
 def test_each_image_of_a_batch_is_scored_by_itself():
     model, images = cases.B0_SAME.random_model(), noise()
     together = logits_of(model, images)

@@ -332,6 +332,7 @@ def test_a_network_of_one_image_size_without_a_record(rng):
         max_activations(model, images, (Channel("conv3", 0, 8),))
 
 
+@pytest.mark.extended
 def test_a_network_of_one_image_size_through_the_command_line(tmp_path):
     register(FIXED_SIZE)
     weights, images = tmp_path / "weights", make_images(tmp_path / "images", generators=("progan",))

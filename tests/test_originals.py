@@ -86,6 +86,7 @@ SMALL = (  # graphs whose LRP differs in kind: other strides, dilation, overhang
 )
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("architecture", "graph"),
     [

@@ -17,7 +17,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from command import done, refused, save_image, tffjax_command
 from test_sources import described, listed, tables
 
-from tffjax.data import batches, find_images, fingerprint, has_folder, plan, relative_names
+from tffjax.data import batches, find_images, fingerprint, of_generator, plan, relative_names
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import Transform
 from tffjax.data.reading import read
@@ -274,11 +274,17 @@ def test_pack_command(data, tmp_path):
         plan(find_images([tmp_path / "again"]), Transform(), 1)
 
 
-def test_a_folder_among_records(records, data):
-    assert has_folder(records / "biggan")
-    assert has_folder(data / "biggan")
-    assert not has_folder(records / "stargan")
-    assert not has_folder(data / "stargan")
+def test_the_images_of_a_generator(records, data, tmp_path):
+    """In folders, among records, in a list: the same images."""
+    listed(data, tmp_path / "list.csv", tmp_path)
+    found = [of_generator(place, "biggan") for place in (data, records, tmp_path / "list.csv")]
+    assert found == [data / "biggan", records / "biggan", tmp_path / "list.csv" / "biggan"]
+    files, packed, rows = map(find_images, ([place] for place in found))
+    assert described(files) == described(packed) == described(rows)
+    for place in (data, records, tmp_path / "list.csv"):
+        assert of_generator(place, "stargan") is None
+    with pytest.raises(InputError, match="has no rows of stargan"):
+        find_images([tmp_path / "list.csv" / "stargan"])
 
 
 def same_as(folder: Path, other: Path) -> None:

@@ -269,12 +269,14 @@ def merged(data: Path, out: Path, count: int) -> None:
     assert finished
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 40])
 def test_any_number_of_shards_gives_the_same_bytes(data, tmp_path, whole, count):
     merged(data, tmp_path / "run", count)
     assert files(tmp_path / "run") == whole
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 20))])
 def test_shards_that_are_killed_and_run_again_in_any_order_give_the_same_bytes(data, tmp_path, whole, seed):
     """Eight shards, three of them killed at random moments: some before their first state, some in a pass."""

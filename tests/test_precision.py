@@ -151,6 +151,7 @@ def test_a_compiled_program_names_its_products():
     assert products(text) == "1 dot f32 highest"
 
 
+@pytest.mark.extended
 def test_rank_prints_what_its_program_computes_in(tmp_path):
     data = make_images(tmp_path / "data")
     options = ("--resize", 32, "--crop", 32, "--confidence", 0, "--batch-size", 4)

@@ -89,6 +89,7 @@ def test_rank_does_nothing_to_weights_alone(composite):
     assert_nothing_is_done_to_weights_alone(small(), composite)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 @pytest.mark.parametrize(
     "composite",

@@ -1,6 +1,7 @@
 """`tffjax rank` end to end: the golden rankings, every file of a run, and every way in which it ends or goes on."""
 
 import csv
+import dataclasses
 import gzip
 import json
 import os
@@ -375,8 +376,9 @@ def photos(images, tmp_path) -> Path:
 
 @pytest.fixture
 def three(small) -> Model:
-    """The small network with three outputs."""
-    model = Model(SmallNet(), cases.random_variables(SmallNet(), seed=0), cases.B0_SAME.card(num_outputs=3))
+    """The small network with three outputs, which have names."""
+    card = dataclasses.replace(cases.B0_SAME.card(num_outputs=3), class_names=("ant", "bee", "cat"))
+    model = Model(SmallNet(), cases.random_variables(SmallNet(), seed=0), card)
     small(model)
     return model
 
@@ -399,7 +401,7 @@ def test_a_ranking_of_one_output(three, unplotted, photos, tmp_path, target, nam
     cut = float(np.sort(probability)[1:3].mean())  # drops two of the six, by no tie
     options = ("--confidence", cut, "--per-image", "--target", target)
     ended = done("rank", "weights", photos, "--out", tmp_path / "run", *OWN, *options)
-    what = "largest output of each image" if target == "top" else "output 1"
+    what = "the largest output of each image" if target == "top" else "output 1 (bee)"
     assert f"top channels, {what} (n = 4)" in ended.out
     kept = probability >= cut
     assert_close(omega_in(tmp_path / "run" / f"ranking_{name}.csv"), shares[kept].mean(axis=0))
@@ -407,6 +409,7 @@ def test_a_ranking_of_one_output(three, unplotted, photos, tmp_path, target, nam
     (part,) = (tmp_path / "run" / "per_image").iterdir()
     rows = pyarrow.parquet.read_table(part).to_pylist()
     assert [row["output"] for row in rows] == outputs.tolist()
+    assert [row["class"] for row in rows] == [three.card.class_names[output] for output in outputs]
     assert [row["kept"] for row in rows] == kept.tolist()
     assert {row["label"] for row in rows} == {name}
     assert_close([row["logit"] for row in rows], logits[np.arange(6), outputs])
@@ -423,7 +426,8 @@ def test_a_ranking_of_one_output(three, unplotted, photos, tmp_path, target, nam
     [
         ((), "this network has 3 outputs, and rank explains one of them: give --target top"),
         (("--label", "fake"), "give --target top"),
-        (("--target", "3"), "--target 3: give top, or an index from 0 to 2"),
+        (("--target", "3"), "--target 3: give top, label, or an index from 0 to 2"),
+        (("--target", "label"), "'photos' is not one class of this network"),
         (("--target", "top", "--label", "fake"), "--label does nothing with --target"),
     ],
 )
@@ -436,7 +440,29 @@ def test_a_target_is_asked_for_in_dry_runs_too(three, photos, tmp_path, options,
 def test_a_target_that_is_none(three, photos, tmp_path):
     ended = tffjax_command("rank", "weights", photos, "--out", tmp_path / "run", "--target", "best")
     assert ended.code == 2
-    assert "'best' is neither top nor the index of an output" in ended.err
+    assert "'best' is neither top, label nor the index of an output" in ended.err
+
+
+def test_a_ranking_of_the_class_of_each_image(three, unplotted, photos, tmp_path):
+    """By folders, indices and names mixed, and by the categories of a list: the same statistic."""
+    classes = np.array([2, 0, 1, 1, 2, 0])
+    logits, shares = shares_of_output(three, photos, classes)
+    rows = ["path,category", *(f"photos/{i}.png,{output}" for i, output in enumerate(classes))]
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    for i, output in enumerate(classes):
+        folder = tmp_path / "sorted" / (str(output) if i % 2 else three.card.class_names[output])
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / f"{i}.png", folder / f"{i}.png")
+    for name in ("list.csv", "sorted"):
+        run = tmp_path / f"run {name}"
+        options = ("--target", "label", "--confidence", 0, "--per-image", "--out", run)
+        ended = done("rank", "weights", tmp_path / name, *OWN, *options)
+        assert "the output of each image's class (n = 6)" in ended.out
+        assert_close(omega_in(run / "ranking_label.csv"), shares.mean(axis=0))
+        (part,) = (run / "per_image").iterdir()
+        found = {Path(row["path"]).stem: row for row in pyarrow.parquet.read_table(part).to_pylist()}
+        assert [found[str(i)]["output"] for i in range(6)] == classes.tolist()
+        assert_close([found[str(i)]["logit"] for i in range(6)], logits[np.arange(6), classes])
 
 
 def test_a_detector_has_no_target(small, images, tmp_path):

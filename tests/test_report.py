@@ -369,7 +369,7 @@ def test_what_there_is_no_run_of_is_left_out(command, runs, tmp_path):
 def test_the_same_runs_give_the_same_bytes(runs, page, tmp_path):
     done("report", *runs.values(), "--out", tmp_path / "r.html")
     assert (tmp_path / "r.html").read_bytes() == page.read_bytes()
-    assert "is there already; choose another name or pass --overwrite" in refused(
+    assert "exists already; choose another name or pass --overwrite" in refused(
         "report", runs["rank"], "--out", tmp_path / "r.html"
     )
     done("report", runs["rank"], "--out", tmp_path / "r.html", "--overwrite")

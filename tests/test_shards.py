@@ -69,6 +69,7 @@ def in_shards(command: str, arguments: tuple, out: Path, count: int, order: rand
             return
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("command", OPTIONS)
 @pytest.mark.parametrize("count", [3, studies.slow(7)])
 def test_shards_give_the_same_bytes_as_one_run(command, count, arguments, tmp_path):

@@ -231,9 +231,15 @@ def test_two_outputs_become_the_logit_of_their_softmax(fake, tmp_path):
 
 
 def test_two_classes_stay_two_classes(tmp_path):
-    torch.save(tensors(state_of(outputs=2)), tmp_path / "a.pth")
-    done("convert", tmp_path / "a.pth", tmp_path / "out", "--fake-output", "none", "--graph", "torchvision")
-    assert checkpoints.read_card(tmp_path / "out").num_outputs == 2
+    path, names = tmp_path / "a.pth", ("--class-names", tmp_path / "names.txt")
+    torch.save(tensors(state_of(outputs=2)), path)
+    names[1].write_text("cat\ndog\n")
+    options = ("--fake-output", "none", "--graph", "torchvision", *names)
+    assert "outputs: 2, output 0 (cat) to dog" in done("convert", path, tmp_path / "out", *options).out
+    card = checkpoints.read_card(tmp_path / "out")
+    assert (card.num_outputs, card.class_names) == (2, ("cat", "dog"))
+    line = refused("convert", path, tmp_path / "one", "--fake-output", "1", *names)
+    assert "--class-names is for networks with several outputs" in line
 
 
 def test_a_fake_output_of_one_is_refused(tmp_path):
@@ -245,6 +251,7 @@ def test_a_fake_output_of_one_is_refused(tmp_path):
 # Graphs
 
 
+@pytest.mark.extended
 def test_an_assumed_graph_is_said_by_every_command_until_it_is_settled(tmp_path):
     torch.save(tensors(RESNET), tmp_path / "a.pth")
     ended = done("convert", tmp_path / "a.pth", tmp_path / "out")

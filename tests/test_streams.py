@@ -72,6 +72,7 @@ def tffjax(redirection: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(shell, capture_output=True, text=True, check=False, timeout=60)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("redirection", [">&-", "| true", "| head -c 1"])
 def test_the_command_ends_well_without_standard_output(redirection):
     ended = tffjax(redirection, "--help")

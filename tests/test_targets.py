@@ -49,6 +49,7 @@ def same(a, b):
 # Start relevances
 
 
+@pytest.mark.extended
 def test_a_start_relevance_of_one_s_own(x64):
     model, images = model_of(module(plain))
     one = [relevance(model, images, target=i).input for i in range(3)]

@@ -14,7 +14,7 @@ from command import done, save_image
 from test_packing import STUDIES, same_as
 from test_sources import described, tables
 
-from tffjax.data import find_images, fingerprint, relative_names
+from tffjax.data import find_images, fingerprint, of_generator, relative_names
 from tffjax.data.tfds_source import Address, parse_address
 from tffjax.errors import InputError
 
@@ -22,6 +22,7 @@ ADDRESSES = {
     "tfds:forensynths/progan": Address("forensynths", "progan", {}),
     "tfds:mnist:3.0.1/train[:5%]": Address("mnist:3.0.1", "train[:5%]", {}),
     "tfds:a/b:1.0.0/test?image=picture&label=kind": Address("a/b:1.0.0", "test", {"image": "picture", "label": "kind"}),
+    "tfds:a/test?only=my%20gan": Address("a", "test", {"only": "my gan"}),
     "tfds:a/test?data_dir=/data/tfds": Address("a", "test", {"data_dir": "/data/tfds"}),
 }
 
@@ -103,6 +104,17 @@ def test_a_split_is_its_folder(manual, prepared, split, folders):
     assert fingerprint(examples, relative_names(examples)) == fingerprint(files, relative_names(files))
 
 
+def test_the_examples_of_a_generator(manual, prepared):
+    data = Path(address(prepared, "biggan+progan"))
+    found = of_generator(data, "progan")
+    assert str(found) == f"{data}&only=progan"
+    whole, some = ([(file.path.name, file.label, file.category) for file in find_images([path])
+                    if file.generator == "progan"] for path in (data, found))  # fmt: skip
+    assert whole == some
+    assert len(some) == len(find_images([found])) == 8
+    assert of_generator(data, "stargan") is None
+
+
 def test_predict_gives_the_same_tables(manual, prepared, tmp_path):
     whole = tables("predict", "decisive", manual / "test", "--crop", 8, "--out", tmp_path / "files")
     split = address(prepared, "biggan+progan")
@@ -114,6 +126,31 @@ def test_predict_gives_the_same_tables(manual, prepared, tmp_path):
 def test_every_study_gives_the_same_bytes(command, manual, prepared, tmp_path):
     ranking = () if command == "rank" else ("--ranking", studies.make_ranking(tmp_path / "ranking.csv"))
     for out, place in (("files", manual / "test"), ("tfds", address(prepared, "biggan+progan"))):
+        with studies.networks_by_name():
+            done(command, "decisive", place, *ranking, *STUDIES[command], "--out", tmp_path / out, "--quiet")
+    same_as(tmp_path / "tfds", tmp_path / "files")
+
+
+@pytest.fixture(scope="module")
+def mini(shared, tmp_path_factory) -> tuple[Path, str]:
+    """Real images of ten generators as files, and prepared."""
+    folder, out = tmp_path_factory.mktemp("mini"), tmp_path_factory.mktemp("prepared-mini")
+    pytest.importorskip("tensorflow_datasets")
+    pytest.importorskip("tensorflow")
+    (folder / "test").symlink_to(shared / "data" / "forensynths-mini")
+    for split in ("train", "val"):
+        save_image(folder / split / "progan/cat/0_real/0.png", 0, 8)
+    prepare(folder, out, "array_record")
+    names = sorted(path.name for path in (folder / "test").iterdir() if path.is_dir())
+    return shared / "data" / "forensynths-mini", address(out, "+".join(names))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", STUDIES)
+def test_every_study_of_real_images_gives_the_same_bytes(command, mini, tmp_path):
+    """As from files, with which lists and records are compared in `test_packing`."""
+    ranking = () if command == "rank" else ("--ranking", studies.make_ranking(tmp_path / "ranking.csv"))
+    for out, place in zip(("files", "tfds"), mini, strict=True):
         with studies.networks_by_name():
             done(command, "decisive", place, *ranking, *STUDIES[command], "--out", tmp_path / out, "--quiet")
     same_as(tmp_path / "tfds", tmp_path / "files")

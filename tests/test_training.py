@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 import tolerances
 import torch
@@ -26,6 +27,7 @@ from tffjax.data import ImageFile, find_images
 from tffjax.data.augmentations import Augmentation
 from tffjax.data.preprocessing import resize
 from tffjax.errors import InputError
+from tffjax.files import delete
 from tffjax.kernels.choice import CPU
 from tffjax.kernels.convolution import Geometry, native
 from tffjax.kernels.kernel_gradient import kernel_gradient, trainable_conv
@@ -34,6 +36,7 @@ from tffjax.nn.card import Normalization
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.results.tables import read_table
 from tffjax.training import loop as fit
+from tffjax.training import repeats
 from tffjax.training import step as training
 from tffjax.training.images import TrainingImages, split
 from tffjax.training.operations import Training
@@ -93,6 +96,7 @@ CONVOLUTIONS = {  # input (n, h, w, c), kernel, geometry
 }
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_gradients_of_convolutions_are_xlas_own(case, x64, rng):
     shape, kernel_shape, geometry = case
@@ -143,6 +147,7 @@ def test_relu_has_no_gradient_at_0_as_in_pytorch():
     assert jax.grad(lambda x: Training().relu(x, "relu"))(0.0) == 0
 
 
+@pytest.mark.extended
 def test_a_maximum_is_found_again_however_it_was_computed(x64):
     """Compiled, a batch norm fused into the pool is rounded otherwise than the one that the gradient looks at."""
 
@@ -259,6 +264,7 @@ def assert_trees_close(found, wanted, tolerance: float) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=limit, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.parity
 def test_steps_are_those_of_pytorch_and_its_adam(x64):
     """Loss, weights and running statistics after each of four steps."""
     model = small_model(jnp.float64)
@@ -286,6 +292,7 @@ def test_steps_are_those_of_pytorch_and_its_adam(x64):
     assert int(state.step) == 4
 
 
+@pytest.mark.extended
 def test_two_devices_do_what_one_does(x64):
     """Batch norm statistics are those of the whole batch, wherever its parts lie."""
     model, recipe = small_model(jnp.float64), Recipe(batch_size=6, dropout=0.3)
@@ -316,6 +323,22 @@ def test_mixed_precision_changes_the_gradient_by_bfloat16_rounding_only():
     half, full = gradient("bfloat16"), gradient("float32")
     assert (half != full).any()
     assert np.linalg.norm(half - full) < tolerances.BFLOAT16_GRADIENT * np.linalg.norm(full)
+
+
+def test_mixed_precision_keeps_weights_and_moments_in_float32():
+    """Steps of 1e-5 would be lost in bfloat16, where weights around 0.1 are 5e-4 apart."""
+    model = small_model()
+    start = training.start(model)
+    step, state = compiled_step(model, Recipe(batch_size=6, precision="bfloat16"), 1e-5), start
+    for seed in range(3):
+        state, *_ = step(state, *small_batch(seed))
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.batch_stats, state.adam))} <= {
+        jnp.dtype("float32"), jnp.dtype("int32")
+    }  # fmt: skip
+    before, after = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(s.params)]) for s in (start, state))
+    large = np.abs(before) > 0.1
+    moved = np.abs(after - before)[large]
+    assert 0 < np.median(moved) < 4e-5
 
 
 def test_dropout_differs_from_step_to_step_but_not_from_run_to_run():
@@ -363,6 +386,7 @@ def test_gradients_and_statistics_of_the_networks_are_pytorchs(network, x64, rng
 # Where training starts from
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("architecture", ["resnet50", "efficientnet_b0"])
 def test_from_scratch(architecture):
     """He's normal kernels (a depthwise one has its own channel only), identity batch norms, the same for a seed."""
@@ -384,6 +408,7 @@ def test_from_scratch(architecture):
     assert "scratch" in model.card.source
 
 
+@pytest.mark.extended
 def test_the_head_of_an_imagenet_network_is_replaced():
     model = cases.B0_SAME.random_model(num_outputs=3)
     start = training.as_detector(model, seed=2)
@@ -407,6 +432,7 @@ def test_a_detector_keeps_its_head_and_a_high_logit_means_fake(high_means):
     assert start.card.high_means == "fake"
 
 
+@pytest.mark.extended
 def test_a_folded_model_is_refused():
     with pytest.raises(InputError, match="not folded"):
         training.as_detector(canonize(cases.B0_SAME.random_model()))
@@ -642,9 +668,64 @@ def test_three_epochs_learn_an_easy_difference(tmp_path, init):
     assert checkpoint.digest(back) == record["results"]["weights_sha256"]
 
 
+# Repeats
+
+
+def test_the_spread_of_scores_by_hand():
+    rows = [
+        {"seed": seed, "generator": name, "num_real": 4, "num_fake": 6} | dict.fromkeys(repeats.MEASURED, value)
+        for seed, values in enumerate([(0.5, 1.0), (0.7, 1.0), (0.9, 0.4)])
+        for name, value in zip("ba", values, strict=True)
+    ]
+    first, second = repeats.spread_table(pa.Table.from_pylist(rows)).to_pylist()
+    assert (first["generator"], first["repeats"], first["num_real"], first["num_fake"]) == ("b", 3, 4, 6)
+    for name in repeats.MEASURED:
+        found = [row[f"{name}_{of}"] for row in (first, second) for of in ("mean", "sd", "low", "high")]
+        np.testing.assert_allclose(found, [0.7, 0.2, 0.5, 0.9, 0.8, np.sqrt(0.12), 0.4, 1.0], rtol=1e-12)
+    alone = repeats.spread_table(pa.Table.from_pylist(rows[:1])).to_pylist()[0]
+    assert alone["ap_mean"] == 0.5
+    assert np.isnan(alone["ap_sd"])
+
+
+def test_repeats_are_refused_before_anything_is_written(folder, tmp_path):
+    asked = ("train", folder, "--arch", "efficientnet_b0", "--out", tmp_path / "run", "--repeats", 2)
+    assert "name those with --validation" in refused(*asked)
+    assert "do not fill a batch of 64" in refused(*asked, "--validation", folder)
+    assert not (tmp_path / "run").exists()
+    ended = done(*asked, "--validation", folder, "--batch-size", 4, "--seed", 5, "--dry-run")
+    assert all(f"seed-{seed}/train" in ended.out for seed in (5, 6))
+    assert "score the 2 detectors" in ended.out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_repeats_are_single_trainings_and_go_on_where_they_were(folder, init, tmp_path):
+    options = ("--init", init, "--epochs", 1, "--crop", SIDE, "--load-size", 0, "--batch-size", BATCH)
+    given = ("train", folder, "--validation", folder, *options)
+    done(*given, "--out", tmp_path / "run", "--repeats", 2, "--seed", 3)
+    whole = (tmp_path / "run" / "repeats.parquet").read_bytes()
+    done(*given, "--out", tmp_path / "one", "--seed", 4)
+    shas = [
+        checkpoint.read_card(path / "checkpoint").weights_sha256
+        for path in (tmp_path / "one", *(tmp_path / "run" / f"seed-{seed}" / "train" for seed in (4, 3)))
+    ]
+    assert shas[0] == shas[1] != shas[2]
+    scores = read_table(tmp_path / "run" / "seeds").to_pylist()
+    assert [(row["seed"], row["generator"]) for row in scores] == [(3, "g"), (4, "g")]
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    for name in ("repeats.csv", "repeats.parquet", "seed-4"):  # as if it had been killed before the second seed
+        delete(tmp_path / "run" / name)
+    del record["results"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert "was made with repeats = 2, not 3" in refused("train", "--resume", tmp_path / "run", "--repeats", 3)
+    assert "mean and standard deviation of 2 seeds" in done("train", "--resume", tmp_path / "run").out
+    assert (tmp_path / "run" / "repeats.parquet").read_bytes() == whole
+
+
 # The command line
 
 
+@pytest.mark.extended
 def test_the_command_says_what_is_missing(folder, tmp_path):
     out = ("--out", tmp_path / "run")
     start = ("--arch", "efficientnet_b0", *out)

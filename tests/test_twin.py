@@ -187,6 +187,7 @@ def test_the_epsilon_composite_is_gradient_x_input_over_f_on_a_relu_network():
     torch.testing.assert_close(relevance, expected, rtol=1e-6, atol=1e-6 * expected.abs().max().item())
 
 
+@pytest.mark.parity
 def test_composites_differ_only_where_they_should():
     net, x = make("resnet50", "symmetric"), random_images(1)
     _, box, sites = twin_lrp.explain(net, x, "beta0")
@@ -196,6 +197,7 @@ def test_composites_differ_only_where_they_should():
     assert not torch.allclose(box, plus)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(("architecture", "padding"), CASES)
 def test_sign_and_outputs(architecture, padding):
     net, x = make(architecture, padding), random_images()

@@ -18,6 +18,7 @@ from tffjax.lrp.linear import Conv
 from tffjax.nn.ops import Plain
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((0, 1), (2, 1))])
 @pytest.mark.parametrize("size", [(6, 8), (7, 5), (3, 4)])
 def test_equals_the_convolution(size, padding):
@@ -30,6 +31,7 @@ def test_equals_the_convolution(size, padding):
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerances.F64_IDENTITY)
 
 
+@pytest.mark.extended
 def test_one_tile_by_hand():
     """A 3x3 kernel of ones over 4x4 pixels 0...15: sums of the four 3x3 windows."""
     x = jnp.arange(16.0).reshape(1, 4, 4, 1)
@@ -59,6 +61,7 @@ def test_only_wide_3x3_kernels_of_stride_1_are_transformed():
     assert not is_transformed(3, 3, 64, 64, kernels=XLA)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 2), (1, 0))])
 def test_the_transpose_of_a_wide_convolution(padding, x64):
     rng = np.random.default_rng(0)

@@ -43,7 +43,7 @@ _PUBLIC = {
     "heatmaps": "tffjax.studies.heatmaps.run",
     "save": "tffjax.nn.checkpoint",
     "study": "tffjax.whole.run",
-    "train": "tffjax.training.run",
+    "train": "tffjax.training.train",
     "write_comparison": "tffjax.studies.comparison",
     "write_report": "tffjax.report.write",
 }

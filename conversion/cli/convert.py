@@ -11,9 +11,10 @@ from tffjax.conversion.graphs import NAMES
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused
 from tffjax.cli.numbers import RealRange
 from tffjax.errors import InputError
-from tffjax.files import replace_file
 from tffjax.nn.card import NORMALIZATIONS, Card
+from tffjax.nn.class_names import read_class_names
 from tffjax.nn.networks import network_of
+from tffjax.places import Place, look_for_file, new_file
 from tffjax.results.published import DETECTORS
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def graph_options(command: Any) -> Any:
     help="Which of two outputs means fake: the detector's logit is then fake minus real. none: two classes.",
 )
 @click.option(
+    "--class-names",
+    type=click.Path(path_type=Path),
+    help="Names of several outputs, shown with them everywhere: a text file with one a line, or JSON (a list, or names "
+    "by index).",
+)
+@click.option(
     "--expect",
     type=click.Path(path_type=Path),
     help="Table of what the original network says (file, logit or probability): finds and proves graph, normalization "
@@ -105,6 +112,7 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
       tffjax convert nodown.pth detector --graph grip-nodown
       tffjax convert detector.pth detector --expect logits.csv --images images/
       tffjax convert two-outputs.pth detector --fake-output 1
+      tffjax convert resnet50.pth imagenet --graph resnet-v1 --normalization caffe --class-names imagenet.txt
       tffjax convert b4.pth detector --graph efficientnet-pytorch --padding 380
       tffjax convert proggan_bedroom-d8a89ff1.pth bedroom
       tffjax convert --to torch detector detector-again.pth
@@ -122,18 +130,19 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
     talk = Talk(quiet)
     if to == "torch":
         refuse_unused("with --to torch: the card says it", *given)
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already; choose another name or pass --overwrite")
     if to == "torch":
+        place = look_for_file(out, overwrite)
         with talk.busy(f"reading {source}"):
             model = checkpoint.load(source)
         architecture = model.card.architecture
         convention = conventions_of(architecture)[0]
         if "torchvision" in conventions_of(architecture) and model.card.graph.padding == "symmetric":
             convention = "torchvision"
-        _write_torch(torch_checkpoint.to_torch(model.variables, architecture, convention), out)
+        _write_torch(torch_checkpoint.to_torch(model.variables, architecture, convention), place)
         talk.say(f"{source} -> {out}: {architecture}, keys as in {convention}")
         return
+    checkpoint.check_free(out, overwrite)
+    overwrite = overwrite and out.exists()  # what appears from now on stays
     with talk.busy(f"reading {source}"):
         payload = load_file(source)
         generator = generator_in(payload, source)
@@ -154,7 +163,8 @@ def convert(source: Path, out: Path, to: str, overwrite: bool, quiet: bool, **gi
                 f"{source} has two outputs: say which one means fake with --fake-output 0 or 1 (often 1), or "
                 "--fake-output none for a network of two classes that is no detector"
             )
-        model = dataclasses.replace(model, card=as_published(model.card, given["published"]))
+        card = with_class_names(as_published(model.card, given["published"]), given["class_names"])
+        model = dataclasses.replace(model, card=card)
     for note in facts.notes:
         talk.say(f"{source}: {note}")
     if expect:
@@ -178,6 +188,19 @@ def as_published(card: Card, name: str | None) -> Card:
     if name is not None and (network_of(card).published != name.removeprefix("CR-") or card.num_outputs != 1):
         raise InputError(f"--published {name}: this is {card.architecture} with {card.num_outputs} outputs, so another")
     return dataclasses.replace(card, published=name)
+
+
+def with_class_names(card: Card, path: Path | None) -> Card:
+    """The card with the names that a file gives its outputs; unchanged for None.
+
+    Raises:
+        InputError: as `read_class_names`; or there is one output.
+    """
+    if path is None:
+        return card
+    if card.num_outputs == 1:
+        raise InputError("--class-names is for networks with several outputs; this one has a logit, real or fake")
+    return dataclasses.replace(card, class_names=read_class_names(path, card.num_outputs))
 
 
 def asked(given: dict[str, Any]) -> Any:
@@ -209,14 +232,14 @@ def described(card: Card) -> str:
     elif card.num_outputs == 1:
         meaning = f"one output, a high logit means {card.high_means}"
     else:
-        meaning = f"outputs: {card.num_outputs}"
+        named = "" if card.class_names is None else f", {card.output_text(0)} to {card.class_names[-1]}"
+        meaning = f"outputs: {card.num_outputs}{named}"
     return f"{card.architecture}, {card.graph} ({card.graph_source}), {meaning}"
 
 
-def _write_torch(state_dict: dict[str, "torch.Tensor"], out: Path) -> None:
+def _write_torch(state_dict: dict[str, "torch.Tensor"], place: Place) -> None:
     import torch
 
-    out.parent.mkdir(parents=True, exist_ok=True)
     # an open file: from a name, PyTorch would write the name into the archive
-    with replace_file(out) as temporary, temporary.open("wb") as file:
+    with new_file(place) as temporary, temporary.open("wb") as file:
         torch.save(state_dict, file)

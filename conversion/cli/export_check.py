@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option
-from tffjax.errors import InputError
-from tffjax.files import replace_file
+from tffjax.places import look_for_file, new_file
 
 SCRIPT = '''"""Write what a network says about images, for: tffjax convert FILE OUT --expect logits.csv --images FOLDER
 
@@ -54,8 +53,6 @@ def export_check(out: Path, overwrite: bool, quiet: bool) -> None:
       python export_check.py images/ logits.csv
       tffjax convert detector.pth detector --expect logits.csv --images images/
     """
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} exists already; choose another name or pass --overwrite")
-    with replace_file(out) as temporary:
+    with new_file(look_for_file(out, overwrite)) as temporary:
         temporary.write_text(SCRIPT, encoding="utf-8")
     Talk(quiet).say(f"{out}: fill its two lines in, then python {out} IMAGES logits.csv")

@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 from tffjax.conversion.cli import require_torch
 
-from tffjax.cli.console import Talk, quiet_option, refuse_unused, start_jax
+from tffjax.cli.console import Talk, overwrite_option, quiet_option, refuse_unused, start_jax
 from tffjax.cli.images import size_options
 from tffjax.data.preprocessing import Resize, Transform, normalize
 from tffjax.errors import CheckFailed
-from tffjax.files import replace_file
 from tffjax.nn.card import Card
 from tffjax.pipeline.groups import read_groups, synthetic_images
+from tffjax.places import Place, look_for_file, new_file
 
 if TYPE_CHECKING:
     from tffjax.conversion.verify import Difference, Verification
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     help="Composite for --lrp.",
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file too.")
+@overwrite_option
 @quiet_option
 def verify(
     checkpoint: Path,
@@ -46,6 +47,7 @@ def verify(
     lrp: bool,
     composite: str,
     json_path: Path | None,
+    overwrite: bool,
     quiet: bool,
 ) -> None:
     """Run our PyTorch network and the JAX network on the same pixels and compare them, site by site.
@@ -66,6 +68,9 @@ def verify(
         refuse_unused("without --images", "limit", "resize", "crop")
     if not lrp:
         refuse_unused("without --lrp", "composite")
+    if json_path is None:
+        refuse_unused("without --json", "overwrite")
+    place = look_for_file(json_path, overwrite) if json_path else None
     require_torch()
     from tffjax.conversion.convert import Asked, convert_payload
     from tffjax.conversion.generator import generator_in, load_file
@@ -93,15 +98,15 @@ def verify(
     batches = [normalize(group.pixels, card.normalization) for group in groups]
     result = verify_forward(model, net, batches, talk.busy)
     talk.say(_site_table(result.differences))
-    talk.say(_logit_table(result, names))
+    talk.say(_logit_table(result, names, card))
     explained: tuple[LrpDifference, ...] = ()
     if lrp:
         from tffjax.conversion.verify_lrp import verify_lrp
 
         explained = verify_lrp(model, net, batches, composite, talk.busy)
         talk.say(_lrp_table(explained, composite))
-    if json_path:
-        _write_json(json_path, checkpoint, result, explained, names)
+    if place:
+        _write_json(place, checkpoint, result, explained, names)
     _conclude(talk, f"{checkpoint} computes the same numbers in JAX and PyTorch", result.differences)
     if lrp:
         _conclude(talk, f"the relevances of {composite} are the same", explained)
@@ -156,7 +161,7 @@ def _site_table(differences: "tuple[Difference, ...]") -> Table:
     return table
 
 
-def _logit_table(result: "Verification", names: list[str]) -> Table:
+def _logit_table(result: "Verification", names: list[str], card: Card) -> Table:
     many = result.ours["float32"].shape[1] > 1
     table = Table(title="largest logit of each image" if many else "logits", title_justify="left")
     table.add_column("image")
@@ -167,7 +172,7 @@ def _logit_table(result: "Verification", names: list[str]) -> Table:
         values = [side[dtype][row, output] for dtype in ("float32", "float64") for side in (result.theirs, result.ours)]
         formats = (".6f", ".6f", ".12f", ".12f")
         figures = [format(value, spec) for value, spec in zip(values, formats, strict=True)]
-        table.add_row(escape(name), *([str(output)] if many else []), *figures)
+        table.add_row(escape(name), *([escape(card.output_text(output))] if many else []), *figures)
     return table
 
 
@@ -185,7 +190,7 @@ def _lrp_table(differences: "tuple[LrpDifference, ...]", composite: str) -> Tabl
 
 
 def _write_json(
-    path: Path,
+    place: Place,
     checkpoint: Path,
     result: "Verification",
     explained: "tuple[LrpDifference, ...]",
@@ -202,5 +207,5 @@ def _write_json(
             for side, logits in (("jax", result.ours), ("torch", result.theirs))
         },
     }
-    with replace_file(path) as temporary:
+    with new_file(place) as temporary:
         temporary.write_text(json.dumps(payload, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from tffjax.cli.console import Talk, overwrite_option, quiet_option, start_jax
 from tffjax.cli.images import image_options
+from tffjax.cli.numbers import SIDE
 from tffjax.errors import InputError
 from tffjax.nn import checkpoint
 from tffjax.pipeline import directory
@@ -19,6 +20,7 @@ from tffjax.pipeline.run import run
 from tffjax.pipeline.shards import request_of
 from tffjax.results.published import DETECTORS
 from tffjax.studies.call import options_of, study_class
+from tffjax.studies.classes import FROM_DATA
 
 _ABOUT_THE_RUN = ("weights", "data", "out", "resume", "overwrite", "dry_run", "quiet", "shard", "workers")
 _READING = tuple(field.name for field in dataclasses.fields(Reading))
@@ -51,6 +53,29 @@ published_option = click.option(
     "--published",
     type=click.Choice(DETECTORS),
     help="Numbers of this detector of the paper beside ours. [default: where the card says that it is one of them]",
+)
+
+
+class _Classes(click.Path):
+    """`label`, or a file."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        return value if value == FROM_DATA else super().convert(value, parameter, context)
+
+
+pad_option = click.option(
+    "--pad-to",
+    type=click.IntRange(min=1, max=SIDE.max),
+    metavar="PIXELS",
+    help="Fill images up to multiples of this, such as 64, and compute each as if it were alone: images of many sizes "
+    "share few programs. Refused where that is not exact.",
+)
+classes_option = click.option(
+    "--classes",
+    type=_Classes(path_type=Path),
+    metavar="label|CSV",
+    help="The correct output of each image, for networks with several: label for what the data say, as of rank "
+    "--target label, or a CSV path,class. [default: their own top-1 on the original image]",
 )
 
 

@@ -1,11 +1,10 @@
 """`tffjax color`: what grayscale and other ablations do to a detector and to its channels."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from tffjax.cli.asked import input_options, published_option, run_study, study_options
+from tffjax.cli.asked import classes_option, input_options, pad_option, published_option, run_study, study_options
 from tffjax.cli.channels import k_option, ranking_options
 from tffjax.cli.memory import halving
 
@@ -23,13 +22,9 @@ from tffjax.cli.memory import halving
     metavar="NAME[:STRENGTH,...]",
     help="grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA; several times for several.",
 )
-@click.option(
-    "--classes",
-    type=click.Path(path_type=Path),
-    help="CSV path,class: the correct output of each image, for networks with several outputs. [default: their own "
-    "top-1 on the original image]",
-)
+@classes_option
 @published_option
+@pad_option
 @study_options
 @click.pass_context
 @halving
@@ -50,6 +45,7 @@ def color(context: click.Context, **given: Any) -> None:
       tffjax color detector images/ --ranking run/ranking_fake.csv --out color
       tffjax color detector images/ --ranking run/ranking_fake.csv --ablation grayscale --ablation jpeg:90,60,30 --out c
       tffjax color imagenet photos/ --ranking run/ranking_top.csv --resize 256 --crop 224 --out c
+      tffjax color imagenet photos-by-class/ --ranking run/ranking_top.csv --classes label --crop 224 --out c
       tffjax color imagenet photos/ --ranking run/ranking_top.csv --classes classes.csv --resize 256 --crop 224 --out c
     """
     run_study(context, given)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,8 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tffjax.compile.devices import require_devices
+from tffjax.compile.devices import require_devices, require_flags
 from tffjax.errors import InputError
+from tffjax.files import printable
 from tffjax.kernels.precision import PRECISIONS
 from tffjax.results.tables import screen_table
 
@@ -38,12 +40,13 @@ def start_jax() -> None:
     `JAX_COMPILATION_CACHE_DIR` names another folder, and an empty one switches the cache off.
 
     Raises:
-        InputError: as `tffjax.compile.devices.require_devices`.
+        InputError: as `tffjax.compile.devices.require_flags` and `require_devices`.
     """
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", platformdirs.user_cache_dir("tffjax"))
     jax.config.update("jax_compilation_cache_dir", folder or None)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    require_flags(os.environ.get("XLA_FLAGS", ""), Path(folder) if folder else None)
     if why := require_devices():
         click.echo(
             f"tffjax: runs on {jax.default_backend()}, since JAX cannot use what it is installed for: {why}", err=True
@@ -73,7 +76,10 @@ class Talk:
 
     def say(self, renderable: Any) -> None:
         """Print a result: text or a table."""
-        self.results.print(renderable, markup=False) if isinstance(renderable, str) else self.results.print(renderable)
+        if isinstance(renderable, str):
+            self.results.print(printable(renderable), markup=False)
+        else:
+            self.results.print(renderable)
 
     def table(self, table: pa.Table, title: str, formats: Mapping[str, str]) -> None:
         """Print a table."""
@@ -81,7 +87,7 @@ class Talk:
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self.progress_console.print(f"tffjax: {message}", markup=False, style="yellow")
+        self.progress_console.print(f"tffjax: {printable(message)}", markup=False, style="yellow")
 
     @contextlib.contextmanager
     def busy(self, what: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import input_options, published_option, run_study, study_options
+from tffjax.cli.asked import classes_option, input_options, pad_option, published_option, run_study, study_options
 from tffjax.cli.channels import ranking_options
 from tffjax.cli.memory import halving
 from tffjax.cli.numbers import DRAWS, SEED
@@ -52,6 +52,8 @@ chunk_option = click.option(
 @seed_option
 @chunk_option
 @published_option
+@classes_option
+@pad_option
 @study_options
 @click.pass_context
 @halving
@@ -66,12 +68,15 @@ def dropout(context: click.Context, **given: Any) -> None:
     Writes dropout (the metrics of every setting and generator), table-e1 (AP and accuracies on real and fake images at
     the baseline's calibrated threshold, in the paper's layout, also as LaTeX; with --published the paper's values),
     draws and scores (logits), each as CSV to read and as Parquet in full precision; dropout.png and .pdf; with --each
-    effects and a map of effect against omega; with --greedy greedy; run.json with the provenance.
+    effects and a map of effect against omega; with --greedy greedy; run.json with the provenance. Of a network with
+    several outputs: classes (the probability of the correct class, or of the network's own top-1 on the images, and
+    how many images keep it) and scores.
 
     \b
     Example:
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --k 29,57,114,228 --random 5 --low --out dropout
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --each 114 --out effects
       tffjax dropout detector images/ --ranking run/ranking_fake.csv --where color-conditional --color color --out d
+      tffjax dropout imagenet photos/ --ranking run/ranking_top.csv --resize 256 --crop 224 --out dropout
     """
     run_study(context, given)

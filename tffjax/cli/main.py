@@ -20,6 +20,7 @@ import click
 from tffjax import __version__
 from tffjax.cli.streams import lasting_streams
 from tffjax.errors import CheckFailed, GraphAssumed, InputError
+from tffjax.files import no_room, printable
 
 _COMMANDS = {
     "across": "tffjax.cli.across:across_command",
@@ -109,6 +110,8 @@ def _run() -> int:
 
         if is_out_of_memory(error):
             code = _say("error", "the device is out of memory; give smaller or fewer images at a time", 2)
+        elif why := no_room(error):
+            code = _say("error", f"{why}; make room, then give the command again", 2)
         else:  # a defect of tffjax, which is neither a failed check nor the user's
             traceback.print_exc()
             code = _say("internal error", "this is a defect of tffjax; please report the lines above", 3)
@@ -117,12 +120,15 @@ def _run() -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the run like ctrl-C, and neither gets lost.
+    """SIGTERM, and SIGHUP of a terminal that is closed, end the run like ctrl-C, and none gets lost.
+
+    A SIGHUP that is ignored, as by nohup, stays so.
 
     Python drops an exception that is raised while it collects garbage, where JAX runs a callback; a KeyboardInterrupt
     that was dropped is therefore sent again.
     """
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heard = [signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]
+    handlers = {number: signal.signal(number, signal.default_int_handler) for number in heard}
     hook, main_thread = sys.unraisablehook, threading.main_thread().ident
 
     def send_again(dropped: "sys.UnraisableHookArgs") -> None:
@@ -136,7 +142,8 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -166,5 +173,5 @@ def _repaired(warning: str) -> str | None:
 
 
 def _say(kind: str, message: object, code: int) -> int:
-    click.echo(f"tffjax: {kind}: {message}", err=True)
+    click.echo(f"tffjax: {kind}: {printable(str(message))}", err=True)
     return code

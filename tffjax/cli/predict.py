@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from tffjax.cli.asked import input_options, run_study, study_options
+from tffjax.cli.asked import input_options, pad_option, run_study, study_options
 from tffjax.cli.memory import halving
 
 
@@ -16,6 +16,7 @@ from tffjax.cli.memory import halving
     type=click.Path(path_type=Path),
     help="predictions.csv of other labeled images: the calibrated threshold is theirs.",
 )
+@pad_option
 @study_options
 @click.pass_context
 @halving

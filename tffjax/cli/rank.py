@@ -11,18 +11,19 @@ from tffjax.cli.memory import halving
 from tffjax.cli.numbers import REPLICATES, SEED, RealRange
 from tffjax.data import LABELS
 from tffjax.lrp.composites import COMPOSITES
+from tffjax.studies.classes import FROM_DATA
 
 
 class _Target(click.ParamType):
-    """`top`, or the index of an output."""
+    """`top`, `label`, or the index of an output."""
 
     name = "target"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
-        if not isinstance(value, str) or value == "top":
+        if not isinstance(value, str) or value in ("top", FROM_DATA):
             return value
         if not value.isdecimal():
-            self.fail(f"{value!r} is neither top nor the index of an output")
+            self.fail(f"{value!r} is neither top, label nor the index of an output")
         return int(value)
 
 
@@ -48,8 +49,8 @@ class _Target(click.ParamType):
 @click.option(
     "--target",
     type=_Target(),
-    metavar="top|INDEX",
-    help="Of a network with several outputs: explain the largest of each image, or one output.",
+    metavar="top|label|INDEX",
+    help="Of a network with several outputs: explain the largest of each image, that of the image's class, or one.",
 )
 @click.option("--bootstrap", type=REPLICATES, default=200, show_default=True, help="Bootstrap replicates; 0: none.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of the bootstrap.")
@@ -79,7 +80,9 @@ def rank(context: click.Context, **given: Any) -> None:
     WEIGHTS is a folder written by `tffjax convert`, DATA folders of labeled images. Every image that the detector is
     sure of is explained by LRP; a channel's statistic omega is the mean share of its site's relevance that it gets.
     Fake and real images make a ranking each. Of a network with several outputs, --target says which one is explained;
-    images need no labels then, and all make one ranking, ranking_top.csv or ranking_output_INDEX.csv. Images are
+    images need not be real or fake then, and all make one ranking, ranking_top.csv, ranking_label.csv or
+    ranking_output_INDEX.csv. The class of an image is its category in a list (or the folder above 0_real), or else the
+    folder that it lies in: an index, or a name that the checkpoint knows (tffjax convert --class-names). Images are
     resized to 224 and cropped, unless you say otherwise.
 
     Writes ranking_fake.csv and ranking_real.csv (key,mean_relevance), statistics.parquet (standard errors, bootstrap
@@ -91,6 +94,7 @@ def rank(context: click.Context, **given: Any) -> None:
       tffjax rank detector images/ --out run
       tffjax rank --resume run
       tffjax rank imagenet photos/ --target top --out run
+      tffjax rank imagenet photos-by-class/ --target label --out run
       tffjax rank detector images/ --out run --shard 0/4    # and 1/4, 2/4, 3/4, anywhere, then:
       tffjax merge run
     """

@@ -1,6 +1,7 @@
 """Standard output and error that may end before the run does: a run never fails because nobody reads its words."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -57,7 +58,13 @@ def silence(stream: Any) -> None:
 
 @contextlib.contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Standard output and error are `Lasting`; one that was closed from the start goes nowhere."""
+    """Standard output and error are `Lasting`; one that was closed from the start goes nowhere.
+
+    What they cannot encode, such as a name that is no UTF-8, or any letter but ASCII where LC_ALL is C, is escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
         out, err = Lasting(sys.stdout or nowhere), Lasting(sys.stderr or nowhere)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

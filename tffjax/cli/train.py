@@ -11,7 +11,8 @@ from tffjax.cli.images import labels_option, workers_option
 from tffjax.cli.numbers import BATCH_SIZE, SEED, SIDE, RealRange
 from tffjax.errors import InputError
 from tffjax.nn.networks import names
-from tffjax.training.run import TrainRequest, run_training
+from tffjax.training.run import TrainRequest
+from tffjax.training.train import run_train
 
 _ABOUT_THE_RUN = ("data", "validation", "init", "out", "resume", "overwrite", "dry_run", "quiet", "workers")
 _PROBABILITY = RealRange(0, 1)
@@ -68,6 +69,13 @@ _PROBABILITY = RealRange(0, 1)
 @click.option("--jpeg", type=_PROBABILITY, default=0.5, show_default=True, help="Probability of JPEG, quality 30-100.")
 @click.option("--color-robust", is_flag=True, help="Also make every second training image gray, at random.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Of everything random.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1, max=1000),
+    default=1,
+    show_default=True,
+    help="Train so many detectors below RUN, with the seeds from --seed on; needs --validation.",
+)
 @precision_option
 @labels_option
 @workers_option
@@ -85,18 +93,23 @@ def train(context: click.Context, **given: Any) -> None:
     into a PyTorch file. RUN/last holds those of the last epoch; train.csv and curves.png say how it went. An
     interrupted run goes on with --resume RUN and ends as if it had not been interrupted.
 
+    With --repeats, RUN/seed-N/train are such runs, and RUN/repeats.csv has mean and spread of their scores on the
+    validation images, for each generator.
+
     \b
     Example:
       tffjax train progan/train --validation progan/val --init imagenet --out run
       tffjax train images/ --arch efficientnet_b0 --crop 96 --load-size 0 --color-robust --out run
+      tffjax train images/ --validation val/ --arch resnet50 --repeats 3 --out runs
       tffjax train --resume run
     """
     start_jax()
-    run_training(_ask(context, given), Talk(given["quiet"]))
+    run_train(_ask(context, given), Talk(given["quiet"]))
 
 
 def _ask(context: click.Context, given: dict[str, Any]) -> TrainRequest:
     arguments = {name: value for name, value in given.items() if name not in _ABOUT_THE_RUN}
+    repeats = arguments.pop("repeats")
     flags = {name: given[name] for name in ("overwrite", "dry_run", "workers")}
     if given["resume"] is None:
         if not given["data"] or given["out"] is None:
@@ -106,11 +119,12 @@ def _ask(context: click.Context, given: dict[str, Any]) -> TrainRequest:
         if given["validation"]:
             refuse_unused("with --validation", "validation_share")
         return TrainRequest(
-            given["data"], given["validation"], given["init"], arguments, given["out"], resume=False, **flags
+            *(given[name] for name in ("data", "validation", "init")), arguments, given["out"], repeats=repeats, **flags
         )
-    record = record_to_resume(context, given, arguments)
+    record = record_to_resume(context, given, arguments | {"repeats": repeats})
     kept, paths = record["identity"]["arguments"], record["paths"]
     data = given["data"] or tuple(map(Path, paths["data"]))
     validation = given["validation"] or tuple(map(Path, paths["validation"]))
     init = given["init"] or (Path(paths["weights"]) if paths["weights"] else None)
-    return TrainRequest(data, validation, init, kept, given["resume"], resume=True, **flags)
+    repeats = kept.pop("repeats", 1)
+    return TrainRequest(data, validation, init, kept, given["resume"], resume=True, repeats=repeats, **flags)

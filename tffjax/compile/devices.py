@@ -1,11 +1,14 @@
 """Words for what can be wrong with a device: none where one was asked for, memory that is taken or too small."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -45,6 +48,34 @@ def require_devices() -> str:
                 "JAX_PLATFORMS=cpu"
             ) from None
     return lines[0][:200] if lines else ""
+
+
+def require_flags(flags: str, kept: Path | None) -> None:
+    """See whether XLA takes its flags: it ends the process where it does not, so another one tries, once.
+
+    Args:
+        flags: the value of `XLA_FLAGS`.
+        kept: a folder in which it is noted that this version of JAX takes them.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not flags:
+        return
+    note = kept and kept / f"xla-flags-{hashlib.sha256(f'{jax.__version__} {flags}'.encode()).hexdigest()[:16]}"
+    if note and note.exists():
+        return
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        said = re.search(r"Unknown flag.*|Flag parsing failed", ended.stderr)
+        why = said[0] if said else "XLA does not say why"
+        raise InputError(f"XLA_FLAGS={flags} is refused ({why}); correct it, or unset XLA_FLAGS")
+    if note:
+        with contextlib.suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.touch()
 
 
 @contextlib.contextmanager

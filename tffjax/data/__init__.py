@@ -4,7 +4,7 @@ from tffjax.data.folders import EXTENSIONS, LABEL_FOLDERS, other_extensions
 from tffjax.data.image_file import ImageFile, fingerprint, label_warning, relative_names
 from tffjax.data.labels import LABELS, Label
 from tffjax.data.loading import Batch, BatchPlan, Plan, Variant, batches, plan
-from tffjax.data.sources import Found, address, find, find_images, has_folder
+from tffjax.data.sources import Found, address, find, find_images, of_generator
 
 __all__ = [
     "EXTENSIONS",
@@ -22,8 +22,8 @@ __all__ = [
     "find",
     "find_images",
     "fingerprint",
-    "has_folder",
     "label_warning",
+    "of_generator",
     "other_extensions",
     "plan",
     "relative_names",

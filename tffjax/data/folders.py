@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, NamedTuple
 from tffjax.data.image_file import ImageFile
 from tffjax.data.labels import LABELS
 from tffjax.errors import InputError
-from tffjax.files import is_run
+from tffjax.files import is_run, utf8
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 LABEL_FOLDERS: Mapping[str, Literal[0, 1]] = {"0_real": 0, "1_fake": 1}
@@ -218,7 +218,7 @@ def _describe(path: Path, base: Path, folders: tuple[str, ...], labels: Mapping[
     elif not names and base.name in SPLITS:
         base = base.parent
     generator, category = (*(names or (base.name,))[-2:], "")[:2]
-    return ImageFile(path, labels[folders[at]], generator, category)
+    return ImageFile(path, labels[folders[at]], utf8(generator), utf8(category))
 
 
 def _nothing_found(folder: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from tffjax.data.preprocessing import Transform
+from tffjax.files import utf8
 
 
 @runtime_checkable
@@ -24,11 +25,13 @@ class Stored(Protocol):
         num_bytes: of the image file that was stored.
         size: height and width of the image, upright; None if nobody looked.
         pixels: None if the file's bytes are stored as they were; else the transform of which the pixels are stored.
+        sha256: of what is stored, hexadecimal.
     """
 
     num_bytes: int
     size: tuple[int, int] | None
     pixels: Transform | None
+    sha256: str
 
     def read(self) -> bytes | np.ndarray:
         """The file's bytes, or the pixels (height, width, 3).
@@ -45,8 +48,8 @@ class ImageFile:
     Attributes:
         path: where it is, below the path that the user gave; its name where it is stored in another way.
         label: 0 real, 1 fake, None unknown.
-        generator: name of the generator, "" if unknown.
-        category: object class, "" if there is none.
+        generator: name of the generator in UTF-8, "" if unknown.
+        category: object class in UTF-8, "" if there is none.
         stored: where its bytes are if there is no file at `path`.
     """
 
@@ -63,11 +66,11 @@ class ImageFile:
 
 
 def relative_names(files: Sequence[ImageFile]) -> tuple[str, ...]:
-    """Paths below the folder that is common to all, which identify images wherever that folder lies."""
+    """Paths below the folder that is common to all, in UTF-8, which identify images wherever that folder lies."""
     here = Path.cwd()
     paths = [os.path.join(here, file.path) for file in files]  # noqa: PTH118  a tenth of the cost of Path's, which counts
     common = os.path.commonpath({os.path.dirname(path) for path in paths})  # noqa: PTH120
-    return tuple(path[len(common.rstrip("/")) + 1 :] for path in paths)
+    return tuple(utf8(path[len(common.rstrip("/")) + 1 :]) for path in paths)
 
 
 def fingerprint(files: Sequence[ImageFile], names: Sequence[str]) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def fingerprint(files: Sequence[ImageFile], names: Sequence[str]) -> dict[str, A
         f"{name}\0{file.num_bytes}\0{file.label}\0{file.generator}\0{file.category}\n"
         for name, file in zip(names, files, strict=True)
     )
-    return {"count": len(files), "sha256": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()}
+    return {"count": len(files), "sha256": hashlib.sha256(listing.encode()).hexdigest()}
 
 
 def by_name(file: ImageFile) -> tuple[str, ...]:

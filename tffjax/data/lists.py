@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from tffjax.data.folders import check_regular
 from tffjax.data.image_file import ImageFile
 from tffjax.data.labels import LABELS
 from tffjax.errors import InputError
@@ -34,10 +35,12 @@ class ListSource:
     Attributes:
         path: of the list.
         labels: further names of labels.
+        generator: take the rows of this generator only; None takes all.
     """
 
     path: Path
     labels: Mapping[str, Literal[0, 1]]
+    generator: str | None = None
     kind: ClassVar[str] = "list"
 
     def find(self) -> dict[str, ImageFile]:
@@ -46,6 +49,8 @@ class ListSource:
         base = Path(os.path.abspath(self.path.parent))  # noqa: PTH100  resolve() would follow links
         folders: dict[Path, Path] = {}
         for row, (path, label, generator, category) in enumerate(self._rows(), 1):
+            if self.generator not in (None, generator):
+                continue
             if not path:
                 raise InputError(f"{self.path}: row {row} has no path")
             file = ImageFile(self.path.parent / path, self._label(label, row), generator or "", category or "")
@@ -60,7 +65,7 @@ class ListSource:
             if found.setdefault(key, file) != file:
                 raise InputError(f"{self.path}: row {row} names {path} again, with another label or group")
         if not found:
-            raise InputError(f"{self.path}: has no rows")
+            raise InputError(f"{self.path}: has no rows{f' of {self.generator}' if self.generator else ''}")
         return found
 
     def _rows(self) -> Iterator[tuple[str | None, ...]]:
@@ -86,6 +91,19 @@ class ListSource:
                 f"real=NAME,fake=NAME"
             )
         return known[label]
+
+
+def list_source(path: Path, labels: Mapping[str, Literal[0, 1]]) -> ListSource | None:
+    """A list, or the rows of a generator in it, `list.csv/GENERATOR`; None of any other path.
+
+    Raises:
+        InputError: a list that is no regular file.
+    """
+    at = next((place for place in (path, *path.parents) if place.suffix.lower() in LIST_SUFFIXES), None)
+    if at is None or at.is_dir() or (at != path and not at.is_file()):
+        return None
+    check_regular(at)
+    return ListSource(at, labels, None if at == path else path.relative_to(at).as_posix())
 
 
 def _table(path: Path) -> pa.Table:

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8
 
+from tffjax.data.content import Content
 from tffjax.data.image_file import ImageFile
 from tffjax.data.preprocessing import Transform, UnreadableImage
-from tffjax.data.reading import check_stored, read, read_size
+from tffjax.data.reading import check_stored, read_known, read_size
 from tffjax.errors import InputError
 
 THREADS = min(16, os.cpu_count() or 1)
@@ -34,10 +35,15 @@ _HEADERS_PER_TASK = 256  # reading one header costs less than handing it to a th
 
 @dataclasses.dataclass(frozen=True)
 class BatchPlan:
-    """One batch to come: its shape (height, width), and which files it takes."""
+    """One batch to come: its shape (height, width), and which files it takes.
+
+    `sizes` are those of the images where they are filled up with zeros to the shape, at the bottom and the right; None
+    where all are of that shape.
+    """
 
     shape: tuple[int, int]
     indices: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +73,24 @@ class Batch:
         weights: 1 for an image; 0 for an unreadable file and for padding at the end of a shape.
         indices: which file each row is; -1 for padding.
         skipped: index of a file that turned out unreadable -> why.
+        contents: index of a file -> what it held when it was read.
+        sizes: height and width of every image; less than those of `images` where it is filled up.
     """
 
     images: UInt8[np.ndarray, "b *variants h w 3"]
     weights: Float32[np.ndarray, " b"]
     indices: Int64[np.ndarray, " b"]
     skipped: dict[int, str]
+    contents: dict[int, Content] = dataclasses.field(default_factory=dict)
+    sizes: Int32[np.ndarray, "b 2"] | None = None
 
 
-def plan(files: Sequence[ImageFile], transform: Transform, batch_size: int, max_shapes: int = 8) -> Plan:
+def plan(
+    files: Sequence[ImageFile], transform: Transform, batch_size: int, max_shapes: int = 8, pad_to: int | None = None
+) -> Plan:
     """Sort the files into batches of at most `batch_size` whose images have one size after the transform.
+
+    With `pad_to`, heights and widths are rounded up to multiples of it, and images filled up to that.
 
     Sizes come in the order of their first file, the files of one size in their own order. If the transform crops, the
     size is known; otherwise every file's header is read.
@@ -89,17 +103,21 @@ def plan(files: Sequence[ImageFile], transform: Transform, batch_size: int, max_
     check_stored(files, transform)
     skipped: dict[int, str] = {}
     buckets: dict[tuple[int, int], list[int]] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     for index, size in enumerate(_output_sizes(files, transform)):
         if isinstance(size, str):
             skipped[index] = size
         else:
-            buckets.setdefault(size, []).append(index)
+            sizes[index] = size
+            full = size if pad_to is None else (-(-size[0] // pad_to) * pad_to, -(-size[1] // pad_to) * pad_to)
+            buckets.setdefault(full, []).append(index)
     if len(buckets) > max_shapes:
         raise InputError(_too_many_shapes(buckets, max_shapes))
     batches = tuple(
-        BatchPlan(shape, tuple(indices[start : start + batch_size]))
+        BatchPlan(shape, part, None if pad_to is None else tuple(sizes[index] for index in part))
         for shape, indices in buckets.items()
         for start in range(0, len(indices), batch_size)
+        for part in [tuple(indices[start : start + batch_size])]
     )
     return Plan(batches, skipped)
 
@@ -155,24 +173,29 @@ def batches(
     if any(len(batch.indices) > batch_size for batch in plan.batches):
         raise ValueError(f"the plan holds batches larger than {batch_size}")
 
-    def load(row: tuple[int, tuple[int, int]]) -> _Row:
-        index, shape = row
+    def load(row: tuple[int, tuple[int, int], tuple[int, int]]) -> _Row:
+        index, shape, size = row
         if index < 0:
             return _Row(index, shape)
         try:
-            image = read(files[index], transform)
+            image, content = read_known(files[index], transform)
         except UnreadableImage as error:  # it would end the whole iteration
             return _Row(index, shape, reason=str(error))
-        if image.shape[:2] != shape:
+        if image.shape[:2] != size:
             return _Row(index, shape, reason=f"{files[index].path}: has changed its size since it was first read")
         if variants:
             image = np.stack([image, *(variant(image, index) for variant in variants)])
-        return _Row(index, shape, image)
+        return _Row(index, shape, image, content)
 
     rows = [
-        (index, batch.shape)
+        (index, batch.shape, size)
         for batch in plan.batches
-        for index in (*batch.indices, *[-1] * (batch_size - len(batch.indices)))
+        for missing in [batch_size - len(batch.indices)]
+        for index, size in zip(
+            (*batch.indices, *[-1] * missing),
+            (*(batch.sizes or [batch.shape] * len(batch.indices)), *[batch.shape] * missing),
+            strict=True,
+        )
     ]
     ahead = prefetched(plan, batch_size, 1 + len(variants), threads)
     options = grain.ReadOptions(num_threads=min(threads, ahead), prefetch_buffer_size=ahead)
@@ -192,19 +215,23 @@ class _Row:
     index: int
     shape: tuple[int, int]
     image: np.ndarray | None = None
+    content: Content | None = None
     reason: str = ""
 
 
 def _assemble(axes: tuple[int, ...], rows: Sequence[_Row]) -> Batch:
     images = np.zeros((len(rows), *axes, *rows[0].shape, 3), np.uint8)
-    for out, row in zip(images, rows, strict=True):
+    sizes = np.array([row.shape if row.image is None else row.image.shape[-3:-1] for row in rows], np.int32)
+    for out, row, (height, width) in zip(images, rows, sizes, strict=True):
         if row.image is not None:
-            out[...] = row.image
+            out[..., :height, :width, :] = row.image
     return Batch(
         images=images,
         weights=np.array([row.image is not None for row in rows], np.float32),
         indices=np.array([row.index for row in rows], np.int64),
         skipped={row.index: row.reason for row in rows if row.reason},
+        contents={row.index: row.content for row in rows if row.content},
+        sizes=sizes,
     )
 
 
@@ -235,5 +262,6 @@ def _too_many_shapes(buckets: dict[tuple[int, int], list[int]], max_shapes: int)
     return (
         f"the images have {len(buckets)} different sizes (height x width), the most frequent are {examples}; each size "
         f"needs its own compile, and the limit is {max_shapes}: bring the images to one size with --resize and --crop, "
-        f"for example --resize 256 --crop 224, or allow more with --max-shapes {len(buckets)}"
+        f"for example --resize 256 --crop 224, or allow more with --max-shapes {len(buckets)}; predict, "
+        "dropout and color also take --pad-to PIXELS"
     )

@@ -22,6 +22,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from tffjax.data.content import Content
 from tffjax.errors import InputError
 from tffjax.nn.card import Normalization
 
@@ -77,17 +78,45 @@ def decode(
             `max_pixels` pixels (found out before any pixel is decoded).
     """
     with open_image(path, max_pixels, content) as image:
-        orientation = _orientation(image)
-        image.load()
-        upright: Image.Image = image
-        if image.mode == "I;16":  # Pillow's own conversion clips at 255 instead of taking the high byte
-            upright = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if upright.mode != "RGB":
-            upright.info.pop("transparency", None)  # Pillow warns that it drops a palette's; it never alters RGB
-            upright = upright.convert("RGB")
-        if orientation in _TRANSPOSE:
-            upright = upright.transpose(_TRANSPOSE[orientation])
-        return np.asarray(upright)
+        return _pixels(image)
+
+
+def decode_known(path: str | os.PathLike[str]) -> tuple[UInt8[np.ndarray, "h w 3"], Content]:
+    """As `decode`, and what the file holds, which is read once for both.
+
+    Raises:
+        UnreadableImage: as `decode`.
+    """
+    name = os.fspath(path)
+    with _readable(name), open(name, "rb", opener=_open_regular) as file:
+        with _header(file, name, MAX_PIXELS) as image:
+            pixels = _pixels(image)
+        return pixels, Content.of(file)
+
+
+def content_of(path: str | os.PathLike[str]) -> Content:
+    """What a file holds, be it an image or not.
+
+    Raises:
+        UnreadableImage: it is missing, or no regular file.
+    """
+    name = os.fspath(path)
+    with _readable(name), open(name, "rb", opener=_open_regular) as file:
+        return Content.of(file)
+
+
+def _pixels(image: ImageFile) -> UInt8[np.ndarray, "h w 3"]:
+    orientation = _orientation(image)
+    image.load()
+    upright: Image.Image = image
+    if image.mode == "I;16":  # Pillow's own conversion clips at 255 instead of taking the high byte
+        upright = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if upright.mode != "RGB":
+        upright.info.pop("transparency", None)  # Pillow warns that it drops a palette's; it never alters RGB
+        upright = upright.convert("RGB")
+    if orientation in _TRANSPOSE:
+        upright = upright.transpose(_TRANSPOSE[orientation])
+    return np.asarray(upright)
 
 
 def as_resize(value: int | list[int] | tuple[int, int] | None) -> Resize | None:
@@ -262,20 +291,33 @@ def open_image(
     image by a warning, which threads cannot silence: warning filters belong to the process.
     """
     name = os.fspath(path)
-    try:
+    with (
+        _readable(name),
         # open() is cheaper than Path's
-        with open(name, "rb", opener=_open_regular) if content is None else io.BytesIO(content) as file:
-            reader = _reader(file.read(12))
-            if reader is None:
-                raise UnreadableImage(f"{name}: not a PNG, JPEG or WebP image")
-            file.seek(0)
-            with reader(file) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise UnreadableImage(
-                        f"{name}: {height}x{width} pixels are more than the {max_pixels} that are decoded"
-                    )
-                yield image
+        open(name, "rb", opener=_open_regular) if content is None else io.BytesIO(content) as file,
+        _header(file, name, max_pixels) as image,
+    ):
+        yield image
+
+
+@contextlib.contextmanager
+def _header(file: io.BufferedIOBase, name: str, max_pixels: int) -> Iterator[ImageFile]:
+    reader = _reader(file.read(12))
+    if reader is None:
+        raise UnreadableImage(f"{name}: not a PNG, JPEG or WebP image")
+    file.seek(0)
+    with reader(file) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise UnreadableImage(f"{name}: {height}x{width} pixels are more than the {max_pixels} that are decoded")
+        yield image
+
+
+@contextlib.contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Whatever goes wrong in the block is UnreadableImage."""
+    try:
+        yield
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:  # WebP's reader has its own limit, because it allocates at once

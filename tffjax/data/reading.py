@@ -1,12 +1,14 @@
 """The pixels of one image of a data set, after a transform, wherever its bytes are."""
 
+import os
 from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import UInt8
 
-from tffjax.data.image_file import ImageFile
-from tffjax.data.preprocessing import Transform, UnreadableImage, decode, image_size
+from tffjax.data.content import Content, Stamp
+from tffjax.data.image_file import ImageFile, Stored
+from tffjax.data.preprocessing import Transform, UnreadableImage, content_of, decode, decode_known, image_size
 from tffjax.errors import InputError
 
 
@@ -17,13 +19,42 @@ def read(file: ImageFile, transform: Transform) -> UInt8[np.ndarray, "h w 3"]:
         UnreadableImage: as `tffjax.data.preprocessing.decode`; the image cannot be transformed.
         InputError: pixels are stored, but of another transform.
     """
+    return read_known(file, transform)[0]
+
+
+def read_known(file: ImageFile, transform: Transform) -> tuple[UInt8[np.ndarray, "h w 3"], Content]:
+    """As `read`, and what the file holds; of packed records and TFDS, what their index says of that.
+
+    Raises:
+        UnreadableImage, InputError: as `read`.
+    """
     stored = file.stored
     if stored is None:
-        return _apply(file, transform, decode(file.path))
+        image, content = decode_known(file.path)
+        return _apply(file, transform, image), content
     if stored.pixels is None:
-        return _apply(file, transform, decode(file.path, content=stored.read()))
+        return _apply(file, transform, decode(file.path, content=stored.read())), _stored_content(stored)
     check_stored([file], transform)
-    return stored.read()
+    return stored.read(), _stored_content(stored)
+
+
+def known_content(file: ImageFile) -> Content:
+    """What a file holds, or what the index of packed records says of that.
+
+    Raises:
+        UnreadableImage: there is no such file any more.
+    """
+    return content_of(file.path) if file.stored is None else _stored_content(file.stored)
+
+
+def stamp_of(file: ImageFile) -> Stamp | None:
+    """The stamp of an image's file; None if there is no such file any more."""
+    if file.stored is not None:
+        return Stamp(file.stored.num_bytes)
+    try:
+        return Stamp.of(os.stat(file.path))  # noqa: PTH116  a third of the cost of Path's
+    except OSError:
+        return None
 
 
 def read_size(file: ImageFile, transform: Transform) -> tuple[int, int]:
@@ -66,6 +97,10 @@ def in_words(transform: Transform) -> str:
     values = {"--resize": transform.resize, "--crop": transform.crop, "--random-crop": transform.random_crop}
     given = [f"{option} {value}" for option, value in values.items() if value is not None]
     return f"with {' '.join(given)}" if given else "at their own size"
+
+
+def _stored_content(stored: Stored) -> Content:
+    return Content(bytes.fromhex(stored.sha256), Stamp(stored.num_bytes))
 
 
 def _apply(file: ImageFile, transform: Transform, image: np.ndarray) -> np.ndarray:

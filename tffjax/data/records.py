@@ -163,6 +163,7 @@ class StoredRecord:
     num_bytes: int
     size: tuple[int, int] | None
     pixels: Transform | None
+    sha256: str
     unreadable: str | None
 
     def read(self) -> bytes | np.ndarray:
@@ -202,7 +203,7 @@ class RecordSource:
                 continue
             size = None if row["height"] is None else (row["height"], row["width"])
             place = (shards, row["shard"], row["record"], row["name"], row["num_bytes"], size)
-            stored = StoredRecord(*place, manifest.pixels, row["unreadable"])
+            stored = StoredRecord(*place, manifest.pixels, row["sha256"], row["unreadable"])
             label = None if row["label"] is None else LABELS.index(row["label"])
             path = self.folder / row["name"]
             found[f"{real}/{row['name']}"] = ImageFile(path, label, row["generator"], row["category"], stored)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from tffjax.data.folders import LABEL_FOLDERS, FolderSource, check_regular, label_hint, left_out, parse_labels
+from tffjax.data.folders import LABEL_FOLDERS, FolderSource, label_hint, left_out, parse_labels
 from tffjax.data.image_file import ImageFile, by_name
-from tffjax.data.tfds_source import PREFIX, TfdsSource
+from tffjax.data.tfds_source import PREFIX, TfdsSource, only
 from tffjax.errors import InputError
 
 
@@ -82,33 +82,36 @@ def find_images(paths: Iterable[str | os.PathLike[str]], labels: str | None = No
 def source_of(path: Path, labels: Mapping[str, Literal[0, 1]] = LABEL_FOLDERS) -> Source:
     """What a path given as DATA is: TFDS (`tfds:NAME/SPLIT`), packed records, a list (`.csv`, `.parquet`), or images.
 
+    A list may be followed by a generator, `list.csv/progan`: its rows.
+
     Raises:
         InputError: records that are not all there; a list that is no regular file.
     """
-    from tffjax.data.lists import LIST_SUFFIXES, ListSource  # here, for images alone need neither Arrow nor ArrayRecord
+    from tffjax.data.lists import list_source  # here, for images alone need neither Arrow nor ArrayRecord
     from tffjax.data.records import record_source
 
     if str(path).startswith(PREFIX):
         return TfdsSource(path, labels)
     if packed := record_source(path):
         return packed
-    if path.suffix.lower() in LIST_SUFFIXES and not path.is_dir():
-        check_regular(path)
-        return ListSource(path, labels)
-    return FolderSource(path, labels)
+    return list_source(path, labels) or FolderSource(path, labels)
 
 
-def has_folder(path: Path) -> bool:
-    """Whether a path is a folder, of files or among packed records."""
-    from tffjax.data.records import record_source
+def of_generator(path: Path, generator: str, labels: str | None = None) -> Path | None:
+    """DATA with the images of one generator in some DATA; None if there are none.
 
-    packed = record_source(path)
-    if packed is None:
-        return path.is_dir()
+    They are in its folder, of files or among packed records; the rows of a list; or the examples of TFDS: then it is
+    `FOLDER/GENERATOR`, `list.csv/GENERATOR`, or `tfds:...?only=GENERATOR`.
+    """
+    names = LABEL_FOLDERS if labels is None else parse_labels(labels)
+    given = only(path, generator) if str(path).startswith(PREFIX) else path / generator
+    source = source_of(given, names)
+    if isinstance(source, FolderSource):
+        return given if given.is_dir() else None
     try:
-        return bool(packed.find())
+        return given if source.find() else None
     except InputError:
-        return False
+        return None
 
 
 def address(path: Path) -> str:

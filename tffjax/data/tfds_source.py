@@ -1,10 +1,11 @@
 """TensorFlow Datasets: `tfds:NAME/SPLIT`, read without TensorFlow."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, urlencode
 
 from tffjax.data.image_file import ImageFile
 from tffjax.data.preprocessing import Transform
@@ -12,7 +13,7 @@ from tffjax.errors import InputError
 
 PREFIX = "tfds:"
 FEATURES = ("image", "label", "generator", "category", "name")
-OPTIONS = (*FEATURES, "data_dir")
+OPTIONS = (*FEATURES, "data_dir", "only")
 
 
 class Address(NamedTuple):
@@ -21,7 +22,8 @@ class Address(NamedTuple):
     Attributes:
         name: of the data set, perhaps with configuration and version, as `tfds.builder` takes it.
         split: as TFDS writes it, such as `test` or `biggan+stylegan`.
-        options: which features are `image`, `label`, ..., where they have other names, and `data_dir`.
+        options: which features are `image`, `label`, ..., where they have other names; `data_dir`; `only` the examples
+            of this generator.
     """
 
     name: str
@@ -46,6 +48,11 @@ def parse_address(text: str) -> Address:
     return Address(name, split, options)
 
 
+def only(path: Path, generator: str) -> Path:
+    """The address of the examples of one generator."""
+    return Path(f"{path}{'&' if '?' in str(path) else '?'}{urlencode({'only': generator}, quote_via=quote)}")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class StoredExample:
     """As `tffjax.data.image_file.Stored`."""
@@ -55,6 +62,7 @@ class StoredExample:
     feature: str
     num_bytes: int
     size: tuple[int, int] | None
+    sha256: str
     pixels: Transform | None = None
 
     def read(self) -> bytes:
@@ -66,7 +74,7 @@ class StoredExample:
 class TfdsSource:
     """The images of a split that TFDS prepared as ArrayRecord, by their own bytes.
 
-    Every example is read once to learn names, labels and sizes.
+    Every example is read once to learn names, labels, sizes and hashes.
 
     Attributes:
         path: the address.
@@ -85,20 +93,25 @@ class TfdsSource:
         features = _features(self.path, address, present)
         names = getattr(present.get(features.get("label")), "names", None)
         found: dict[str, ImageFile] = {}
+        base = Path(str(self.path).partition("?only=")[0].partition("&only=")[0])  # names are those among all examples
         for index in range(len(examples)):
             example = examples[index]
             text = {what: _text(example[features[what]]) for what in FEATURES[2:] if what in features}
+            if address.options.get("only", text.get("generator")) != text.get("generator"):
+                continue
             label = example[features["label"]] if "label" in features else None
             if label is not None:
                 label = names[int(label)] if names else _text(label)
             name = text.get("name") or f"{index:08d}"
             size = (int(example["height"]), int(example["width"])) if {"height", "width"} <= example.keys() else None
-            stored = StoredExample(examples, index, features["image"], len(example[features["image"]]), size)
-            path = self.path / name
+            image = example[features["image"]]
+            digest = hashlib.sha256(image).hexdigest()
+            stored = StoredExample(examples, index, features["image"], len(image), size, digest)
+            path = base / name
             known = self._label(label, address)
             found[str(path)] = ImageFile(path, known, text.get("generator", ""), text.get("category", ""), stored)
         if not found:
-            raise InputError(f"{self.path}: the split is empty")
+            raise InputError(f"{self.path}: the split has no such examples")
         return found
 
     def _label(self, label: str | None, address: Address) -> Literal[0, 1] | None:

@@ -6,9 +6,10 @@ import json
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from tffjax.errors import InputError
+from tffjax.nn.class_names import output_text
 from tffjax.nn.graph_options import GraphOptions, from_fields
 
 VERSION = "2.0"
@@ -70,6 +71,7 @@ class Card:
             fake minus real, whose sigmoid is the softmax of the two; so `num_outputs` is 1. None for all others.
         source, source_sha256: name and SHA-256 of the file that the weights came from.
         weights_sha256: hash of the weights themselves (`tffjax.nn.checkpoint.digest`), checked on loading.
+        class_names: of the outputs of a network with several, where they are known.
         published: name in the paper's tables, such as `ResNet-50`, where it is known to be that very detector.
         version: of this format, `major.minor`.
     """
@@ -85,6 +87,7 @@ class Card:
     graph_source: Literal["keys", "assumed", "chosen", "proven"] = "chosen"
     proof: str = ""
     fake_output: Literal[0, 1] | None = None
+    class_names: tuple[str, ...] | None = None
     published: str | None = None
     version: str = VERSION
 
@@ -97,6 +100,20 @@ class Card:
             f"{self.source or 'the checkpoint'} may be another network than {self.architecture} with {self.graph}: its "
             "keys do not say, so that was assumed; settle it with tffjax convert --graph or --expect"
         )
+
+    @property
+    def network(self) -> str:
+        """Which network this is, in a line: architecture, graph and normalization."""
+        known = (name for name, normalization in NORMALIZATIONS.items() if normalization == self.normalization)
+        return f"{self.architecture}, {self.graph}, {next(known, 'own')} normalization"
+
+    def output_text(self, index: int) -> str:
+        """What people call an output: `output 285`, or `output 285 (Egyptian cat)`."""
+        return output_text(index, self.class_names)
+
+    def names_of(self, outputs: Int[np.ndarray, " n"]) -> list[str]:
+        """The names of outputs, of a card that has them."""
+        return [self.class_names[index] for index in outputs]
 
     def to_json(self) -> str:
         """The card as indented JSON."""
@@ -124,7 +141,7 @@ class Card:
                 f"the card has format version {version}, this tffjax reads {VERSION}; convert the checkpoint again"
             )
         try:
-            fields.setdefault("published", None)
+            fields = {"published": None, "class_names": None} | fields
             norm = fields.pop("normalization")
             norm = Normalization(mean=_three(norm["mean"]), std=_three(norm["std"]), order=norm["order"])
             graph = from_fields(fields.pop("graph"))
@@ -142,9 +159,13 @@ class Card:
                     raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
             if not isinstance(fields["num_outputs"], int) or fields["num_outputs"] < 1:
                 raise ValueError(f"{fields['num_outputs']!r} is no number of outputs")
+            classes = fields.pop("class_names")
+            classes = None if classes is None else tuple(str(name) for name in classes)
+            if classes is not None and len(classes) != fields["num_outputs"]:
+                raise ValueError("its names of classes are not those of its outputs")
         except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
             raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None
-        return cls(**fields, graph=graph, normalization=norm)
+        return cls(**fields, graph=graph, normalization=norm, class_names=classes)
 
 
 def _three(numbers: Any) -> tuple[float, float, float]:

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from tffjax.errors import GraphAssumed, InputError
-from tffjax.files import sha256_of
+from tffjax.files import reserve, sha256_of
 from tffjax.nn.card import Card
 from tffjax.nn.model import Model, module_of
 from tffjax.nn.networks import network_of
+from tffjax.places import look, new_folder
 
 
 def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False) -> Card:
@@ -49,7 +49,7 @@ def save(model: Model, path: str | os.PathLike[str], *, overwrite: bool = False)
             f"saved: {difference}"
         )
     card = dataclasses.replace(model.card, weights_sha256=digest(variables))
-    write(path, variables, card.to_json())
+    write(path, variables, card.to_json(), overwrite)
     return card
 
 
@@ -61,16 +61,15 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path} is not a checkpoint, so it is not overwritten; choose another name")
 
 
-def write(path: Path, variables: Any, card: str) -> None:
-    """Write variables and the text of their card, whole or not at all; a checkpoint at `path` is replaced.
+def write(path: Path, variables: Any, card: str, overwrite: bool) -> None:
+    """Write variables and the text of their card, whole or not at all.
 
     Raises:
-        InputError: there is something else at `path`.
+        InputError: as `check_free`; something else has come to be at `path` meanwhile, where it stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.absolute().with_name(f".{path.name}.tmp{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    check_free(path, overwrite)
+    with new_folder(look(path, overwrite)) as temporary:
+        reserve(temporary, sum(array.nbytes for array in jax.tree.leaves(variables)))
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / "weights", variables)
         committed = temporary / "weights" / "commit_success.txt"
@@ -78,19 +77,6 @@ def write(path: Path, variables: Any, card: str) -> None:
             committed.write_text("Checkpoint commit was successful.\n", encoding="utf-8")
         (temporary / "card.json").write_text(card, encoding="utf-8")
         (temporary / "files.json").write_text(json.dumps(_hashes(temporary / "weights"), indent=1), encoding="utf-8")
-        check_free(path, overwrite=True)  # something else may have appeared there meanwhile
-        replace_folder(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def replace_folder(new: Path, path: Path) -> None:
-    """Give the folder `new` the name `path`; what has the name now is deleted only when the new one is in its place."""
-    old = new.with_name(f"{new.name}.old")
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load(path: str | os.PathLike[str]) -> Model:

@@ -165,7 +165,7 @@ def save_generator(generator: Generator, path: str | os.PathLike[str], *, overwr
     if any(leaf.dtype != np.float32 for leaf in jax.tree.leaves(variables)):
         raise InputError("only float32 weights are saved: generator.astype('float32')")
     card = dataclasses.replace(generator.card, weights_sha256=checkpoint.digest(variables))
-    checkpoint.write(path, variables, card.to_json())
+    checkpoint.write(path, variables, card.to_json(), overwrite)
     return card
 
 

@@ -130,4 +130,7 @@ def _wait(jobs: list[Any], submitit: Any) -> None:
         except submitit.core.utils.FailedJobError as error:
             said = [line.removeprefix(_SAID) for line in str(error).splitlines() if line.startswith(_SAID)]
             reason = said[-1] if said else "it was killed"
-            raise InputError(f"job {job.job_id} ended badly: {reason} (see {job.paths.stderr})") from None
+            raise InputError(
+                f"job {job.job_id} ended badly: {reason} (see {job.paths.stderr}); "
+                "the same command goes on where it was"
+            ) from None

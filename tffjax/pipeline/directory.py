@@ -11,6 +11,7 @@ The same request gives the same bytes, interrupted or not: nothing that depends 
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -27,6 +28,7 @@ import numpy as np
 
 from tffjax.errors import InputError
 from tffjax.files import MARKER, RECORD, delete, flush, replace_file
+from tffjax.places import check_around
 from tffjax.results.record import is_done, read_record, write_record
 
 LOCK = ".lock"
@@ -70,6 +72,8 @@ class Run:
     def work(self) -> Path:
         """A folder for what is of no use once the run is done."""
         folder = self.path / WORK
+        if folder.is_symlink():
+            raise InputError(f"{folder}: a link, and what a run works with stays in its directory; delete the link")
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -107,9 +111,8 @@ class Run:
         path = self._state(number)
         if not path.exists():
             return None
+        arrays = arrays_of(path, "delete it to start this pass from zero")
         try:
-            with path.open("rb") as stream, np.load(stream) as archive:
-                arrays = dict(archive)
             skipped = json.loads(arrays["skipped"].tobytes())
             return State(
                 int(arrays["position"]),
@@ -117,7 +120,7 @@ class Run:
                 {int(index): reason for index, reason in skipped.items()},
                 {name.removeprefix("sums/"): a for name, a in arrays.items() if name.startswith("sums/")},
             )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged ({error}); delete it to start this pass from zero") from None
 
     def _state(self, number: int) -> Path:
@@ -126,7 +129,7 @@ class Run:
     def log(self, event: str, **facts: Any) -> None:
         """Append a line with the time to log.jsonl."""
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts}
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as stream:
+        with open(self.path / "log.jsonl", "a", encoding="utf-8", opener=_not_through_a_link) as stream:
             stream.write(json.dumps(line) + "\n")
 
     @contextlib.contextmanager
@@ -142,13 +145,26 @@ class Run:
             for file in sorted(temporary.iterdir()):
                 target = self.path / file.name
                 if target.is_dir():
-                    shutil.rmtree(target)
+                    delete(target)
                 file.replace(target)
             write_record(self.path, {**self.record, "results": results})
             for folder in (WORK, SHARDS):
                 shutil.rmtree(self.path / folder, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def arrays_of(path: Path, way_out: str) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file, none of which is a pickle.
+
+    Raises:
+        InputError: it is damaged; `way_out` says what to do then.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream) as archive:
+            return dict(archive)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: damaged ({error}); {way_out}") from None
 
 
 @contextlib.contextmanager
@@ -159,11 +175,13 @@ def start(path: Path, record: dict[str, Any], *, overwrite: bool = False) -> Ite
         InputError: there is something at `path` (and `overwrite` is off or it is not a run directory), or another
             process works on it.
     """
-    check_free(path, overwrite)
+    seen = check_free(path, overwrite)
     path.mkdir(parents=True, exist_ok=True)
     (path / MARKER).touch()
     with _locked(path):
-        check_free(path, overwrite)  # again: another process may have begun, and ended, in between
+        # again: another process may have begun, and ended, in between
+        if new := check_free(path, overwrite) - seen - {MARKER, LOCK}:
+            raise InputError(f"{path / min(new)} has appeared just now; choose another folder")
         (path / RECORD).unlink(missing_ok=True)  # first: whatever interrupts this, no run is left without its files
         for old in path.iterdir():
             if not old.name.startswith((MARKER, LOCK)):
@@ -208,16 +226,21 @@ def as_json(record: Any) -> Any:
     return json.loads(json.dumps(record))
 
 
-def check_free(path: Path, overwrite: bool) -> None:
-    """Raise an InputError unless a run may be started at `path`; nothing is changed."""
+def check_free(path: Path, overwrite: bool) -> set[str]:
+    """The names of what is at `path`, where a run may be started; nothing is changed.
+
+    Raises:
+        InputError: no run may be started there.
+    """
     check_place(path)
-    names = [entry.name for entry in path.iterdir()] if path.exists() else []
+    names = {entry.name for entry in path.iterdir()} if path.exists() else set()
     if all(name.startswith((MARKER, LOCK, f".{RECORD}.tmp")) for name in names):
-        return  # empty, or a start was cut off here
+        return names  # empty, or a start was cut off here
     if MARKER not in names:
         raise InputError(f"{path} is not empty and was not written by tffjax; choose another folder")
     if not overwrite:
         raise InputError(f"{path} holds {_what_is_at(path)}; choose another folder or start anew with --overwrite")
+    return names
 
 
 def check_place(path: Path) -> None:
@@ -225,11 +248,7 @@ def check_place(path: Path) -> None:
     path = path.resolve()
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; give the name of a folder")
-    around = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not around.is_dir():
-        raise InputError(f"{around} is a file, so there can be no folder in it; choose another place")
-    if not os.access(around, os.W_OK | os.X_OK):
-        raise InputError(f"{around} is read-only; choose another place")
+    check_around(path)
 
 
 def _what_is_at(path: Path) -> str:
@@ -255,9 +274,8 @@ def _short(value: Any) -> str:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a run; the system frees it however the process ends."""
-    lock = path / LOCK
     try:
-        stream = lock.open("w")
+        stream = open(path / LOCK, "a", opener=_not_through_a_link)  # noqa: SIM115
     except FileNotFoundError:
         raise InputError(f"{path}: no such run directory") from None
     with stream:
@@ -266,3 +284,13 @@ def _locked(path: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InputError(f"another process works on {path}; wait for it or stop it") from None
         yield
+
+
+def _not_through_a_link(name: str, flags: int) -> int:
+    """Open a file that a run appends to; a foreign directory's link could lead to any file of the user."""
+    try:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{name}: a link, and a run writes to its own files only; delete the link") from None
+        raise

@@ -12,6 +12,7 @@ from tffjax.data import ImageFile, Plan, batches, find, plan
 from tffjax.data.loading import check_batch
 from tffjax.data.preprocessing import Transform, resize
 from tffjax.errors import InputError
+from tffjax.files import utf8
 from tffjax.pipeline.reporter import Reporter
 
 
@@ -89,7 +90,7 @@ def _groups(reporter: Reporter, work: Plan, files: Sequence[Any], transform: Tra
             reporter.warn(f"skipped: {reason}")
         kept = batch.weights > 0
         if kept.any():
-            yield Group([str(files[index].path) for index in batch.indices[kept]], batch.images[kept])
+            yield Group([utf8(str(files[index].path)) for index in batch.indices[kept]], batch.images[kept])
 
 
 def synthetic_images(size: int = 224, count: int = 2) -> Group:

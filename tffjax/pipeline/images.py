@@ -64,6 +64,11 @@ class Images:
         return self.plan.shapes
 
     @property
+    def padded(self) -> bool:
+        """Whether images are filled up to common sizes."""
+        return any(batch.sizes is not None for batch in self.plan.batches)
+
+    @property
     def read(self) -> Callable[..., Iterator[Batch]]:
         """What turns a plan into batches: `tffjax.data.batches`, or a function of the same arguments."""
         return functools.partial(batches, threads=self.workers)
@@ -77,6 +82,8 @@ class Images:
         """The batches of a pass over all images, or over some of them, given by their indices."""
         if only is None:
             return self.plan.batches
+        if self.padded:
+            raise ValueError("a pass over some images does not know the sizes of padded ones")
         by_shape: dict[tuple[int, int], list[int]] = {}
         for batch in self.plan.batches:
             by_shape.setdefault(batch.shape, []).extend(index for index in batch.indices if index in only)
@@ -132,7 +139,7 @@ def images_of(request: Request, reporter: Reporter) -> Images:
         found = find(request.data, reading.labels)
         files = found.files
         transform = Transform(reading.resize, reading.crop, reading.random_crop)
-        work = plan(files, transform, batch_size, reading.max_shapes)
+        work = plan(files, transform, batch_size, reading.max_shapes, reading.pad_to)
         check_batch(work.shapes, batch_size)
     if any(file.generator == ALL for file in files):
         raise InputError(

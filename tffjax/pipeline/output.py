@@ -1,16 +1,13 @@
 """Folders of results that are written whole or not at all."""
 
 import contextlib
-import itertools
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from tffjax.errors import InputError
 from tffjax.files import MARKER
-from tffjax.nn.checkpoint import replace_folder
 from tffjax.pipeline.directory import check_place
+from tffjax.places import look, new_folder
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -41,27 +38,6 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
         InputError: as `check_output`, at the start, and at the end, where it says what name the folder took.
     """
     check_output(path, overwrite)
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        temporary.chmod(0o755)
+    with new_folder(look(path, overwrite)) as temporary:
         (temporary / MARKER).touch()
         yield temporary
-        _give_name(temporary, path, overwrite)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _give_name(temporary: Path, path: Path, overwrite: bool) -> None:
-    try:
-        check_output(path, overwrite)
-        if overwrite:
-            replace_folder(temporary, path)
-        else:
-            temporary.rename(path)  # the system refuses it where a file, or a folder with something in it, is
-    except (InputError, OSError) as error:
-        kept = next(place for number in itertools.count(2) if not (place := Path(f"{path}-{number}")).exists())
-        temporary.rename(kept)
-        why = error if isinstance(error, InputError) else f"{path}: {error.strerror}"
-        raise InputError(f"{why}; it was not so at the start, and the results are in {kept}") from None

@@ -3,7 +3,8 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import pyarrow.parquet
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from tffjax.data import ImageFile, find, fingerprint, label_warning, relative_names
+from tffjax.data.content import Content
 from tffjax.data.preprocessing import Transform, UnreadableImage
-from tffjax.data.reading import check_stored, in_words, read, read_size
+from tffjax.data.reading import check_stored, in_words, read_known, read_size, stamp_of
 from tffjax.data.records import (
     INDEX,
     MANIFEST,
@@ -29,6 +31,7 @@ from tffjax.data.records import (
 from tffjax.errors import InputError
 from tffjax.files import replace_file, sha256_of
 from tffjax.pipeline import directory
+from tffjax.pipeline.contents import Contents
 from tffjax.pipeline.directory import Run
 from tffjax.pipeline.passes import resumable
 from tffjax.pipeline.provenance import run_record
@@ -81,7 +84,6 @@ def pack(
         if warning:
             reporter.warn(warning)
     files, names = found.files, relative_names(found.files)
-    _check_names(names)
     check_stored(files, packing.pixels or Transform())
     record = _record(packing, found.kinds, fingerprint(files, names))
     opened = directory.resume(out, record) if known else directory.start(out, record, overwrite=overwrite)
@@ -124,24 +126,28 @@ def _record(packing: Packing, kinds: Sequence[str], images: dict[str, Any]) -> d
     return run_record("pack", identity, sources=kinds, computes=False, data=packing.data)
 
 
-def _check_names(names: Sequence[str]) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{name!r}: the name is not UTF-8, as names in records are; rename the file") from None
-
-
 def _write(
     run: Run, packing: Packing, files: Sequence[ImageFile], names: Sequence[str], workers: int, reporter: Reporter
 ) -> Manifest:
     starts = range(0, len(files), packing.shard_images)
     shards = [f"{number:05d}-of-{len(starts):05d}.array_record" for number in range(len(starts))]
 
+    contents, lock = Contents(files), threading.Lock()
+    with reporter.busy("looking whether the images are the same"):
+        contents.load([run])
+        contents.check()
+
     def write(number: int) -> int:
-        part = slice(starts[number], starts[number] + packing.shard_images)
+        start = starts[number]
+        part = slice(start, start + packing.shard_images)
+
+        def note(read: Sequence[Content | None]) -> None:
+            with lock:
+                contents.take({index: content for index, content in enumerate(read, start) if content})
+                contents.save(run)
+
         if not (run.work / shards[number]).exists():
-            _write_shard(run.work / shards[number], number, files[part], names[part], packing.pixels)
+            _write_shard(run.work / shards[number], number, files[part], names[part], packing.pixels, note)
         return len(files[part])
 
     with reporter.progress("packing", len(files), "images") as advance, ThreadPoolExecutor(workers) as pool:
@@ -169,18 +175,25 @@ def _write(
 
 
 def _write_shard(
-    path: Path, number: int, files: Sequence[ImageFile], names: Sequence[str], pixels: Transform | None
+    path: Path,
+    number: int,
+    files: Sequence[ImageFile],
+    names: Sequence[str],
+    pixels: Transform | None,
+    note: Callable[[Sequence[Content | None]], None],
 ) -> None:
-    """A shard and, before it, the rows of the index for it; both appear whole."""
-    rows = []
+    """A shard and, before it, the rows of the index for it, both whole or not at all; `note` is told what was read."""
+    rows, known = [], []
     with replace_file(path) as temporary:
         with _written(temporary) as writer:
             for record, (file, name) in enumerate(zip(files, names, strict=True)):
-                header, content = _packed(file, name, pixels)
+                header, content, read = _packed(file, name, pixels)
+                known.append(read)
                 writer.write(pack_record(header, content))
                 rows.append({**header, "shard": number, "record": record})
         with replace_file(_rows_of(path)) as beside:
             pyarrow.parquet.write_table(pa.Table.from_pylist(rows, SCHEMA), beside)
+        note(known)
 
 
 def _rows_of(shard: Path) -> Path:
@@ -198,14 +211,15 @@ def _written(path: Path) -> Iterator[ArrayRecordWriter]:
         raise InputError(f"{path}: {line}; when that is mended, go on with the same command") from None
 
 
-def _packed(file: ImageFile, name: str, pixels: Transform | None) -> tuple[dict[str, Any], bytes]:
-    """Header and content of an image."""
+def _packed(file: ImageFile, name: str, pixels: Transform | None) -> tuple[dict[str, Any], bytes, Content | None]:
+    """Header and content of an image, and what its file holds; None where it cannot be read."""
     if pixels is not None:
         try:
-            image = read(file, pixels)
+            image, known = read_known(file, pixels)
         except UnreadableImage as error:
-            return header_of(name, file, b"", None, str(error).removeprefix(f"{file.path}: ")), b""
-        return header_of(name, file, content := image.tobytes(), image.shape[:2], None), content
+            return header_of(name, file, b"", None, str(error).removeprefix(f"{file.path}: ")), b"", None
+        return header_of(name, file, content := image.tobytes(), image.shape[:2], None), content, known
+    stamp = stamp_of(file)
     try:
         content = file.path.read_bytes() if file.stored is None else file.stored.read()
     except OSError as error:
@@ -214,7 +228,8 @@ def _packed(file: ImageFile, name: str, pixels: Transform | None) -> tuple[dict[
         size = read_size(file, Transform())
     except UnreadableImage:  # studies will find the same
         size = None
-    return header_of(name, file, content, size, None), content
+    header = header_of(name, file, content, size, None)
+    return header, content, stamp and Content(bytes.fromhex(header["sha256"]), stamp)
 
 
 def _size_and_hash(path: Path) -> dict[str, Any]:

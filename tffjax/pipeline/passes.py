@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from tffjax.data import BatchPlan
 from tffjax.errors import InputError
+from tffjax.files import no_room
 from tffjax.pipeline import streaming
+from tffjax.pipeline.contents import Contents
 from tffjax.pipeline.directory import Run, State
 from tffjax.pipeline.forecast import TIMED, WARM, Forecast, bytes_of, rate_of
 from tffjax.pipeline.images import Images, images_in
@@ -56,6 +58,23 @@ def resumable(run: Run, again: str, resumed: bool) -> Iterator[None]:
         raise InputError(
             f"{error.filename or run.path}: {error.strerror or error}; when that is mended, go on with: {again}"
         ) from None
+    except Exception as error:
+        if why := no_room(error):
+            raise InputError(f"{run.path}: {why}; when that is mended, go on with: {again}") from None
+        raise
+
+
+def contents_of(runs: Sequence[Run], images: Images, reporter: Reporter) -> Contents:
+    """What runs have read of the images, which are still the same.
+
+    Raises:
+        InputError: they are not.
+    """
+    contents = Contents(images.files)
+    with reporter.busy("looking whether the images are the same"):
+        contents.load(runs)
+        contents.check()
+    return contents
 
 
 def batches_of(work: Pass, images: Images, shard: Shard) -> tuple[BatchPlan, ...]:
@@ -70,6 +89,7 @@ def go_through(
     number: int,
     work: Pass,
     images: Images,
+    contents: Contents,
     shard: Shard,
     strict: bool,
     reporter: Reporter,
@@ -79,7 +99,7 @@ def go_through(
     """Bring a shard's batches through a pass into its sums, from where the run stands; saves the state.
 
     Raises:
-        InputError: an image is unreadable and `strict` is on.
+        InputError: an image is unreadable and `strict` is on; an image is not the one that was read before.
     """
     state = run.load(number)
     if state and state.ended:
@@ -99,6 +119,7 @@ def go_through(
             for done in (stream or streaming.stream)(
                 step, plan, images.files, images.transform, images.batch_size, work.variants, position, images.read
             ):
+                contents.take(done.batch.contents)
                 skipped |= done.batch.skipped
                 if done.batch.skipped and strict:
                     raise InputError(f"an image is unreadable (--strict): {next(iter(done.batch.skipped.values()))}")
@@ -110,8 +131,10 @@ def go_through(
                     size = bytes_of(sums, run.folder(number), images_in(mine[:position]), images_in(mine))
                     reporter.say(f"{work.title}: {Forecast(images_in(left), rate_of(left, times), size, 0.0)}")
                 if time.monotonic() - saved_at > (SAVE_SECONDS if save_seconds is None else save_seconds):
+                    contents.save(run)
                     run.save(number, State(position, False, skipped, sums.state()))
                     saved_at = time.monotonic()
+    contents.save(run)
     run.save(number, State(position, True, skipped, sums.state()))
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from tffjax.compile.passes import compiler_options, micro_batch_of
-from tffjax.compile.placement import batch_sharding, put_model
+from tffjax.compile.placement import batch_sharding, put, put_model
 from tffjax.compile.prepared import Prepared
 from tffjax.data import Batch
 from tffjax.kernels.convolution import Pair
@@ -16,6 +16,7 @@ from tffjax.lrp.composites import Composite
 from tffjax.lrp.prepare import prepare
 from tffjax.nn import Model
 from tffjax.nn.normalization import normalized
+from tffjax.nn.padded import check_padding
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.reporter import Reporter
 
@@ -70,6 +71,22 @@ def compile_sizes(
             shape = (*before, height, width, 3)
             programs[height, width] = compile_pass(function, model, shape, *row_types)
     return programs
+
+
+def check_sizes(model: Model, images: Images) -> None:
+    """Refuse images that are filled up for networks where that is not exact; as `check_padding`."""
+    for shape in images.shapes if images.padded else ():
+        check_padding(model, shape)
+
+
+def size_types(images: Images) -> tuple[Any, ...]:
+    """The types of `sizes_in`; none where images are not filled up."""
+    return (np.int32, np.int32) if images.padded else ()
+
+
+def sizes_in(images: Images, batch: Batch) -> tuple[jax.Array, ...]:
+    """Heights and widths of the images of a batch, on the devices, where they are filled up to one size."""
+    return tuple(put(np.ascontiguousarray(sizes)) for sizes in batch.sizes.T) if images.padded else ()
 
 
 def announcing(reporter: Reporter, step: Callable[[Batch], Any]) -> Callable[[Batch], Any]:

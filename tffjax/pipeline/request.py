@@ -30,6 +30,8 @@ class Reading:
         random_crop: seed of random resized crops in place of it.
         batch_size: images a pass; None is what suits the device.
         max_shapes: more different image sizes are refused: each needs a compile.
+        pad_to: images are filled up to multiples of so many pixels, and computed as if each were alone
+            (`tffjax.nn.padded`); None leaves them.
         strict: an unreadable image ends the study.
         labels: names of the folders of the labels, as of `tffjax.data.find`.
     """
@@ -39,6 +41,7 @@ class Reading:
     random_crop: int | None = None
     batch_size: int | None = None
     max_shapes: int = 8
+    pad_to: int | None = None
     strict: bool = False
     labels: str | None = None
 
@@ -87,6 +90,8 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
     count = int(match[1]) if match[1] else None
     try:
         index, known = _of_the_environment(environment)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"--shard {text}: the environment's numbers cannot be read ({error})") from None
     if count and known and count != known:
@@ -97,9 +102,9 @@ def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
 
 
 def _of_the_environment(environment: Mapping[str, str]) -> tuple[int, int | None]:
-    if "SLURM_ARRAY_TASK_ID" in environment:
+    if environment.get("SLURM_ARRAY_TASK_ID"):
         ids = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_COUNT")
-        if missing := [name for name in ids if name not in environment]:
+        if missing := [name for name in ids if not environment.get(name)]:
             raise InputError(f"--shard auto: Slurm set SLURM_ARRAY_TASK_ID, but not {missing[0]}; give --shard I/N")
         task, first, last, count = (int(environment[name]) for name in ids)
         if last - first + 1 != count:

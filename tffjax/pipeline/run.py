@@ -6,7 +6,7 @@ from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.forecast import probe
 from tffjax.pipeline.images import images_for
-from tffjax.pipeline.passes import WHOLE, Stream, finish, go_through, merged, request_record, resumable
+from tffjax.pipeline.passes import WHOLE, Stream, contents_of, finish, go_through, merged, request_record, resumable
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.pipeline.request import Request
 from tffjax.pipeline.shards import run_shard
@@ -53,10 +53,10 @@ def run(
             return request.out
         with resumable(place, f"tffjax {study.name} --resume {request.out}", request.resume):
             try:
-                ended: list[Ended] = []
+                ended, contents = list[Ended](), contents_of([place], images, reporter)
                 while (work := study.next_pass(images, ended)) is not None:
                     strict, number = request.reading.strict, len(ended)
-                    go_through(place, number, work, images, WHOLE, strict, reporter, save_seconds, stream)
+                    go_through(place, number, work, images, contents, WHOLE, strict, reporter, save_seconds, stream)
                     ended.append(merged([place], place, number, work, images))
                 finish(study, place, images, ended, reporter)
             except InputError:  # it would end like this again

@@ -17,7 +17,7 @@ from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.pipeline.directory import SHARDS, Run, State
 from tffjax.pipeline.images import Images, images_for
-from tffjax.pipeline.passes import Stream, finish, go_through, merged, request_record, resumable
+from tffjax.pipeline.passes import Stream, contents_of, finish, go_through, merged, request_record, resumable
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.pipeline.request import Reading, Request, Shard
 from tffjax.pipeline.study import Ended, Study
@@ -51,7 +51,8 @@ def run_shard(
         work, number = study.next_pass(images, ended), len(ended)
         if work is None:
             raise InputError(f"all passes over the images have ended; run: tffjax merge {request.out}")
-        go_through(run, number, work, images, shard, request.reading.strict, reporter, save_seconds, stream)
+        contents, strict = contents_of([Run(request.out), run], images, reporter), request.reading.strict
+        go_through(run, number, work, images, contents, shard, strict, reporter, save_seconds, stream)
         run.log("shard done", **{"pass": number})
     reporter.say(f"shard {shard.index} of {shard.count} is done; after all of them: tffjax merge {request.out}")
     return path
@@ -86,6 +87,7 @@ def merge(study: Study, out: Path, reporter: Reporter | None = None, data: tuple
         if work is not None:
             number = len(ended)
             _check_ended(runs, number, out)
+            contents_of([run, *runs], images, reporter).save(run)
             found = merged(runs, run, number, work, images)
             run.save(number, State(len(images.batches(work.only)), True, found.skipped, found.sums.state()))
             ended.append(found)

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from tffjax.data.ablations import parse_list
 from tffjax.files import file_name
+from tffjax.report.classes import classes_table
 from tffjax.report.markup import Card, Part, Table, number, percent, render, short
 from tffjax.report.sources import Source
 from tffjax.results.generators import names_of
@@ -34,7 +35,7 @@ def color_part(source: Source) -> Part:
         if source.has(file):
             rows = [_rounded(row) for row in source.table(file).to_pylist()]
             charts.append({"ablation": name, "rows": rows})
-    made = {"metrics": _metrics, "grayscale": _grayscale, "classes": _classes}
+    made = {"metrics": _metrics, "grayscale": _grayscale, "classes": classes_table}
     tables = {name: make(source.table(name).to_pylist()) if source.has(name) else None for name, make in made.items()}
     body = render(
         "color.html",
@@ -137,15 +138,6 @@ def _metrics(rows: list[dict[str, Any]]) -> Table:
     shown = [{**row, **{name: percent(row[name]) for name in names}} for row in rows]
     columns = {"ablation": "ablation", "generator": "generator", **names, "num_real": "n real", "num_fake": "n fake"}
     return Table("Detection under ablations", columns, shown)
-
-
-def _classes(rows: list[dict[str, Any]]) -> Table:
-    share = "agreement" if "agreement" in rows[0] else "accuracy"
-    names = ("median_probability", "drop", share)
-    shown = [{**row, **{name: percent(row[name]) for name in names}} for row in rows]
-    columns = {"ablation": "ablation", "num": "images", "median_probability": "median probability", "drop": "drop"}
-    what = "correct class" if share == "accuracy" else "network's own top-1 on the original images"
-    return Table(f"Probability of the {what}", {**columns, share: share}, shown)
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 import pyarrow as pa
 
 from tffjax.nn import network_of
+from tffjax.report.classes import classes_table
 from tffjax.report.markup import Card, Part, Table, missing, number, percent, render, short
 from tffjax.report.sources import Source
 from tffjax.results.generators import ALL
@@ -17,7 +18,9 @@ SHOWN = 20
 
 def dropout_part(source: Source) -> Part:
     """Curves of a dropout run, its table as table E.1, and what single channels do."""
-    values: dict[str, Any] = dict.fromkeys(("numbers", "published", "curves", "effects", "effects_title", "steps"))
+    values: dict[str, Any] = dict.fromkeys(
+        ("numbers", "published", "curves", "classes", "effects", "effects_title", "steps")
+    )
     data: dict[str, Any] = {}
     cards: list[Card] = []
     if source.has("dropout"):
@@ -27,6 +30,8 @@ def dropout_part(source: Source) -> Part:
             data["curves"] = [{"generators": chart}]
             cards.append(_card(source, averaged))
         values |= {"curves": bool(chart), **_numbers(averaged)}
+    if source.has("classes"):
+        values["classes"] = classes_table(source.table("classes").to_pylist())
     if source.has("effects"):
         effects = source.table("effects").to_pylist()
         data["effects"] = {row["key"]: number(row["effect"], 4) for row in effects}

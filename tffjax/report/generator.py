@@ -22,7 +22,7 @@ def generator_part(source: Source) -> Part:
     results = source.results
     rows, layers = source.table("masking").to_pylist(), source.table("layers").to_pylist()
     best = source.table("statistics").slice(0, SHOWN).to_pylist()
-    images = {f"generator {source.path} {name}": webp(source.path / f"{name}.png", source.command) for name in _FIGURES}
+    images = {f"generator {source.path} {name}": webp(source.file(f"{name}.png"), source.command) for name in _FIGURES}
     body = render(
         "generator.html",
         images=f"{results['images']:,}",

@@ -15,7 +15,7 @@ QUALITY = 85
 def heatmap_part(source: Source) -> Part:
     """The contact sheets of a folder, as the pictures `sheet PATH`."""
     sheets = sorted(source.path.glob("contact_sheet_*.png"), key=lambda path: (len(path.name), path.name))
-    images = {f"sheet {sheet}": webp(sheet, "heatmap") for sheet in sheets}
+    images = {f"sheet {sheet}": webp(source.file(sheet.name), "heatmap") for sheet in sheets}
     return Part("heatmaps", render("heatmaps.html", folder=source.name, names=list(images)), images=images)
 
 

@@ -70,7 +70,7 @@ def patches_part(source: Source) -> Part:
 def _patch(source: Source, position: int, row: dict[str, Any]) -> Image.Image:
     if row["value"] <= 0:  # it has no relevance, and so no patch
         return Image.new("RGB", (1, 1), "white")
-    path = source.path / "patches" / patch_file(position + 1, row["key"], row["generator"], row["rank"])
+    path = source.file(f"patches/{patch_file(position + 1, row['key'], row['generator'], row['rank'])}")
     try:
         with Image.open(path) as image:
             return image.convert("RGB")

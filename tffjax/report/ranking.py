@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from tffjax.data import LABELS
 from tffjax.report.markup import Card, Part, number, percent, render
 from tffjax.report.sources import Source
+from tffjax.studies.ffrs.target import target_text
 from tffjax.studies.rankings import parse_key
 
 SURE = 0.95
@@ -18,16 +19,18 @@ _NUMBERS = {"omega": 6, "standard_error": 3, "low": 5, "high": 5, "in_top": 3}
 
 
 def rank_part(source: Source) -> Part:
-    """Rankings of a run, a list of `{run, label, k, images, site, channel, ...}` with one array a column."""
+    """Rankings of a run, a list of `{run, label, title, k, images, site, channel, ...}` with one array a column."""
     table, k = source.table("statistics"), source.results["k"]
     rankings, cards = [], []
     for label in dict.fromkeys(table["label"].to_pylist()):
         own = table.filter(pc.equal(table["label"], label)).sort_by("rank")
         kept = source.results["images"][label]["kept"]
-        rankings.append({"run": source.name, "label": label, "k": k, "images": kept, **_columns(own)})
+        title = _images(source, label)
+        rankings.append({"run": source.name, "label": label, "title": title, "k": k, "images": kept, **_columns(own)})
         cards.append(_card(source, own, label, k))
     counts = ", ".join(
-        f"{images['kept']:,} {_images(label)} ({images['dropped']:,} more were left out by --confidence)"
+        f"{images['kept']:,} {'' if label in LABELS else 'images, '}{_images(source, label)} "
+        f"({images['dropped']:,} more were left out by --confidence)"
         for label, images in source.results["images"].items()
     )
     body = render("ranking.html", counts=counts, composite=source.arguments["composite"], run=source.name)
@@ -66,10 +69,8 @@ def _columns(table: pa.Table) -> dict[str, list[Any]]:
     return columns
 
 
-def _images(label: str) -> str:
-    if label in LABELS:
-        return f"{label} images"
-    return f"images at {'their largest output' if label == 'top' else label.replace('_', ' ')}"
+def _images(source: Source, label: str) -> str:
+    return f"{label} images" if label in LABELS else target_text(label, source.weights.get("class_names"))
 
 
 def _card(source: Source, table: pa.Table, label: str, k: int) -> Card:
@@ -79,4 +80,4 @@ def _card(source: Source, table: pa.Table, label: str, k: int) -> Card:
     words = f"is the largest share of its site's relevance, that of {best['key']}, out of {len(table):,} channels."
     if None not in top:
         words += f" {sure} of the top {k} are in the top {k} of at least {SURE:.0%} of the bootstrap replicates."
-    return Card(f"Ranking of {_images(label)}", percent(best["omega"]), words)
+    return Card(f"Ranking of {_images(source, label)}", percent(best["omega"]), words)

@@ -52,7 +52,18 @@ class Source:
 
     def has(self, name: str) -> bool:
         """Whether the run wrote such a table; which ones depends on its options and images."""
-        return has_table(self.path / name)
+        return has_table(self._table(name))
+
+    def file(self, name: str) -> Path:
+        """One of its files.
+
+        Raises:
+            InputError: a link that leads out of the folder.
+        """
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise InputError(f"{path}: a link out of the folder; only its own files are shown")
+        return path
 
     def table(self, name: str) -> pa.Table:
         """One of its tables.
@@ -60,7 +71,11 @@ class Source:
         Raises:
             InputError: it is missing or damaged.
         """
-        return read_table(self.path / name)
+        return read_table(self._table(name))
+
+    def _table(self, name: str) -> Path:
+        self.file(f"{name}.parquet")
+        return self.path / name
 
 
 def read_sources(paths: Sequence[Path]) -> list[Source]:

@@ -4,9 +4,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tffjax.errors import InputError
-from tffjax.files import write_text
 from tffjax.pipeline.reporter import Lines, Reporter
+from tffjax.places import look_for_file, new_file
 from tffjax.report.page import report_page
 from tffjax.report.sources import read_sources
 
@@ -34,18 +33,14 @@ def write_report(
         The file.
 
     Raises:
-        InputError: a run is missing, unfinished, damaged, or of another network; `out` is there already.
+        InputError: a run is missing, unfinished, damaged, or of another network; `out` exists already.
     """
     out, reporter = Path(out), reporter or Lines()
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; give the name of a file, such as {out / 'report.html'}")
-    if out.exists() and not overwrite:
-        raise InputError(f"{out} is there already; choose another name or pass --overwrite")
-    sources = read_sources([Path(run) for run in runs])
-    with reporter.busy("making the report"):
-        page = report_page(sources, notes)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, page)
+    with new_file(look_for_file(out, overwrite)) as file:
+        sources = read_sources([Path(run) for run in runs])
+        with reporter.busy("making the report"):
+            page = report_page(sources, notes)
+        file.write_text(page, encoding="utf-8")
     count = f"{len(sources)} runs" if len(sources) > 1 else "1 run"
     reporter.say(f"{count} in {out}, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
     return out

@@ -1,6 +1,7 @@
 """Pictures for people. Every figure is made from arrays and saved as PNG and PDF; no global plotting state."""
 
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,7 +106,9 @@ def save_figure(figure: Figure, path: Path, formats: Sequence[str] = ("png", "pd
     The same figure gives the same bytes (PDF dates are left out).
     """
     FigureCanvasAgg(figure)
-    for ending in formats:
-        metadata = {"CreationDate": None} if ending == "pdf" else None
-        with replace_file(path.with_name(f"{path.name}.{ending}")) as temporary:
-            figure.savefig(temporary, dpi=dpi, metadata=metadata, format=ending)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of a name; a box stands there
+        for ending in formats:
+            metadata = {"CreationDate": None} if ending == "pdf" else None
+            with replace_file(path.with_name(f"{path.name}.{ending}")) as temporary:
+                figure.savefig(temporary, dpi=dpi, metadata=metadata, format=ending)

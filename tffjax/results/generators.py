@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from tffjax.results.metrics import HALF
+from tffjax.results.style import short_name
 
 ALL = "all"
 """Stands for the images of all generators in tables that have several; no generator may have this name."""
@@ -47,8 +48,9 @@ def fixed_threshold(generator: str) -> float | None:
 
 
 def shown_name(generator: str) -> str:
-    """How a figure writes a generator: the paper's as the paper does, others as they are, no name as `all images`."""
-    return {plain_name(name): name for name in PAPER}.get(plain_name(generator), generator) or "all images"
+    """How a figure writes a generator: the paper's as the paper does, others in short, no name as `all images`."""
+    known = {plain_name(name): name for name in PAPER}
+    return short_name(known.get(plain_name(generator), generator)) or "all images"
 
 
 def in_order(generators: Iterable[str]) -> list[str]:

@@ -12,6 +12,20 @@ PAGE = 2 * WIDTH
 GRAY, BLACK = "0.6", "0.1"
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")  # Okabe and Ito 2008, for all color visions
 
+LONGEST = 28
+"""Characters of a name in a figure."""
+
+
+def short_name(name: str) -> str:
+    """A name as figures show it: at most `LONGEST` characters, all of them printable.
+
+    A space goes before an underscore, as Matplotlib leaves labels that begin with one out of legends.
+    """
+    plain = "".join(c if c.isprintable() else " " for c in name)
+    if len(plain) > LONGEST:
+        plain = f"{plain[: LONGEST // 2]}…{plain[1 - LONGEST // 2 :]}"
+    return f" {plain}" if plain.startswith("_") else plain
+
 
 def column_figure(height: float) -> tuple[Figure, Axes]:
     """A figure as wide as a column, `height` inches high, and its only axes."""

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tffjax.errors import InputError
-from tffjax.files import replace_file
+from tffjax.files import printable, replace_file
 from tffjax.results.decimals import rounded
 
 
@@ -57,7 +57,7 @@ def screen_table(table: pa.Table, title: str, formats: dict[str, str]) -> Table:
         number = pa.types.is_floating(table[name].type) or pa.types.is_integer(table[name].type)
         screen.add_column(name.replace("_", " "), justify="right" if number else "left")
     for row in table.select(list(formats)).to_pylist():
-        screen.add_row(*(escape(_cell(row[name], spec)) for name, spec in formats.items()))
+        screen.add_row(*(escape(printable(_cell(row[name], spec))) for name, spec in formats.items()))
     return screen
 
 

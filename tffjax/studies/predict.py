@@ -19,7 +19,7 @@ from tffjax.nn import Model
 from tffjax.nn.input_scale import scale_warning
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
-from tffjax.pipeline.programs import compile_sizes, prepared
+from tffjax.pipeline.programs import check_sizes, compile_sizes, prepared, size_types, sizes_in
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
@@ -60,6 +60,7 @@ class Predict:
             raise InputError(
                 f"--threshold-from is for detectors with one output; this network has {self.model.card.num_outputs}"
             )
+        check_sizes(self.model, images)
         sizes = ", ".join(f"{height}x{width}" for height, width in images.shapes)
         batches = len(images.plan.batches)
         return (f"score {images.total} images ({sizes}) in {batches} batches of {images.batch_size} with "
@@ -74,17 +75,17 @@ class Predict:
 
         def start(reporter: Reporter) -> Callable[[Batch], Any]:
             model = prepared(self.model, images.shapes, images.batch_size)
-            programs = compile_sizes(reporter, images, "the forward pass", forward, model)
+            programs = compile_sizes(reporter, images, "the forward pass", forward, model, *size_types(images))
             looked = False
 
             def step(batch: Batch) -> Any:
                 nonlocal looked
                 present = batch.images[batch.weights > 0][:LOOKED_AT]
-                if not looked and len(present):
+                if not looked and len(present) and not images.padded:
                     looked = True
                     if warning := scale_warning(self.model, jnp.asarray(normalize(present, card.normalization))):
                         reporter.warn(warning)
-                return programs[batch.images.shape[1:3]](model, put(batch.images))
+                return programs[batch.images.shape[1:3]](model, put(batch.images), *sizes_in(images, batch))
 
             return step
 
@@ -129,7 +130,9 @@ class Predict:
                 reporter.warn(hint)
         else:
             table = read_table(folder / "predictions").slice(0, SHOWN)
-            columns = [name for name in ("path", "output", "logit", "probability") if name in table.column_names]
+            columns = [
+                name for name in ("path", "output", "class", "logit", "probability") if name in table.column_names
+            ]
             formats = {name: ".4f" if name in ("logit", "probability") else "" for name in columns}
             reporter.table(table, "first predictions", formats)
         reporter.say(f"{results['images']} images scored, {results['skipped']} skipped; results in {folder}")
@@ -143,6 +146,7 @@ def predict(
     threshold_from: PathLike | None = None,
     resize: Resize | None = None,
     crop: int | None = None,
+    pad_to: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     labels: str | None = None,
@@ -157,6 +161,8 @@ def predict(
         data: images or folders; labels are known below folders named 0_real and 1_fake.
         out: the run directory; an unfinished run of the same request there is gone on with.
         threshold_from: predictions of other images, with labels, whose calibrated threshold the metrics take.
+        pad_to: fill images up to multiples of so many pixels, so that images of many sizes share few programs, and
+            compute each as if it were alone; refused for networks where that is not exact (`tffjax.nn.padded`).
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
@@ -167,6 +173,6 @@ def predict(
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`.
     """
     loaded, weights = model_of(model)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
+    reading = Reading(resize=resize, crop=crop, pad_to=pad_to, batch_size=batch_size, strict=strict, labels=labels)
     other = None if threshold_from is None else os.fspath(threshold_from)
     return call(Predict(loaded, other), weights, data, out, reading, overwrite, shard, reporter)

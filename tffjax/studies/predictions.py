@@ -12,6 +12,7 @@ from scipy.special import expit, softmax
 from tffjax.data import ImageFile
 from tffjax.data.labels import label_numbers, label_word
 from tffjax.errors import InputError
+from tffjax.files import utf8
 from tffjax.nn.card import Card
 from tffjax.results.detection import Scored
 from tffjax.results.metrics import measure
@@ -22,10 +23,11 @@ def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.nd
     """One row an image: where it comes from and what the network says.
 
     With one output: its `logit`, `score`, the logit that the image is fake, and the `probability` of that. With more:
-    `output`, the index of the largest logit, its `logit` and softmax `probability`. Labels are `real`, `fake` or null.
+    `output`, the index of the largest logit, its `class` where the card has names, its `logit` and softmax
+    `probability`. Labels are `real`, `fake` or null.
     """
     columns = {
-        "path": [str(file.path) for file in files],
+        "path": [utf8(str(file.path)) for file in files],
         "generator": [file.generator for file in files],
         "category": [file.category for file in files],
         "label": pa.array([label_word(file.label) for file in files], pa.string()),
@@ -37,7 +39,10 @@ def prediction_table(card: Card, files: Sequence[ImageFile], logits: Float[np.nd
     else:
         top = logits.argmax(axis=1)
         rows = np.arange(len(top))
-        columns |= {"output": top, "logit": logits[rows, top]}
+        columns["output"] = top
+        if card.class_names:
+            columns["class"] = card.names_of(top)
+        columns["logit"] = logits[rows, top]
         columns["probability"] = class_probability(logits, top)
     return pa.table(columns)
 
@@ -69,19 +74,13 @@ def kind_of(card: Card) -> str:
     return "ImageNet network" if card.num_outputs == IMAGENET_CLASSES else "classifier"
 
 
-def class_name(card: Card, output: int) -> str:
-    """An output of a classifier by its name, or its number where the card has no names."""
-    names = getattr(card, "class_names", None)
-    return str(names[output]) if names else f"output {output}"
-
-
 def decision(card: Card, logits: Float[np.ndarray, " outputs"], output: int | None = None) -> str:
     """What a network says of an image, as far as it is explained: its probability that it is fake, or of an output."""
     if card.num_outputs == 1:
         return f"p(fake) = {fake_probability(logits, card)[0]:.3f}"
     index = int(logits.argmax()) if output is None else output
     probability = class_probability(logits[None], np.array([index]))[0]
-    return f"{class_name(card, index)}, p = {probability:.3f}"
+    return f"{card.output_text(index)}, p = {probability:.3f}"
 
 
 def scored(table: pa.Table) -> Scored:

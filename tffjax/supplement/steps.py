@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from tffjax.data import ImageFile, find_images, has_folder
+from tffjax.data import ImageFile, find_images, of_generator
 from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.nn import checkpoint, network_of
@@ -83,7 +83,7 @@ def supplement_of(
         seen = next((name for name in names if plain_name(name) == "progan"), None)
     elif seen not in names:
         raise InputError(f"there are no images of {seen}; --seen names a generator, such as {next(iter(names))}")
-    own = tuple(folder / seen for folder in images if seen is not None and has_folder(folder / seen))
+    own = tuple(part for data in images if seen is not None and (part := of_generator(data, seen, labels)))
     whole = Whole(
         detector,
         images,

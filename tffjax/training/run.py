@@ -17,13 +17,12 @@ from tffjax.data.traps import warning_of
 from tffjax.errors import InputError
 from tffjax.nn import Model, checkpoint, layers_of, network_of
 from tffjax.pipeline import directory
+from tffjax.pipeline.contents import Contents
 from tffjax.pipeline.directory import Run
 from tffjax.pipeline.passes import resumable
 from tffjax.pipeline.provenance import run_record
-from tffjax.pipeline.reporter import Lines, Reporter
+from tffjax.pipeline.reporter import Reporter
 from tffjax.results.figures import save_figure
-from tffjax.results.run_result import RunResult
-from tffjax.studies.call import PathLike, paths_of
 from tffjax.training import loop, step
 from tffjax.training.figures import training_curves
 from tffjax.training.images import TrainingImages, check_labels, split
@@ -41,6 +40,8 @@ class TrainRequest:
         arguments: fields of `Recipe` and `Augmentation`, `arch`, `validation_share`, `color_robust`.
         out: the run directory.
         resume, overwrite, dry_run, workers: as of `tffjax.pipeline.request.Request`.
+        repeats: how many trainings, with the seeds from `arguments["seed"]` on (`tffjax.training.repeats`).
+        part_of: the run directory of the repeats that this training is one of.
     """
 
     data: tuple[Path, ...]
@@ -52,6 +53,8 @@ class TrainRequest:
     overwrite: bool = False
     dry_run: bool = False
     workers: int | None = None
+    repeats: int = 1
+    part_of: Path | None = None
 
 
 def run_training(request: TrainRequest, reporter: Reporter) -> None:
@@ -84,6 +87,12 @@ def run_training(request: TrainRequest, reporter: Reporter) -> None:
         reporter.say(
             f"{model.card.architecture} from {start}: {len(images.files)} images, {len(validation)} to validate"
         )
+        with reporter.busy("reading the images"):
+            contents = Contents((*images.files, *validation))
+            contents.load([run])
+            contents.check()
+            contents.read_all()
+            contents.save(run)
         progress = _train(reporter, run, model, recipe, images, validation)
         _finish(reporter, run, progress)
         states.delete()
@@ -158,7 +167,7 @@ def _opened(request: TrainRequest, record: dict[str, Any]) -> Iterator[Run]:
         entered = directory.resume(request.out, record)
     else:
         entered = directory.start(request.out, record, overwrite=request.overwrite)
-    with entered as run, resumable(run, f"tffjax train --resume {request.out}", request.resume):
+    with entered as run, resumable(run, f"tffjax train --resume {request.part_of or request.out}", request.resume):
         yield run
 
 
@@ -217,65 +226,3 @@ def _finish(reporter: Reporter, run: Run, progress: Progress) -> None:
         f"({best.validation_real:.1%} of real, {best.validation_fake:.1%} of fake images) and AP "
         f"{best.validation_ap:.1%}; checkpoint in {run.path / 'checkpoint'}"
     )
-
-
-def train(
-    data: PathLike | Sequence[PathLike],
-    out: PathLike,
-    *,
-    init: PathLike | None = None,
-    arch: str | None = None,
-    validation: PathLike | Sequence[PathLike] = (),
-    validation_share: float = 0.1,
-    epochs: int = 100,
-    batch_size: int = 64,
-    rate: float = 1e-4,
-    patience: int = 5,
-    dropout: float | None = None,
-    load_size: int = 256,
-    crop: int = 224,
-    blur: float = 0.5,
-    jpeg: float = 0.5,
-    color_robust: bool = False,
-    seed: int = 0,
-    precision: str = "float32",
-    labels: str | None = None,
-    overwrite: bool = False,
-    reporter: Reporter | None = None,
-) -> RunResult:
-    """Train a detector of generated images, as Wang et al. (CVPR 2020) do (SPEC 8).
-
-    Args:
-        data: folders of labeled images, `<generator>/{0_real,1_fake}/...`.
-        out: the run directory; an unfinished run of the same request there is gone on with.
-        init: checkpoint to start from, an ImageNet network, whose head is replaced, or a detector.
-        arch: or random weights of this network.
-        validation: folders of images to validate on; without any, `validation_share` of the data is drawn at random.
-        epochs, batch_size, rate, patience, dropout, seed, precision: as of `tffjax.training.step.Recipe`; dropout None
-            is the network's own.
-        load_size: the shorter side becomes so many pixels first; 0 leaves images as they are.
-        crop: side of the random crop.
-        blur, jpeg: probabilities of blur and of JPEG compression.
-        color_robust: also make every second training image gray, at random.
-        labels: names of the folders of the labels, as of `tffjax.rank`.
-        overwrite: start anew, whatever `out` holds of a run.
-        reporter: where words go; None prints plain lines on standard error.
-
-    Returns:
-        The run: `table("train")` (an epoch a row); `folder / "checkpoint"` holds the weights of the best epoch.
-
-    Raises:
-        InputError: the images, the options or the run directory do not allow it.
-    """
-    if (init is None) == (arch is None):
-        raise InputError("start from a checkpoint with init, or from random weights with arch (not both)")
-    out = Path(out)
-    options = {"validation_share": validation_share, "epochs": epochs, "batch_size": batch_size, "rate": rate,
-               "patience": patience, "dropout": dropout, "load_size": load_size, "crop": crop, "blur": blur,
-               "jpeg": jpeg, "color_robust": color_robust, "seed": seed, "precision": precision,
-               "labels": labels, "arch": arch}  # fmt: skip
-    resume = (out / directory.RECORD).exists() and not overwrite
-    init = Path(init) if init is not None else None
-    request = TrainRequest(paths_of(data), paths_of(validation), init, options, out, resume, overwrite)
-    run_training(request, reporter or Lines())
-    return RunResult(out)

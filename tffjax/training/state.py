@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from tffjax.errors import InputError
-from tffjax.files import flush
+from tffjax.files import flush, reserve
 from tffjax.training.schedule import Plateau
 from tffjax.training.step import State
 
@@ -120,6 +120,8 @@ class States:
         temporary = self._folder.absolute() / f".{name}.tmp{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         try:
+            temporary.mkdir(parents=True)
+            reserve(temporary, sum(array.nbytes for array in jax.tree.leaves(_as_tree(state))))
             with ocp.StandardCheckpointer() as checkpointer:
                 checkpointer.save(temporary / "arrays", _as_tree(state))
             (temporary / "progress.json").write_text(json.dumps(dataclasses.asdict(progress)), encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tffjax import __version__
-from tffjax.data import find_images, has_folder
+from tffjax.data import find_images, of_generator
 from tffjax.data.preprocessing import Resize
 from tffjax.errors import InputError
 from tffjax.files import delete, write_text
@@ -246,9 +246,9 @@ def whole_of(
     """
     ranked_on = images
     if seen is not None:
-        ranked_on = tuple(folder / seen for folder in images if has_folder(folder / seen))
+        ranked_on = tuple(data for path in images if (data := of_generator(path, seen, labels)))
         if not ranked_on:
-            raise InputError(f"there is no folder {seen} in {', '.join(map(str, images))}; --seen names a generator's")
+            raise InputError(f"there is no folder {seen} in {', '.join(map(str, images))}; --seen names a generator")
     return Whole(detector, images, ranked_on, seen, size, labels, confidence=confidence, k=k, max_k=max_k,
                  heatmaps=examples(images, seen, labels=labels),
                  generator=Path(generator) if generator else None)  # fmt: skip

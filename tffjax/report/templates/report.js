@@ -93,7 +93,7 @@ function keysOf(ranking) {
 
 const linkTo = (key) => `#/channel/${encodeURIComponent(key)}`;
 const several = (list, what) => new Set(list.map((one) => one[what])).size > 1;
-const nameOf = (ranking) => `${ranking.label} images${several(data.rankings, "run") ? `, ${ranking.run}` : ""}`;
+const nameOf = (ranking) => `${ranking.title}${several(data.rankings, "run") ? `, ${ranking.run}` : ""}`;
 
 function columnsOf(ranking) {
   const keys = keysOf(ranking);

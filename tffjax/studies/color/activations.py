@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_of
 from tffjax.compile.prepared import plain_ops, precision_of
 from tffjax.errors import InputError
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
+from tffjax.nn.padded import Parts
 from tffjax.studies.rankings import Channel, as_channels, check_channels
 
 
@@ -22,6 +23,7 @@ def max_activations(
     channels: Sequence[str | Channel],
     precision: str | None = None,
     micro_batch: int | None = None,
+    sizes: Sequence[Int[Array, " n"]] = (),
 ) -> tuple[Float[Array, "*batch outputs"], Float[Array, "*batch k"]]:
     """Logits, and the maximal activation of every channel: max over (h, w) of the convolution's output (SPEC 7).
 
@@ -37,6 +39,8 @@ def max_activations(
         precision: of convolutions and dots, see `tffjax.kernels.precision`; by default that of a prepared model, else
             float32.
         micro_batch: how many images (counting variants) to take at once, a divisor of their number.
+        sizes: heights and widths of images (n, ...) that are filled up to one size (`tffjax.nn.padded`); none, of
+            others.
 
     Returns:
         Logits, and the maxima in the order of `channels`.
@@ -56,25 +60,36 @@ def max_activations(
     starts = dict(zip(wanted, np.cumsum([0, *(sites[site] for site in wanted)]).tolist(), strict=False))
     places = np.array([starts[channel.site] + channel.index for channel in channels])
     precision, micro_batch = precision_of(model, precision), micro_batch or micro_batch_of(model, flat)
-    logits, maxima = _max_activations(model, flat, places, sites=wanted, precision=precision, micro_batch=micro_batch)
+    sizes = [jnp.repeat(some, len(flat) // len(some)) for some in sizes]  # of all variants
+    static = {"sites": wanted, "precision": precision, "micro_batch": micro_batch}
+    logits, maxima = _max_activations(model, flat, places, sizes, **static)
     return tuple(a.reshape(*images.shape[:-3], a.shape[-1]) for a in (logits, maxima))
 
 
 def _of_batch(
-    model: Model, images: jax.Array, places: Any, sites: tuple[str, ...], precision: str, micro_batch: int
+    model: Model,
+    images: jax.Array,
+    places: Any,
+    sizes: Sequence[jax.Array],
+    sites: tuple[str, ...],
+    precision: str,
+    micro_batch: int,
 ) -> tuple[jax.Array, jax.Array]:
-    def one_pass(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        maxima = {}
+    def one_pass(batch: tuple[jax.Array, Any]) -> tuple[jax.Array, jax.Array]:
+        (images, _), ops, maxima, parts = batch, plain_ops(model, precision), {}, None
+        if sizes:
+            parts = Parts(jnp.stack(batch[1], axis=1), images.shape[1:3])
+            images, ops = parts.cut(images), parts.ops(ops)
 
         def tap(site: str, y: jax.Array) -> jax.Array:
             if site in sites:
-                maxima[site] = y.max(axis=(1, 2))
+                maxima[site] = (y if parts is None else parts.cut(y, -jnp.inf)).max(axis=(1, 2))
             return y
 
-        logits = model(images, plain_ops(model, precision), tap)
+        logits = model(images, ops, tap)
         return logits, jnp.concatenate([maxima[site] for site in sites], axis=1)[:, places]
 
-    return in_micro_batches(one_pass, images, micro_batch)
+    return in_micro_batches(one_pass, (images, sizes), micro_batch)
 
 
 _max_activations = Pass(_of_batch, static_argnames=("sites", "precision", "micro_batch"))

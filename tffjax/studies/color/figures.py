@@ -161,7 +161,7 @@ def curves(table: pa.Table, name: str, column: str = "ap", label: str = "average
     The strengths stand at equal distances, the mildest first.
 
     Args:
-        table: from `tffjax.results.detection.metrics_table` or `tffjax.studies.color.tables.class_table`.
+        table: from `tffjax.results.detection.metrics_table` or `tffjax.studies.classes.class_table`.
         name: of the ablation, such as `jpeg`; rows of others are left out.
         column: of the table, from 0 to 1.
         label: of the axis, in percent.
@@ -240,4 +240,6 @@ def _patches(names: tuple[str, str], **look: Any) -> list[Patch]:
 
 
 def _legend_below(figure: Figure, handles: Sequence[Any]) -> None:
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=7, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

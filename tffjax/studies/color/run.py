@@ -1,6 +1,5 @@
 """The color study over any number of images: which channels respond to an ablation, and what it does to detection."""
 
-import csv
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from tffjax.files import file_name
 from tffjax.nn import Model
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
-from tffjax.pipeline.programs import compile_sizes, prepared
+from tffjax.pipeline.programs import check_sizes, compile_sizes, prepared, size_types, sizes_in
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
@@ -33,6 +32,7 @@ from tffjax.results.tables import has_table, read_table, write_parquet, write_ta
 from tffjax.results.wide import lines_of, write_wide
 from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
+from tffjax.studies.classes import OWN_TOP, class_formats, class_table, correct_classes
 from tffjax.studies.color import figures, statistics, tables
 from tffjax.studies.color.activations import max_activations
 from tffjax.studies.color.samples import Samples, density_data, density_panels, samples_of
@@ -41,7 +41,6 @@ from tffjax.studies.rankings import Channel, RankingLike, argument_of
 from tffjax.studies.selection import GRAYSCALE, ChannelStudy
 
 EXTREMES = 4
-OWN_TOP = "the network's own top-1 on the original images, without --classes"
 ENDS = ("most", "least")
 TITLES = {True: ("most color-conditional", "least color-conditional"), False: ("most affected", "least affected")}
 
@@ -67,6 +66,7 @@ class Color(ChannelStudy):
     def plan(self, images: Images) -> str:
         """As `tffjax.pipeline.study.Study`."""
         check_detector(self.published)
+        check_sizes(self.model, images)
         ablations, channels = self._ablations(), self._channels()
         self._classes(images)
         under = f"under {', '.join(map(str, ablations))} on {number_of(images.total, 'image')}"
@@ -85,8 +85,11 @@ class Color(ChannelStudy):
         def start(reporter: Reporter) -> Callable[[Batch], Any]:
             model = prepared(self.model, images.shapes, images.batch_size)
             of_batch = functools.partial(_of_batch, channels)
-            programs = compile_sizes(reporter, images, "the forward pass", of_batch, model, variants=len(ablations))
-            return lambda batch: programs[batch.images.shape[2:4]](model, put(batch.images))
+            types = size_types(images)
+            programs = compile_sizes(
+                reporter, images, "the forward pass", of_batch, model, *types, variants=len(ablations)
+            )
+            return lambda batch: programs[batch.images.shape[2:4]](model, put(batch.images), *sizes_in(images, batch))
 
         def rows(batch: Batch, found: Any) -> pa.Table:
             present, columns = images.rows(batch)
@@ -113,7 +116,7 @@ class Color(ChannelStudy):
             _write_detector(self.model, found, self.published or self.model.card.published, folder)
         else:
             correct = None if classes is None else classes[table["index"].to_numpy()]
-            by_class = tables.class_table(found.names, found.logits, correct)
+            by_class = class_table(self.model.card, "ablation", found.names, found.logits, correct)
             write_table(by_class, folder / "classes")
             label = f"median probability of {'its own top-1' if correct is None else 'the class'} [%]"
             _save_curves(found, by_class, {"median_probability": label}, folder)
@@ -133,9 +136,8 @@ class Color(ChannelStudy):
             reporter.table(metrics, "detection", {"ablation": "", "generator": "", **percent})
         if has_table(folder / "classes"):
             by_class = read_table(folder / "classes")
-            percent = dict.fromkeys(["median_probability", "drop", by_class.column_names[-1]], ".1%")
             title = "the correct class" if self.classes else OWN_TOP
-            reporter.table(by_class, title, {"ablation": "", "num": "d", **percent})
+            reporter.table(by_class, f"{title} ({self.model.card.network})", class_formats(by_class))
         if self.model.card.num_outputs == 1 and not any(folder.glob("whiskers_*.csv")):
             reporter.warn("no fake image has p >= 0.20, so there are no whisker plots")
         reporter.say(
@@ -152,33 +154,11 @@ class Color(ChannelStudy):
         return ablations
 
     def _classes(self, images: Images) -> np.ndarray | None:
-        return _classes(self.model.card.num_outputs, images, self.classes)
+        return correct_classes(self.model.card, self.classes, images.files, images.names)
 
 
-def _of_batch(channels: tuple[Channel, ...], model: Model, images: Any, *, micro_batch: int) -> Any:
-    return max_activations(model, images, channels, micro_batch=micro_batch)
-
-
-def _classes(outputs: int, images: Images, path: str | None) -> np.ndarray | None:
-    """The correct output of every file; None for detectors, and where the file is not given."""
-    if outputs == 1:
-        if path is not None:
-            raise InputError("--classes is for networks with several outputs; a detector's labels are in its folders")
-        return None
-    if path is None:
-        return None
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as stream:
-            table = {row["path"]: int(row["class"]) for row in csv.DictReader(stream)}
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, UnicodeDecodeError):
-        raise InputError(f"{path}: not a CSV with the columns path and class (a whole number)") from None
-    found = [table.get(name, table.get(Path(name).name, -1)) for name in images.names]
-    for name, output in zip(images.names, found, strict=True):
-        if not 0 <= output < outputs:
-            raise InputError(f"{path}: no class from 0 to {outputs - 1} for {name}")
-    return np.array(found)
+def _of_batch(channels: tuple[Channel, ...], model: Model, images: Any, *sizes: Any, micro_batch: int) -> Any:
+    return max_activations(model, images, channels, micro_batch=micro_batch, sizes=sizes)
 
 
 def _write_tests(found: Samples, channels: tuple[Channel, ...], folder: Path) -> None:
@@ -248,6 +228,7 @@ def run_color(
     published: str | None = None,
     resize: Resize | None = None,
     crop: int | None = None,
+    pad_to: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     labels: str | None = None,
@@ -268,9 +249,11 @@ def run_color(
         k: how many channels; None is the paper's number, or all that `keys` and `where` select.
         keys, where, color: which channels, as of `tffjax.studies.selection.choose`.
         ablations: grayscale, hue:DEGREES, desaturate:SHARE, blur:SIGMA, jpeg:QUALITY, noise:SIGMA.
-        classes: CSV path,class: the correct output of each image, for networks with several outputs; None is the
-            network's own top-1 on the original image, with which the table says the agreement.
+        classes: of networks with several outputs, the correct one of each image: a CSV path,class; `label`, what the
+            data say (`tffjax.studies.classes.classes_of`); None is the network's own top-1 on the original image, with
+            which the table says the agreement.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
+        pad_to: as of `tffjax.predict`.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
@@ -282,5 +265,5 @@ def run_color(
     loaded, weights = model_of(model)
     selected = {"keys": keys, "where": where, "color": argument_of(color)}
     study = Color(loaded, ranking, k, ablations, argument_of(classes), published, **selected)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
+    reading = Reading(resize=resize, crop=crop, pad_to=pad_to, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

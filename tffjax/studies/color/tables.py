@@ -4,8 +4,6 @@ Arrays come before (the original images) and after (an ablation of the same imag
 of which the first are the original images. `generator` is an array of names, one an image.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int, Shaped
@@ -13,7 +11,6 @@ from jaxtyping import Bool, Float, Int, Shaped
 from tffjax.data.ablations import ORIGINAL
 from tffjax.results.generators import names_of
 from tffjax.results.published import grayscale_numbers
-from tffjax.studies.predictions import class_probability
 
 DETECTED = 0.20
 """Fakes count in whisker plots if their probability before is at least this."""
@@ -68,30 +65,6 @@ def grayscale_table(metrics: pa.Table, detector: str | None) -> pa.Table:
             | {f"published_{name}": value and 100 * value for name, value in zip(COLUMNS, theirs, strict=True)}
         )
     return pa.Table.from_pylist(rows, schema=_GRAYSCALE)
-
-
-def class_table(
-    ablations: Sequence[str], logits: Float[np.ndarray, "v n outputs"], classes: Int[np.ndarray, " n"] | None
-) -> pa.Table:
-    """What ablations do to a classifier (supplement G): one row a variant, the original first.
-
-    Columns: `ablation`, `num`, `median_probability` of the correct class, its `drop` from the original, and `accuracy`,
-    the share of images whose largest logit is the correct one. All from 0 to 1, as metrics are. Without `classes`, the
-    network's own top-1 on the original images stands for the correct class, and `agreement` for the `accuracy`: how
-    many ablated images keep it.
-    """
-    share = "agreement" if classes is None else "accuracy"
-    classes = logits[0].argmax(axis=1) if classes is None else classes
-    medians = np.median(class_probability(logits, classes), axis=1)
-    return pa.table(
-        {
-            "ablation": list(ablations),
-            "num": np.full(len(medians), len(classes)),
-            "median_probability": medians,
-            "drop": medians[0] - medians,
-            share: (logits.argmax(axis=2) == classes).mean(axis=1),
-        }
-    )
 
 
 def _box(values: np.ndarray, suffix: str) -> dict[str, float]:

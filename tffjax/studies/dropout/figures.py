@@ -52,9 +52,7 @@ def dropout_curves(table: pa.Table, draws: pa.Table, title: str) -> Figure:
             axes.tick_params(labelsize=8)
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         n = f"{base['num_real']} real, {base['num_fake']} fake"
-        axes_row[0].set_ylabel(
-            f"{shown_name(generator) if generator else 'images'}\n({n})", fontsize=8, parse_math=False
-        )
+        axes_row[0].set_ylabel(f"{shown_name(generator)}\n({n})", fontsize=8, parse_math=False)
     ticks = sorted({kind_k[1] for rows in averaged.values() for row in rows if (kind_k := counted(row["setting"]))})
     for axes, heading in zip(grid[0], _MEASURES.values(), strict=True):
         axes.set_title(heading, fontsize=9)

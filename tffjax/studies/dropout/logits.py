@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from tffjax.compile.logits import logits_of
 from tffjax.compile.passes import Pass, in_micro_batches, micro_batch_size
@@ -26,6 +26,7 @@ from tffjax.errors import InputError
 from tffjax.kernels.choice import on_cpu
 from tffjax.nn.graph import layers_of
 from tffjax.nn.model import Model
+from tffjax.nn.padded import Parts
 from tffjax.nn.sites import Site, sites_of
 from tffjax.studies.dropout.settings import Setting
 from tffjax.studies.rankings import Channel, as_channels, check_channels
@@ -60,7 +61,11 @@ class Chunk(NamedTuple):
 
 
 def masked_logits(
-    model: Model, images: Float[Any, "n h w c"], settings: Sequence[Setting], chunk: int | None = None
+    model: Model,
+    images: Float[Any, "n h w c"],
+    settings: Sequence[Setting],
+    chunk: int | None = None,
+    sizes: Sequence[Int[Any, " n"]] = (),
 ) -> Float[np.ndarray, "n settings outputs"]:
     """Logits of a batch under every setting.
 
@@ -73,6 +78,7 @@ def masked_logits(
         settings: at least one, in any order.
         chunk: how many settings to take at once at most; by default as many as suit the caches of a CPU or fit the
             memory of an accelerator.
+        sizes: heights and widths of images that are filled up to one size (`tffjax.nn.padded`); none, of others.
 
     Raises:
         InputError: the batch norms are folded, the network does not have a channel, the chunk is less than 1.
@@ -83,10 +89,11 @@ def masked_logits(
     calls: list[tuple[Sequence[int], jax.Array]] = []
     unmasked = [index for index, setting in enumerate(settings) if not setting.channels]
     if unmasked:
-        calls.append((unmasked, jnp.stack([logits_of(model, images)] * len(unmasked), axis=1)))
+        calls.append((unmasked, jnp.stack([logits_of(model, images, sizes)] * len(unmasked), axis=1)))
     for part in plan_chunks(model, images, settings, chunk):
         masks = mask_array(sites, [settings[index] for index in part.settings], part.width)
-        found = _masked(model, images, masks, sites=sites, first=part.first, micro_batch=part.micro_batch)
+        static = {"sites": sites, "first": part.first, "micro_batch": part.micro_batch}
+        found = _masked(model, images, masks, sizes, **static)
         calls.append((part.settings, found))
     order = np.concatenate([columns for columns, _ in calls])
     found = [np.asarray(values)[:, : len(columns)] for columns, values in calls]
@@ -156,6 +163,8 @@ def _apply_masks(
     model: Model,
     images: Float[Array, "n h w c"],
     masks: Bool[Array, "settings channels"],
+    sizes: Sequence[Int[Array, " n"]] = (),
+    *,
     sites: tuple[Site, ...],
     first: int,
     micro_batch: int,
@@ -163,16 +172,21 @@ def _apply_masks(
     starts = np.cumsum([0] + [site.channels for site in sites])
     masked = {site.name: slice(*starts[i : i + 2]) for i, site in enumerate(sites) if i >= first}
 
-    def under_all(images: jax.Array) -> jax.Array:
+    def under_all(batch: tuple[jax.Array, Any]) -> jax.Array:
+        images, ops = batch[0], plain_ops(model)
+        if sizes:
+            parts = Parts(jnp.stack(batch[1], axis=1), images.shape[1:3])
+            images, ops = parts.cut(images), parts.ops(ops)
+
         def under(mask: jax.Array) -> jax.Array:
             def tap(site: str, y: jax.Array) -> jax.Array:
                 return jnp.where(mask[masked[site]], 0, y) if site in masked else y
 
-            return model(images, plain_ops(model), tap)
+            return model(images, ops, tap)
 
         return jax.vmap(under, out_axes=1)(masks)
 
-    return in_micro_batches(under_all, images, micro_batch)
+    return in_micro_batches(under_all, (images, sizes), micro_batch)
 
 
 _masked = Pass(_apply_masks, static_argnames=("sites", "first", "micro_batch"))

@@ -17,7 +17,7 @@ from tffjax.nn import Model
 from tffjax.nn.normalization import normalized
 from tffjax.pipeline.images import Images
 from tffjax.pipeline.parts import Rows
-from tffjax.pipeline.programs import announcing, prepared
+from tffjax.pipeline.programs import announcing, check_sizes, prepared, sizes_in
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.study import Ended, Pass
 from tffjax.studies.dropout.logits import masked_logits
@@ -28,7 +28,7 @@ class Scores(NamedTuple):
     """The images that could be read, by their indices, and their logits under every setting."""
 
     files: Int[np.ndarray, " n"]
-    logits: Float[np.ndarray, "n settings 1"]
+    logits: Float[np.ndarray, "n settings outputs"]
 
 
 Score = Callable[[Sequence[Setting], str], Scores]
@@ -38,12 +38,16 @@ Score = Callable[[Sequence[Setting], str], Scores]
 class ScoreRows(Rows):
     """The scores of a pass, on the disk while it lasts."""
 
+    def __init__(self, folder: Path, schema: pa.Schema, make: Callable[[Batch, Any], pa.Table], settings: int) -> None:
+        super().__init__(folder, schema, make)
+        self._settings = settings
+
     @functools.cached_property
     def scores(self) -> Scores:
         """All of them, once the pass has ended: read once, however many passes come after it."""
         table = self.table()
         flat = table["logits"].combine_chunks().flatten().to_numpy()
-        return Scores(table["index"].to_numpy(), flat.reshape(len(table), -1, 1))
+        return Scores(table["index"].to_numpy(), flat.reshape(len(table), self._settings, -1))
 
 
 class _Wanted(Exception):
@@ -83,7 +87,8 @@ def replayed(ended: Sequence[Ended], search: Callable[[Score], Any]) -> Any:
 
 def _score_pass(model: Model, images: Images, settings: Sequence[Setting], chunk: int | None, title: str) -> Pass:
     names = json.dumps([setting.name for setting in settings])
-    fields = [("index", pa.int64()), ("logits", pa.list_(pa.float32(), len(settings)))]
+    width = len(settings) * model.card.num_outputs
+    fields = [("index", pa.int64()), ("logits", pa.list_(pa.float32(), width))]
     schema = pa.schema(fields, metadata={"settings": names})
 
     def rows(batch: Batch, logits: np.ndarray) -> pa.Table:
@@ -91,18 +96,19 @@ def _score_pass(model: Model, images: Images, settings: Sequence[Setting], chunk
         flat = logits[present].reshape(-1).astype(np.float32)
         if not np.isfinite(flat).all():
             raise InputError(f"the network gives NaN or infinity, first in the batch with {who['path'][0]}")
-        return pa.table([who["index"], pa.FixedSizeListArray.from_arrays(flat, len(settings))], schema=schema)
+        return pa.table([who["index"], pa.FixedSizeListArray.from_arrays(flat, width)], schema=schema)
 
     def start(reporter: Reporter) -> Callable[[Batch], Any]:
         ready = prepared(model, images.shapes, images.batch_size)
+        check_sizes(model, images)
 
         def step(batch: Batch) -> Any:
             inputs = normalized(put(batch.images), ready.card.normalization)
-            return masked_logits(ready, inputs, settings, chunk)
+            return masked_logits(ready, inputs, settings, chunk, sizes_in(images, batch))
 
         return announcing(reporter, step)
 
     def sums(folder: Path) -> ScoreRows:
-        return ScoreRows(folder, schema, rows)
+        return ScoreRows(folder, schema, rows, len(settings))
 
     return Pass(title, sums, start)

@@ -14,6 +14,7 @@ from tffjax.errors import InputError
 from tffjax.nn import Model, network_of
 from tffjax.nn.sites import sites_of
 from tffjax.pipeline.images import Images
+from tffjax.pipeline.programs import check_sizes
 from tffjax.pipeline.reporter import Reporter
 from tffjax.pipeline.request import Reading
 from tffjax.pipeline.study import Ended, Pass
@@ -24,6 +25,7 @@ from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.results.wide import lines_of, write_wide
 from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
+from tffjax.studies.classes import OWN_TOP, class_formats, class_table, correct_classes
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
 from tffjax.studies.dropout.search import Step, greedy
@@ -32,6 +34,7 @@ from tffjax.studies.dropout.settings import (
     Setting,
     check_settings,
     counted,
+    family,
     low_k,
     paper_name,
     paper_order,
@@ -46,6 +49,7 @@ from tffjax.studies.dropout.tables import (
     score_table,
     with_published,
 )
+from tffjax.studies.predictions import class_probability, prediction_table
 from tffjax.studies.rankings import RankingLike, argument_of, digest
 from tffjax.studies.selection import Amounts, ChannelStudy, amounts
 
@@ -71,6 +75,7 @@ class Dropout(ChannelStudy):
     seed: int = 0
     chunk: int | None = None
     published: str | None = None
+    classes: str | None = None
     name: str = dataclasses.field(default="dropout", init=False)
 
     def identity(self) -> dict[str, Any]:
@@ -86,11 +91,14 @@ class Dropout(ChannelStudy):
         """As `tffjax.pipeline.study.Study`."""
         if self.greedy and not self.each:
             raise InputError("--greedy chooses among the channels of --each N; give it too")
-        if self.model.card.num_outputs != 1:
+        self._classes(images)
+        if self.model.card.num_outputs != 1 and self.each:
             raise InputError(
-                f"dropout scores detectors with one output; this network has {self.model.card.num_outputs}"
+                "--each looks at the logit of fake images, and this network has "
+                f"{self.model.card.num_outputs} outputs; its settings are told apart by the probability of the class"
             )
         check_detector(self.published)
+        check_sizes(self.model, images)
         settings, alone = self._settings()
         word = self._amounts().word
         if alone and not any(file.label == 1 for file in images.files):
@@ -108,6 +116,9 @@ class Dropout(ChannelStudy):
         settings, alone = self._settings()
         scores, card, count = found.scores, self.model.card, len(settings)
         files = [images.files[index] for index in scores.files]
+        if card.num_outputs != 1:
+            self._write_classes(images, scores, settings, folder)
+            return {"images": len(files)}
         by_setting = score_table(card, files, settings, scores.logits[:, :count])
         names = pa.array([images.names[index] for index in scores.files], pa.string())
         by_setting = by_setting.set_column(0, "path", names)
@@ -133,6 +144,9 @@ class Dropout(ChannelStudy):
         settings, alone = self._settings()
         if word := self._amounts().word:
             reporter.warn(word)
+        if has_table(folder / "classes"):
+            table, title = read_table(folder / "classes"), "the correct class" if self.classes else OWN_TOP
+            reporter.table(table, f"{title} ({self.model.card.network})", class_formats(table))
         if has_table(folder / "dropout"):
             table = read_table(folder / "dropout")
             ours = dict.fromkeys(["ap", "real_calibrated", "fake_calibrated", "real", "fake"], ".1%")
@@ -197,6 +211,22 @@ class Dropout(ChannelStudy):
 
         return _Found(scores, greedy(effect, [setting.channels[0] for setting in alone], self.greedy or 0))
 
+    def _classes(self, images: Images) -> np.ndarray | None:
+        return correct_classes(self.model.card, self.classes, images.files, images.names)
+
+    def _write_classes(self, images: Images, scores: Scores, settings: Sequence[Setting], folder: Path) -> None:
+        """What becomes of the correct class, and its probability under every setting, an image a row."""
+        card, classes, logits = self.model.card, self._classes(images), np.moveaxis(scores.logits, 1, 0)
+        classes = None if classes is None else classes[scores.files]
+        names = [family(setting.name) for setting in settings]
+        write_table(class_table(card, "setting", names, logits, classes), folder / "classes")
+        files = [images.files[index] for index in scores.files]
+        who = prediction_table(card, files, logits[0]).set_column(0, "path", [[images.names[i] for i in scores.files]])
+        probability = class_probability(logits, logits[0].argmax(axis=1) if classes is None else classes)
+        for setting, column in zip(settings, probability, strict=True):
+            who = who.append_column(setting.name, [column])
+        write_table(who.drop_columns(["logit", "probability"]), folder / "scores")
+
     def _write_effects(
         self, files: Sequence[ImageFile], scores: Scores, alone: Sequence[Setting], count: int, folder: Path
     ) -> None:
@@ -233,8 +263,10 @@ def run_dropout(
     greedy: int | None = None,
     seed: int = 0,
     published: str | None = None,
+    classes: PathLike | None = None,
     resize: Resize | None = None,
     crop: int | None = None,
+    pad_to: int | None = None,
     batch_size: int | None = None,
     strict: bool = False,
     labels: str | None = None,
@@ -245,7 +277,7 @@ def run_dropout(
     """Score images with the top channels of a ranking dropped before batch norm (SPEC 6), beside random and last ones.
 
     Args:
-        model: a detector with a card, or the folder of a checkpoint.
+        model: a model with a card, or the folder of a checkpoint.
         data: folders of labeled images, `<generator>/{0_real,1_fake}/...`, or images.
         out: the run directory; an unfinished run of the same request there is gone on with.
         ranking: such as `rank` writes: its file, a `Ranking`, or channel keys, best first.
@@ -257,12 +289,16 @@ def run_dropout(
         greedy: also choose so many of those greedily.
         seed: of the random channels.
         published: name of the detector in the paper whose numbers are to stand beside ours; None is what the card says.
+        classes: of a network with several outputs, the correct one of each image, as of `tffjax.run_color`.
+        pad_to: as of `tffjax.predict`.
         resize, crop, batch_size, strict, labels, overwrite, shard, reporter: as of `tffjax.rank`.
 
     Returns:
         The run: `table("dropout")` (AP, accuracies at 0.5 and at the baseline's calibrated threshold),
         `table("draws")`, `table("table-e1")` (as the paper has it, also as LaTeX and HTML),
-        `table("scores")`, and `table("effects")` and `table("greedy")` where asked for.
+        `table("scores")`, and `table("effects")` and `table("greedy")` where asked for. For a network with several
+        outputs `table("classes")` (`tffjax.studies.classes.class_table`) and `table("scores")`, the probability of the
+        correct class of each image.
 
     Raises:
         InputError: as `tffjax.load` and `tffjax.pipeline.run.run`; an option does not fit.
@@ -270,6 +306,8 @@ def run_dropout(
     loaded, weights = model_of(model)
     ks = [k] if isinstance(k, int) else k
     selected = {"keys": keys, "where": where, "color": argument_of(color)}
-    study = Dropout(loaded, ranking, ks, draws, low, each, greedy, seed, None, published, **selected)
-    reading = Reading(resize=resize, crop=crop, batch_size=batch_size, strict=strict, labels=labels)
+    study = Dropout(
+        loaded, ranking, ks, draws, low, each, greedy, seed, None, published, argument_of(classes), **selected
+    )
+    reading = Reading(resize=resize, crop=crop, pad_to=pad_to, batch_size=batch_size, strict=strict, labels=labels)
     return call(study, weights, data, out, reading, overwrite, shard, reporter)

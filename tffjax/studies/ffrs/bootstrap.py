@@ -44,7 +44,7 @@ class Intervals(NamedTuple):
 
 def image_keys(names: Sequence[str]) -> UInt64[np.ndarray, " n"]:
     """The first 8 bytes of the SHA-256 of each name; names are paths below the data folder, separated by `/`."""
-    digests = (hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8] for name in names)
+    digests = (hashlib.sha256(name.encode()).digest()[:8] for name in names)
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,10 +31,11 @@ from tffjax.results.run_result import RunResult
 from tffjax.results.tables import read_table, write_parquet, write_table
 from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, arguments_of, call, model_of
+from tffjax.studies.classes import classes_of
 from tffjax.studies.ffrs import figures, tables
 from tffjax.studies.ffrs.statistic import Design, Totals, omega, relevance_shares
 from tffjax.studies.ffrs.sums import FFRSSums, row_schema
-from tffjax.studies.ffrs.target import Target, check_target, target_name
+from tffjax.studies.ffrs.target import Target, check_target, target_name, target_text
 from tffjax.studies.rankings import Channel, all_channels, chosen_k, ranking_table, write_ranking
 
 LEVELS = 12
@@ -78,6 +80,7 @@ class Rank:
         check_precision(self.precision)
         chosen_k(self.model, self.k)
         check_target(self.target, self.model.card.num_outputs, self.label)
+        self._classes(images)
         if not 0 <= self.confidence <= 1 or self.bootstrap < 0 or self.seed < 0:
             raise InputError(
                 "the confidence must be from 0 to 1, the number of bootstrap replicates and the seed at least 0; got "
@@ -99,27 +102,28 @@ class Rank:
         """As `tffjax.pipeline.study.Study`."""
         if ended:
             return None
-        network, labels = self._network(), self._labels(images)
+        network, labels, classes = self._network(), self._labels(images), self._classes(images)
         names, design = [site.name for site in sites_of(network)], self._design(images)
 
         def sums(folder: Path) -> FFRSSums:
-            writer = PartWriter(folder, row_schema(design, self.target)) if self.per_image else None
             card, confidence = self.model.card, self.confidence
-            return FFRSSums(
-                design, names, images.files, images.names, labels.tolist(), card, confidence, writer, self.target
-            )
+            writer = PartWriter(folder, row_schema(design, self.target, card)) if self.per_image else None
+            who = (images.files, images.names, labels.tolist())
+            return FFRSSums(design, names, *who, card, confidence, writer, self.target, classes)
 
         def start(reporter: Reporter) -> Any:
             model = prepared(network, images.shapes, images.batch_size, self.composite, self.precision)
-            shares = functools.partial(relevance_shares, target="logit" if self.target is None else self.target)
+            shares = _shares_of_classes
+            if self.target != "label":
+                shares = functools.partial(relevance_shares, target="logit" if self.target is None else self.target)
             programs = compile_sizes(reporter, images, "LRP", shares, model, np.int32)
             if self.precision != "float32" or jax.default_backend() != "cpu":
                 reporter.say(f"the compiled program has {products(next(iter(programs.values())).as_text())}")
             positive = labels == (self.model.card.high_means == "fake") if self.target is None else labels == 0
+            numbers = (np.where(positive, 1, -1) if classes is None else classes).astype(np.int32)
 
             def step(batch: Batch) -> Any:
-                signs = np.where(positive[batch.indices], 1, -1).astype(np.int32)
-                return programs[batch.images.shape[1:3]](model, put(batch.images), put(signs))
+                return programs[batch.images.shape[1:3]](model, put(batch.images), put(numbers[batch.indices]))
 
             return step
 
@@ -152,7 +156,7 @@ class Rank:
         for label, counts in results["images"].items():
             if counts["kept"]:
                 top = table.filter(pc.equal(table["label"], label)).slice(0, SHOWN)
-                what = f"{label} images" if self.target is None else _described(self.target)
+                what = f"{label} images" if self.target is None else target_text(label, self.model.card.class_names)
                 title = f"top channels, {what} (n = {counts['kept']})"
                 reporter.table(top, title, formats | {"in_top": ".0%"})
             else:
@@ -189,6 +193,10 @@ class Rank:
             return np.zeros(len(images.files), np.int64)
         return np.array([self.label == "fake" if file.label is None else file.label == 1 for file in images.files], int)
 
+    def _classes(self, images: Images) -> np.ndarray | None:
+        """Of every image, if they are explained."""
+        return classes_of(images.files, self.model.card) if self.target == "label" else None
+
     def _design(self, images: Images) -> Design:
         generators = dict.fromkeys((file.generator, "") for file in images.files)
         classes = dict.fromkeys((file.generator, file.category) for file in images.files if file.category)
@@ -199,8 +207,9 @@ class Rank:
         return Design(channels, groups, LEVELS, self.bootstrap, self.seed, labels)
 
 
-def _described(target: Target) -> str:
-    return "largest output of each image" if target == "top" else f"output {target}"
+def _shares_of_classes(model: Model, images: Any, classes: Any, *, micro_batch: int) -> Any:
+    """As `relevance_shares`, of the output of each image's class."""
+    return relevance_shares(model, images, jnp.ones_like(classes), target=classes, micro_batch=micro_batch)
 
 
 def _write_tables(
@@ -240,7 +249,7 @@ def rank(
     confidence: float = 0.9,
     k: int | None = None,
     label: Literal["real", "fake"] | None = None,
-    target: Literal["top"] | int | None = None,
+    target: Literal["top", "label"] | int | None = None,
     bootstrap: int = 200,
     seed: int = 0,
     per_image: bool = False,
@@ -268,8 +277,9 @@ def rank(
             images whose explained output has a softmax probability >= this.
         k: length of the top list; None is the paper's.
         label: of images whose folders do not say it.
-        target: of a network with several outputs: `top` explains the largest output of each image, an index that
-            output. Images need no labels, and there is one ranking, `ranking_top` or `ranking_output_INDEX`.
+        target: of a network with several outputs: `top` explains the largest output of each image, `label` that of the
+            class that the data say (`tffjax.studies.classes.classes_of`), an index that output. Images need not be real
+            or fake, and there is one ranking, `ranking_top`, `ranking_label` or `ranking_output_INDEX`.
         bootstrap: number of bootstrap replicates; 0 for none.
         seed: of the bootstrap.
         per_image: also write every image's statistic (about 100 KB an image).

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Int
 
 from tffjax.data import Batch, ImageFile
 from tffjax.errors import InputError
@@ -33,12 +34,16 @@ class FFRSSums:
         confidence: float,
         writer: PartWriter | None = None,
         target: Target = None,
+        classes: Int[np.ndarray, " files"] | None = None,
     ) -> None:
-        """`names` identify the images (`bootstrap`), `labels` are places in `Design.labels`; see `statistic`."""
+        """`names` identify the images (`bootstrap`), `labels` are places in `Design.labels`; see `statistic`.
+
+        `classes` are the outputs that the target `label` explains, by file.
+        """
         self.design, self.totals = design, Totals.zero(design)
         self._sites, self._files, self._names, self._card = sites, files, names, card
         self._keys, self._labels = image_keys(names), np.array(labels, np.int64)
-        self._confidence, self._writer, self._target = confidence, writer, target
+        self._confidence, self._writer, self._target, self._classes = confidence, writer, target, classes
 
     def add(self, batch: Batch, outputs: Shares) -> str:
         """Take in a batch; a word on how many images are kept.
@@ -56,7 +61,8 @@ class FFRSSums:
             outputs, probability = np.zeros(len(files), np.int64), fake_probability(logits[:, 0], self._card)
             kept = is_confident(probability, labels == 1, self._confidence)
         else:
-            outputs = explained_outputs(logits, self._target)
+            classes = None if self._classes is None else self._classes[indices]
+            outputs = explained_outputs(logits, self._target, classes)
             probability = class_probability(logits, outputs)
             kept = probability >= self._confidence
         generators, categories = [file.generator for file in files], [file.category for file in files]
@@ -67,8 +73,9 @@ class FFRSSums:
             lists = pa.FixedSizeListArray.from_arrays(shares.reshape(-1), shares.shape[1])
             logit = logits[np.arange(len(files)), outputs].astype(np.float32)
             chosen = [] if self._target is None else [outputs]
+            chosen += [self._card.names_of(outputs)] if chosen and self._card.class_names else []
             columns = [*words, *chosen, logit, probability, kept, lists]
-            self._writer.append(pa.table(columns, schema=row_schema(self.design, self._target)))
+            self._writer.append(pa.table(columns, schema=row_schema(self.design, self._target, self._card)))
         keep, drop = self.totals.images[:, 0].sum(axis=0)
         return f"kept {keep}, dropped {drop}"
 
@@ -109,12 +116,14 @@ def _totals(state: dict[str, np.ndarray]) -> Totals:
     return Totals(**{field.name: state[field.name].copy() for field in dataclasses.fields(Totals)})
 
 
-def row_schema(design: Design, target: Target = None) -> pa.Schema:
+def row_schema(design: Design, target: Target, card: Card) -> pa.Schema:
     """Columns of the rows of every image; `shares` has one number a channel, in the order of `statistic`.
 
-    With a target, `output` is the explained output; `logit` and `probability` are its own.
+    With a target, `output` is the explained output, and `class` its name where the card knows it; `logit` and
+    `probability` are its own.
     """
     words = [pa.field(name, pa.string()) for name in ("path", "generator", "category", "label")]
     numbers = [pa.field("logit", pa.float32()), pa.field("probability", pa.float64()), pa.field("kept", pa.bool_())]
     output = [] if target is None else [pa.field("output", pa.int64())]
+    output += [pa.field("class", pa.string())] if output and card.class_names else []
     return pa.schema([*words, *output, *numbers, pa.field("shares", pa.list_(pa.float32(), sum(design.site_channels)))])

@@ -4,6 +4,7 @@ import re
 
 from tffjax.data import ImageFile
 from tffjax.data.labels import label_word
+from tffjax.files import shortened
 from tffjax.nn.card import Card
 from tffjax.results.generators import shown_name
 
@@ -20,7 +21,7 @@ def shown(file: ImageFile) -> str:
 def file_label(number: int, file: ImageFile) -> str:
     """How names of an image's pictures begin: a number, generator, label, and the file's name."""
     words = (file.generator, file.category, label_word(file.label), file.path.stem)
-    return "_".join([f"{number:03d}", *(re.sub(r"[^A-Za-z0-9.-]+", "-", word) for word in words if word)])
+    return shortened("_".join([f"{number:03d}", *(re.sub(r"[^A-Za-z0-9.-]+", "-", word) for word in words if word)]))
 
 
 def direction(card: Card, negative: bool) -> str:

@@ -10,6 +10,7 @@ import pyarrow.compute
 import pyarrow.parquet
 from jaxtyping import Float, Int8
 
+from tffjax.files import shortened
 from tffjax.pipeline.parts import rows_in_order
 from tffjax.results.tables import write_table
 from tffjax.studies.lrpmax.figures import write_collages
@@ -55,7 +56,7 @@ def decode_map(codes: Int8[np.ndarray, "..."], scale: float) -> Float[np.ndarray
 def patch_file(number: int, key: str, generator: str, rank: int) -> str:
     """Where below its folder the patch of the `number`th channel (from 1) in its `rank`th image of a generator lies."""
     channel = re.sub(r"[^A-Za-z0-9.]+", "_", key).strip("_")
-    group = generator.replace("%", "%25").replace("/", "%2F")  # a name, wherever it comes from, is no path
+    group = shortened(generator.replace("%", "%25").replace("/", "%2F"))  # a name, wherever it comes from, is no path
     return f"{number:03d}_{channel}/{group or 'all'}_{rank:02d}.png"
 
 
