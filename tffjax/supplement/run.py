@@ -113,7 +113,7 @@ def paper(
 
 def _run(supplement: Supplement, out: Path, reporter: Reporter) -> None:
     """Do the steps that are not done yet."""
-    run_whole(supplement.whole, out / RUNS, reporter, STUDIED)
+    run_whole(supplement.whole, out / RUNS, reporter, STUDIED, extra_steps(supplement, out))
     for step in extra_steps(supplement, out):
         if step.done:
             reporter.say(f"{step.out.name} is done already, in {step.out}")
@@ -131,14 +131,15 @@ def _delete_others(out: Path, drawn: Sequence[Part]) -> None:
 
 
 def _say_plan(supplement: Supplement, out: Path, reporter: Reporter, anew: bool) -> None:
-    """The commands, and what the study's will take."""
+    """The commands, and what they will take."""
     whole, runs = supplement.whole, out / RUNS
     planned = [
         step
         for step in steps(whole, runs, None if anew else found_k(runs))
         if step.command in STUDIED and not whole.leaves_out(step.command)
     ]
-    for step in (*planned, *extra_steps(supplement, out)):
+    more = extra_steps(supplement, out)
+    for step in (*planned, *more):
         done = step.done and not anew
         reporter.say(f"{step.out.name} is done already, in {step.out}" if done else step.line)
-    say_forecasts(whole, runs, reporter, STUDIED, anew=anew)
+    say_forecasts(whole, runs, reporter, STUDIED, anew=anew, more=more)

@@ -28,7 +28,7 @@ TESTED = 10
 """Channels of the ImageNet network whose activations are tested on the way; the figure shows its classes."""
 
 EXTRA = {
-    "heatmap": "what do the decisions on the surest fakes rest on, and what does an ImageNet network see there?",
+    "heatmap": "what do the decisions on the surest fakes rest on?",
     "imagenet-color": "what does grayscale do to an ImageNet network?",
 }
 
