@@ -34,7 +34,7 @@ def ranking(scene: Scene) -> Part:
     files = scene.copy(folder / "overlap", "table-ranking", ("csv",))
     overlap, correlation = found.overlap.to_pylist()[0], found.correlations.to_pylist()[0]
     ours = (
-        f"{overlap['common']} of the top {k} channels are in both rankings (by chance {overlap['expected']:.1f}); "
+        f"{overlap['common']} of the top {k} channels are in both rankings (by chance {overlap['expected']:.2f}); "
         f"Spearman's rank correlation over all channels is {correlation['spearman']:.3f}."
     )
     title = "FF-RS ranking beside the released one"
