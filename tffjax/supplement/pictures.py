@@ -28,7 +28,7 @@ def medians(scene: Scene) -> Part:
 
 def decisions(scene: Scene) -> Part:
     """J: heatmaps of the surest fakes."""
-    folder = scene.run("heatmap").folder
+    folder = scene.run(scene.supplement.run_name("heatmap")).folder
     sheets = sorted(folder.glob("contact_sheet_*.png"), key=lambda path: (len(path.name), path.name))
     names = [f"figure-J{number}" for number in range(1, len(sheets) + 1)]
     for sheet, name in zip(sheets, names, strict=True):

@@ -1,11 +1,14 @@
 """All figures and tables of the supplement in one folder, on one page."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from tffjax.data.preprocessing import Resize
+from tffjax.errors import InputError
 from tffjax.nn import checkpoint
+from tffjax.nn.generator import load_generator
 from tffjax.pipeline import directory
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.studies.call import PathLike, paths_of
@@ -40,7 +43,8 @@ def paper(
 ) -> Path:
     """Every figure and table of the paper's supplement for a detector, beside what the paper reports.
 
-    Runs are below `out`/runs; called again, the work goes on where it was, and figures are drawn anew.
+    Runs are below `out`/runs; called again, also with inputs that were missing, the work goes on where it was, and
+    figures are drawn anew.
 
     Args:
         model: the folder of a checkpoint of a detector with one output.
@@ -89,7 +93,8 @@ def paper(
     reporter.say(f"detector: {how}")
     if detector and (missing := missing_generators(files)):
         reporter.warn(f"no images of {', '.join(missing)}: the paper's numbers of them stand beside nothing")
-    text = record_of(supplement.whole, imagenet=imagenet and checkpoint.read_card(Path(imagenet)).weights_sha256)
+    text = record_of(dataclasses.replace(supplement.whole, generator=None))  # inputs may be added later
+    _check_generator(supplement.whole.generator, out / RUNS / "generator")
     page = out / "index.html"
     if dry_run:
         check_free(text, out, overwrite)
@@ -111,6 +116,15 @@ def paper(
     return page
 
 
+def _check_generator(path: Path | None, run: Path) -> None:
+    """Raise an InputError if the run that is there is of another generator."""
+    if path is None or not (run / directory.RECORD).is_file():
+        return
+    theirs = directory.read_record(run)["identity"]["images"]["weights"]
+    if theirs != load_generator(path).card.weights_sha256:
+        raise InputError(f"{run} is of another generator; choose another folder, or delete that one")
+
+
 def _run(supplement: Supplement, out: Path, reporter: Reporter) -> None:
     """Do the steps that are not done yet."""
     run_whole(supplement.whole, out / RUNS, reporter, STUDIED, extra_steps(supplement, out))
@@ -118,7 +132,7 @@ def _run(supplement: Supplement, out: Path, reporter: Reporter) -> None:
         if step.done:
             reporter.say(f"{step.out.name} is done already, in {step.out}")
             continue
-        reporter.say(f"\n{EXTRA[step.out.name]}\n{step.line}")
+        reporter.say(f"\n{EXTRA[step.command]}\n{step.line}")
         step.run(reporter)
 
 
