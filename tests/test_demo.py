@@ -302,7 +302,7 @@ def test_the_forecast_of_every_step(replaced, small, tmp_path):
     """Eight batches of two: before there is a ranking or a k, and once they are there."""
     whole = dataclasses.replace(tffjax.cli.demo.demonstration(small), confidence=0.0)
     with mock.patch("tffjax.pipeline.images.default_batch_size", return_value=2):
-        found = {one.command: one for one in forecasts(whole, tmp_path / "out", tuple(QUESTIONS), Silent())}
+        found = {one.name: one for one in forecasts(whole, tmp_path / "out", tuple(QUESTIONS), Silent())}
         made = found.pop("generator")
         assert "of masked channels" in made.note
         assert list(found) == list(QUESTIONS)[:6]
@@ -320,7 +320,7 @@ def test_the_forecast_of_every_step(replaced, small, tmp_path):
         assert not list(tmp_path.iterdir())
         assert not list(forecasts(whole, tmp_path / "out", tuple(QUESTIONS), Silent(), least=9))
         given = list(forecasts(dataclasses.replace(whole, k=2), tmp_path / "out", ("find-k", "dropout"), Silent()))
-        assert [(one.command, one.note) for one in given] == [("dropout", "")]
+        assert [(one.name, one.note) for one in given] == [("dropout", "")]
     assert re.fullmatch(r"together: \d+ s, [\d.]+ MB to be kept, and what is not timed", total(given))
 
 

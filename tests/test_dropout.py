@@ -720,7 +720,7 @@ def texts(figure) -> str:
 def test_curves_show_every_generator_and_how_many_images(scores, tmp_path):
     figure = dropout_curves(dropout_table(scores), dropout_table(scores, average=False), "$title_")
     assert len(figure.axes) == 3 * 3
-    assert "stylegan\n(1 real, 2 fake)" in texts(figure)
+    assert "StyleGAN\n(1 real, 2 fake)" in texts(figure)
     assert "top k" in texts(figure)
     assert "low k" not in texts(figure)
     middle = figure.axes[4]  # stylegan, accuracy on fake: 1/2 and 1 of the draws at the threshold 0.3

@@ -3,7 +3,7 @@
 from tffjax.errors import InputError
 from tffjax.pipeline import directory
 from tffjax.results.figures import save_figure
-from tffjax.results.generators import shown_name
+from tffjax.results.generators import in_order, shown_name
 from tffjax.studies.figures import dropped_medians
 from tffjax.supplement import facts
 from tffjax.supplement.part import DPI, Part, Scene, said
@@ -17,17 +17,18 @@ def medians(scene: Scene) -> Part:
     """
     run = scene.run("color")
     save_figure(dropped_medians(run.folder), scene.out / "figure-F1", dpi=DPI)
+    rows = {row["generator"]: row for row in run.table("whiskers_grayscale").to_pylist()}
     ours = "\n".join(
         f"{shown_name(row['generator'])}: median of {row['num']} fakes {row['median_before']:.1f} %, on their "
         f"grayscale versions {row['median_after']:.1f} %."
-        for row in run.table("whiskers_grayscale").to_pylist()
+        for row in map(rows.__getitem__, in_order(rows))
     )
     return Part("F.1: probabilities of fakes on grayscale images", facts.MEDIANS, ours, ("figure-F1.png",))
 
 
 def decisions(scene: Scene) -> Part:
     """J: heatmaps of the surest fakes."""
-    folder = scene.run("heatmap").folder
+    folder = scene.run(scene.supplement.run_name("heatmap")).folder
     sheets = sorted(folder.glob("contact_sheet_*.png"), key=lambda path: (len(path.name), path.name))
     names = [f"figure-J{number}" for number in range(1, len(sheets) + 1)]
     for sheet, name in zip(sheets, names, strict=True):

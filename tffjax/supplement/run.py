@@ -1,16 +1,19 @@
 """All figures and tables of the supplement in one folder, on one page."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from tffjax.data.preprocessing import Resize
+from tffjax.errors import InputError
 from tffjax.nn import checkpoint
+from tffjax.nn.generator import load_generator
 from tffjax.pipeline import directory
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.studies.call import PathLike, paths_of
 from tffjax.supplement.page import write_page
-from tffjax.supplement.part import Scene
+from tffjax.supplement.part import Part, Scene
 from tffjax.supplement.parts import parts
 from tffjax.supplement.start import check_data, check_weights, missing_generators, recognized
 from tffjax.supplement.steps import EXTRA, RUNS, STUDIED, Supplement, extra_steps, supplement_of
@@ -40,7 +43,8 @@ def paper(
 ) -> Path:
     """Every figure and table of the paper's supplement for a detector, beside what the paper reports.
 
-    Runs are below `out`/runs; called again, the work goes on where it was, and figures are drawn anew.
+    Runs are below `out`/runs; called again, also with inputs that were missing, the work goes on where it was, and
+    figures are drawn anew.
 
     Args:
         model: the folder of a checkpoint of a detector with one output.
@@ -89,7 +93,8 @@ def paper(
     reporter.say(f"detector: {how}")
     if detector and (missing := missing_generators(files)):
         reporter.warn(f"no images of {', '.join(missing)}: the paper's numbers of them stand beside nothing")
-    text = record_of(supplement.whole, imagenet=imagenet and checkpoint.read_card(Path(imagenet)).weights_sha256)
+    text = record_of(dataclasses.replace(supplement.whole, generator=None))  # inputs may be added later
+    _check_generator(supplement.whole.generator, out / RUNS / "generator")
     page = out / "index.html"
     if dry_run:
         check_free(text, out, overwrite)
@@ -103,6 +108,7 @@ def paper(
     with reporter.busy("drawing"):
         drawn = parts(scene)
         write_page(page, drawn, card, how)
+        _delete_others(out, drawn)
     for part in drawn:
         names = ", ".join((*part.pictures, *part.files)) or f"left out: {part.missing}"
         reporter.say(f"{part.title}: {names}")
@@ -110,26 +116,44 @@ def paper(
     return page
 
 
+def _check_generator(path: Path | None, run: Path) -> None:
+    """Raise an InputError if the run that is there is of another generator."""
+    if path is None or not (run / directory.RECORD).is_file():
+        return
+    theirs = directory.read_record(run)["identity"]["images"]["weights"]
+    if theirs != load_generator(path).card.weights_sha256:
+        raise InputError(f"{run} is of another generator; choose another folder, or delete that one")
+
+
 def _run(supplement: Supplement, out: Path, reporter: Reporter) -> None:
     """Do the steps that are not done yet."""
-    run_whole(supplement.whole, out / RUNS, reporter, STUDIED)
+    run_whole(supplement.whole, out / RUNS, reporter, STUDIED, extra_steps(supplement, out))
     for step in extra_steps(supplement, out):
         if step.done:
             reporter.say(f"{step.out.name} is done already, in {step.out}")
             continue
-        reporter.say(f"\n{EXTRA[step.out.name]}\n{step.line}")
+        reporter.say(f"\n{EXTRA[step.command]}\n{step.line}")
         step.run(reporter)
 
 
+def _delete_others(out: Path, drawn: Sequence[Part]) -> None:
+    """Delete figures and tables of an earlier call that are not drawn any more."""
+    kept = {Path(name).stem for part in drawn for name in (*part.pictures, *part.files)}
+    for path in (*out.glob("figure-*"), *out.glob("table-*")):
+        if path.stem not in kept:
+            path.unlink()
+
+
 def _say_plan(supplement: Supplement, out: Path, reporter: Reporter, anew: bool) -> None:
-    """The commands, and what the study's will take."""
+    """The commands, and what they will take."""
     whole, runs = supplement.whole, out / RUNS
     planned = [
         step
         for step in steps(whole, runs, None if anew else found_k(runs))
         if step.command in STUDIED and not whole.leaves_out(step.command)
     ]
-    for step in (*planned, *extra_steps(supplement, out)):
+    more = extra_steps(supplement, out)
+    for step in (*planned, *more):
         done = step.done and not anew
         reporter.say(f"{step.out.name} is done already, in {step.out}" if done else step.line)
-    say_forecasts(whole, runs, reporter, STUDIED, anew=anew)
+    say_forecasts(whole, runs, reporter, STUDIED, anew=anew, more=more)

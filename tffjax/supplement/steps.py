@@ -28,9 +28,10 @@ TESTED = 10
 """Channels of the ImageNet network whose activations are tested on the way; the figure shows its classes."""
 
 EXTRA = {
-    "heatmap": "what do the decisions on the surest fakes rest on, and what does an ImageNet network see there?",
-    "imagenet-color": "what does grayscale do to an ImageNet network?",
+    "heatmap": "what do the decisions on the surest fakes rest on?",
+    "color": "what does grayscale do to an ImageNet network?",
 }
+"""The commands beside the study's, and what each is to find out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,12 @@ class Supplement:
     whole: Whole
     imagenet: Path | None = None
     released: Path | None = None
+
+    def run_name(self, name: str) -> str:
+        """The folder of a run that the ImageNet network takes part in: each network has its own."""
+        if self.imagenet is None:
+            return name
+        return f"{name}-{checkpoint.read_card(self.imagenet).weights_sha256[:8]}"
 
 
 def supplement_of(
@@ -117,11 +124,12 @@ def extra_steps(supplement: Supplement, out: Path) -> list[Step]:
         "crop": crop,
         "labels": whole.labels,
     }
-    made = [Step("heatmap", whole.detector, whole.images, heatmap, runs / "heatmap")]
+    made = [Step("heatmap", whole.detector, whole.images, heatmap, runs / supplement.run_name("heatmap"))]
     if supplement.imagenet is not None:
         size = {"resize": whole.size[0], "crop": whole.size[1], "labels": whole.labels}
         options = {"ranking": None, "keys": _keys(supplement, runs), **size}
-        made.append(Step("color", supplement.imagenet, whole.images, options, runs / "imagenet-color"))
+        out = runs / supplement.run_name("imagenet-color")
+        made.append(Step("color", supplement.imagenet, whole.images, options, out))
     return made
 
 

@@ -3,7 +3,6 @@
 from markupsafe import Markup
 
 from tffjax.errors import InputError
-from tffjax.pipeline import directory
 from tffjax.pipeline.reporter import Silent
 from tffjax.report.markup import Table, percent, render
 from tffjax.results.generators import ALL, shown_name
@@ -34,7 +33,7 @@ def ranking(scene: Scene) -> Part:
     files = scene.copy(folder / "overlap", "table-ranking", ("csv",))
     overlap, correlation = found.overlap.to_pylist()[0], found.correlations.to_pylist()[0]
     ours = (
-        f"{overlap['common']} of the top {k} channels are in both rankings (by chance {overlap['expected']:.1f}); "
+        f"{overlap['common']} of the top {k} channels are in both rankings (by chance {overlap['expected']:.2f}); "
         f"Spearman's rank correlation over all channels is {correlation['spearman']:.3f}."
     )
     title = "FF-RS ranking beside the released one"
@@ -76,11 +75,10 @@ def control(scene: Scene) -> Part:
     Raises:
         InputError: there is no ImageNet network; as `across`.
     """
-    imagenet = scene.run("imagenet-color").folder
-    if not directory.is_done(imagenet):
+    if scene.supplement.imagenet is None:
         raise InputError("give an ImageNet network with --imagenet CHECKPOINT")
-    runs = (scene.run("color").folder, imagenet)
-    found = across(runs, scene.run("across").folder, overwrite=True, reporter=Silent())
+    imagenet, out = (scene.run(scene.supplement.run_name(name)).folder for name in ("imagenet-color", "across"))
+    found = across((scene.run("color").folder, imagenet), out, overwrite=True, reporter=Silent())
     scene.copy(found.folder / "networks", "figure-G", ("png", "pdf"))
     files = scene.copy(found.folder / "networks", "table-G", ("csv",))
     rows = found.table("networks").to_pylist()

@@ -27,12 +27,12 @@ class StepForecast:
     """Of one step.
 
     Attributes:
-        command: its name.
+        name: of its folder, which is its command in a whole study.
         passes: of its first pass over the images; None where they are too few to be timed.
         note: what it says nothing about.
     """
 
-    command: str
+    name: str
     passes: Forecast | None
     note: str
 
@@ -41,14 +41,20 @@ class StepForecast:
             said = "too few images to be timed"
         else:
             said = f"{self.passes}; and {self.passes.compiling:.0f} s to compile"
-        return f"{self.command}: {said}{self.note and f' ({self.note})'}"
+        return f"{self.name}: {said}{self.note and f' ({self.note})'}"
 
 
 def forecasts(
-    whole: Whole, out: Path, chosen: Sequence[str], reporter: Reporter, least: int = 1, anew: bool = False
+    whole: Whole,
+    out: Path,
+    chosen: Sequence[str],
+    reporter: Reporter,
+    least: int = 1,
+    anew: bool = False,
+    more: Sequence[Step] = (),
 ) -> Iterator[StepForecast]:
-    """The forecasts of the chosen steps of at least so many batches that are not done, or are to be done anew; nothing
-    is written.
+    """The forecasts of the chosen steps, and of more, of at least so many batches that are not done, or are to be done
+    anew; nothing is written.
 
     The heatmaps and the report, of a few images, have none.
 
@@ -56,19 +62,22 @@ def forecasts(
         InputError: as the steps.
     """
     known = whole.k or (None if anew else found_k(out))
-    for step in steps(whole, out, known or _any_k(whole.detector)):
-        if step.command not in chosen or step.command not in STUDIES or (step.done and not anew):
-            continue
-        if whole.leaves_out(step.command):
+    made = [
+        step
+        for step in steps(whole, out, known or _any_k(whole.detector))
+        if step.command in chosen and not whole.leaves_out(step.command)
+    ]
+    for step in (*made, *more):
+        if step.command not in STUDIES or (step.done and not anew):
             continue
         changes = {}
-        if "ranking" in step.options and not step.options["ranking"].exists():
+        if step.options.get("ranking") is not None and not step.options["ranking"].exists():
             changes["ranking"] = _any_ranking(step)
         study = step.study(**changes)
         images = images_for(study, Request(step.data, step.out, step.reading, step.detector), Silent())
         if len(images.plan.batches) < least:
             continue
-        with reporter.busy(f"timing {step.command}"):
+        with reporter.busy(f"timing {step.out.name}"):
             yield _forecast(step, study, images, known)
 
 
@@ -83,7 +92,7 @@ def _forecast(step: Step, study: Study, images: Images, known: int | None) -> St
         note = "its first pass; the second one explains what that finds"
     elif step.command == "dropout" and known is None:
         note = f"for k = {step.options['ks'][0]}, which find-k may find otherwise"
-    return StepForecast(step.command, passes, note)
+    return StepForecast(step.out.name, passes, note)
 
 
 def _any_k(detector: Path) -> int:

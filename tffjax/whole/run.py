@@ -23,18 +23,24 @@ from tffjax.studies.call import PathLike, paths_of
 from tffjax.whole.findings import RULES, Finding, findings, markdown
 from tffjax.whole.forecast import forecasts, total
 from tffjax.whole.generator import generator_finding
-from tffjax.whole.steps import QUESTIONS, Whole, found_k, steps
+from tffjax.whole.steps import QUESTIONS, Step, Whole, found_k, steps
 
 RECORD = "study.json"
 
 
-def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str] = tuple(QUESTIONS)) -> None:
-    """Do the chosen steps that are not done yet.
+def run_whole(
+    whole: Whole,
+    out: Path,
+    reporter: Reporter,
+    chosen: Sequence[str] = tuple(QUESTIONS),
+    more: Sequence[Step] = (),
+) -> None:
+    """Do the chosen steps that are not done yet; what they will take is told with that of `more`, which come later.
 
     Raises:
         InputError: as the steps; a step needs another one that is neither done nor chosen.
     """
-    say_forecasts(whole, out, reporter, chosen, least=LONG)
+    say_forecasts(whole, out, reporter, chosen, least=LONG, more=more)
     began = time.monotonic()
     todo = [command for command in QUESTIONS if command in chosen and not whole.leaves_out(command)]
     for number, command in enumerate(todo, start=1):
@@ -58,11 +64,17 @@ def run_whole(whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str]
 
 
 def say_forecasts(
-    whole: Whole, out: Path, reporter: Reporter, chosen: Sequence[str], least: int = 1, anew: bool = False
+    whole: Whole,
+    out: Path,
+    reporter: Reporter,
+    chosen: Sequence[str],
+    least: int = 1,
+    anew: bool = False,
+    more: Sequence[Step] = (),
 ) -> None:
-    """Tell what the chosen steps will take, see `forecasts`."""
+    """Tell what the chosen steps, and more, will take, see `forecasts`."""
     found = []
-    for forecast in forecasts(whole, out, chosen, reporter, least, anew):
+    for forecast in forecasts(whole, out, chosen, reporter, least, anew, more):
         reporter.say(str(forecast))
         found.append(forecast)
     if sum(forecast.passes is not None for forecast in found) > 1:

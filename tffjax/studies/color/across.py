@@ -21,7 +21,7 @@ from tffjax.pipeline.output import output_folder
 from tffjax.pipeline.provenance import run_record
 from tffjax.pipeline.reporter import Lines, Reporter
 from tffjax.results.figures import save_figure
-from tffjax.results.generators import by_generator
+from tffjax.results.generators import by_generator, in_order
 from tffjax.results.record import write_record
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
@@ -99,7 +99,9 @@ def network_table(found: Sequence[Decisions]) -> pa.Table:
 
 
 def _boxes(one: Decisions) -> Iterator[pa.Table]:
-    for generator, members in by_generator(one.generator).items():
+    groups = by_generator(one.generator)
+    for generator in in_order(groups):
+        members = groups[generator]
         names = np.full(int(members.sum()), generator, dtype=object)
         table = whisker_table(names, one.before[members], one.after[members])
         decided = one.kept[members & one.kept_before]

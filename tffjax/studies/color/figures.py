@@ -64,8 +64,7 @@ def networks(table: pa.Table, names: tuple[str, str] = ("baseline", "grayscale")
     width = WIDTH if max(map(len, parts.values())) <= 8 else PAGE
     figure = Figure(figsize=(width, 2.5 * len(parts) + 0.4), layout="constrained")
     for axes, (name, own) in zip(figure.subplots(len(parts), 1, squeeze=False)[:, 0], parts.items(), strict=True):
-        order = in_order(row["generator"] for row in own)
-        _draw_whiskers(axes, sorted(own, key=lambda row: order.index(row["generator"])))
+        _draw_whiskers(axes, own)
         label_axes(axes, "", "probability of its decision [%]")
         axes.set_title(textwrap.fill(name, _TITLE), fontsize=7, pad=16, parse_math=False)
     _legend_below(figure, _patches(names))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.scale import SymmetricalLogScale
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
-from tffjax.results.generators import shown_name
+from tffjax.results.generators import in_order, shown_name
 from tffjax.results.style import BLACK, column_figure, label_axes
 from tffjax.results.words import number_of
 from tffjax.studies.dropout.settings import BASELINE, counted
@@ -119,8 +119,7 @@ def _spread_out(axis: Axis, values: np.ndarray) -> None:
 def _by_generator(table: pa.Table) -> dict[str, list[dict]]:
     rows = table.to_pylist()
     return {
-        name: [row for row in rows if row["generator"] == name]
-        for name in dict.fromkeys(row["generator"] for row in rows)
+        name: [row for row in rows if row["generator"] == name] for name in in_order(row["generator"] for row in rows)
     }
 
 

@@ -91,8 +91,8 @@ def heatmaps(
     if surest is None:
         files = few_images(reporter, paths_of(data), limit, labels)
     else:
-        everything = find_images(paths_of(data), labels)
-        files = surest_fakes(everything, relative_names(everything), Path(surest), each, reporter)[:limit]
+        there = find_images(paths_of(data), labels)
+        files = surest_fakes(there, relative_names(there), Path(surest), each, reporter)[:limit]
     identity = {
         "images": fingerprint(files, relative_names(files)),
         "arguments": {
@@ -126,25 +126,11 @@ def heatmaps(
                 save_figure(figure, folder / f"{one.label}_{slug(column.heading)}")
             advance(1)
         explained.sort(key=lambda one: one.number)
-        step = WIDE_SHEET_ROWS if second else SHEET_ROWS
-        for start in range(0, count, step):
-            rows = explained[start : start + step]
-            sheet = contact_sheet(
-                [e.pixels for e in rows], [e.maps for e in rows], [e.title for e in rows],
-                [{c.heading: e.captions[c.heading] for c in columns if c.model is second} for e in rows],
-            )  # fmt: skip
-            save_figure(sheet, folder / f"contact_sheet_{start // step + 1}")
+        captioned = [column.heading for column in columns if column.model is second]
+        _save_sheets(folder, explained, captioned, WIDE_SHEET_ROWS if second else SHEET_ROWS)
         _save_arrays(folder / "heatmaps.npz", explained)
         write_record(folder, record | {"results": {"images": count, "skipped": len(files) - count}})
-    for column in columns:
-        blank = [one for one in explained if one.maps[column.heading].max() <= 0]
-        if blank:
-            other = "without --negative" if negative else "with --negative"
-            opposite = f"; {other} it shows what speaks for the opposite" if column.model is model else ""
-            reporter.warn(
-                f"{column.heading} is blank for {len(blank)} of {count} images, such as {shown(blank[0].file)}: "
-                f"nothing that it looks at speaks for this decision{opposite}"
-            )
+    _say_blank(reporter, explained, columns, second)
     reporter.say(
         f"{number_of(count, 'image')} explained by {', '.join(METHODS[method] for method in methods)}; "
         f"pictures in {out}"
@@ -222,6 +208,33 @@ def _heatmaps(
                     image = jnp.asarray(normalize(group.pixels[i : i + 1], column.model.card.normalization))
                     found.append(Heatmap(*map(np.asarray, column.explain(image))))
             yield name, group.pixels[i], found
+
+
+def _save_sheets(folder: Path, explained: Sequence[_Explained], captioned: Sequence[str], step: int) -> None:
+    """Contact sheets of `step` images; what a network says stands above the maps with these headings."""
+    for start in range(0, len(explained), step):
+        rows = explained[start : start + step]
+        sheet = contact_sheet(
+            [one.pixels for one in rows],
+            [one.maps for one in rows],
+            [one.title for one in rows],
+            [{heading: one.captions[heading] for heading in captioned} for one in rows],
+        )
+        save_figure(sheet, folder / f"contact_sheet_{start // step + 1}")
+
+
+def _say_blank(
+    reporter: Reporter, explained: Sequence[_Explained], columns: Sequence[_Column], second: Model | None
+) -> None:
+    for column in columns:
+        blank = [one for one in explained if one.maps[column.heading].max() <= 0]
+        if blank:
+            other = "without --negative" if column.negative else "with --negative"
+            opposite = "" if column.model is second else f"; {other} it shows what speaks for the opposite"
+            reporter.warn(
+                f"{column.heading} is blank for {len(blank)} of {len(explained)} images, such as "
+                f"{shown(blank[0].file)}: nothing that it looks at speaks for this decision{opposite}"
+            )
 
 
 def _save_arrays(path: Path, explained: Sequence[_Explained]) -> None:

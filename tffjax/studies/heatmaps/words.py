@@ -6,13 +6,15 @@ from tffjax.data import ImageFile
 from tffjax.data.labels import label_word
 from tffjax.files import shortened
 from tffjax.nn.card import Card
+from tffjax.results.generators import shown_name
 
 OTHER = {"fake": "real", "real": "fake"}
 
 
 def shown(file: ImageFile) -> str:
     """An image in words: generator, label, and the file's name."""
-    words = " ".join(word for word in (file.generator, label_word(file.label)) if word)
+    generator = shown_name(file.generator) if file.generator else ""
+    words = " ".join(word for word in (generator, label_word(file.label)) if word)
     return f"{words}: {file.path.name}" if words else file.path.name
 
 
