@@ -80,7 +80,8 @@ def decision(card: Card, logits: Float[np.ndarray, " outputs"], output: int | No
         return f"p(fake) = {fake_probability(logits, card)[0]:.3f}"
     index = int(logits.argmax()) if output is None else output
     probability = class_probability(logits[None], np.array([index]))[0]
-    return f"{card.output_text(index)}, p = {probability:.3f}"
+    name = card.class_names[index] if card.class_names else card.output_text(index)
+    return f"{name}, p = {probability:.3f}"
 
 
 def scored(table: pa.Table) -> Scored:
