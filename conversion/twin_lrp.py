@@ -78,7 +78,9 @@ def explain(
     return logits.detach(), relevance, {site: relevances[site] for site in sites(net)}
 
 
-def explain_maximum(net: Twin, x: torch.Tensor, site: str, channel: int) -> torch.Tensor:
+def explain_maximum(
+    net: Twin, x: torch.Tensor, site: str, channel: int, position: tuple[int, int] | None = None
+) -> torch.Tensor:
     """Explain the largest activation of a channel, one image at a time as the released code does (SPEC 5).
 
     Args:
@@ -86,6 +88,8 @@ def explain_maximum(net: Twin, x: torch.Tensor, site: str, channel: int) -> torc
         x: one image, (1, 3, H, W).
         site: a convolution.
         channel: of its output.
+        position: explain the activation at this row and column instead. Where pixels repeat, many are the largest but
+            for rounding, and each network takes another.
 
     Returns:
         Relevance of the input, (1, 3, H, W); zero if the activation is <= 0.
@@ -95,7 +99,8 @@ def explain_maximum(net: Twin, x: torch.Tensor, site: str, channel: int) -> torc
     x = x.detach().clone().requires_grad_()
     net(x)
     hook.remove()
-    largest = kept[0][0, channel].max()
+    activations = kept[0][0, channel]
+    largest = activations.max() if position is None else activations[position]
     return torch.autograd.grad(largest, x)[0] if largest > 0 else torch.zeros_like(x)
 
 

@@ -566,7 +566,7 @@ def test_no_arguments_show_the_help():
         (["verify", "a", "--resize", "64"], "--resize does nothing without --images"),
         (["verify", "a", "--crop", "64"], "--crop does nothing without --images"),
         (["verify", "a", "--limit", "4"], "--limit does nothing without --images"),
-        (["verify", "a", "--composite", "beta0"], "--composite does nothing without --lrp"),
+        (["verify", "a", "--composite", "beta0"], "--composite does nothing without --lrp or --studies"),
         (
             ["convert", "a", "b", "--to", "torch", "--normalization", "imagenet"],
             "--normalization does nothing with --to",

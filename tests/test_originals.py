@@ -78,11 +78,15 @@ def test_a_wrong_graph_is_found():
     assert abs(found - stored(case, (200, 200))) > 10 * tolerances.ORIGINALS
 
 
-SMALL = (  # graphs whose LRP differs in kind: other strides, dilation, overhanging pools, fixed padding
+EXPLAINED = (  # other strides, dilation, overhanging pools, fixed padding; other depths
     ("resnet18", GraphOptions(stem_stride=1, pool_stride=1)),
     ("resnet18", GraphOptions(ceil_mode=True, pool_padding=0)),
     ("resnet50", GraphOptions(stride_in="1x1", dilated_stages=(3, 4), ceil_mode=True)),
     ("efficientnet_b0", GraphOptions(224, 1e-3)),
+    ("resnet18", GraphOptions()),
+    ("resnet101", GraphOptions()),
+    ("efficientnet_b1", GraphOptions("same", 1e-3)),
+    ("efficientnet_b7", GraphOptions("symmetric", 1e-3)),
 )
 
 
@@ -90,8 +94,8 @@ SMALL = (  # graphs whose LRP differs in kind: other strides, dilation, overhang
 @pytest.mark.parametrize(
     ("architecture", "graph"),
     [
-        pytest.param(*case, marks=() if case is SMALL[1] else pytest.mark.slow, id=f"{case[0]}-{case[1]}")
-        for case in SMALL
+        pytest.param(*case, marks=() if case is EXPLAINED[1] else pytest.mark.slow, id=f"{case[0]}-{case[1]}")
+        for case in EXPLAINED
     ],
 )
 def test_relevance_equals_the_twins(architecture, graph, x64):

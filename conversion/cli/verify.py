@@ -20,6 +20,7 @@ from tffjax.places import Place, look_for_file, new_file
 if TYPE_CHECKING:
     from tffjax.conversion.verify import Difference, Verification
     from tffjax.conversion.verify_lrp import LrpDifference
+    from tffjax.conversion.verify_studies import Studies, StudyDifference
 
 
 @click.command()
@@ -28,12 +29,13 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), default=4, show_default=True, help="Use at most this many images.")
 @size_options
 @click.option("--lrp", is_flag=True, help="Compare the relevance at every site too.")
+@click.option("--studies", is_flag=True, help="Compare what FF-RS, LRP-max and dropout say of these images too.")
 @click.option(
     "--composite",
     type=click.Choice(["beta0", "beta1", "beta-adaptive", "epsilon", "epsilon-plus"]),
     default="beta0",
     show_default=True,
-    help="Composite for --lrp.",
+    help="Composite for --lrp and --studies.",
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write all figures to this file too.")
 @overwrite_option
@@ -45,6 +47,7 @@ def verify(
     resize: Resize | None,
     crop: int | None,
     lrp: bool,
+    studies: bool,
     composite: str,
     json_path: Path | None,
     overwrite: bool,
@@ -55,19 +58,21 @@ def verify(
     CHECKPOINT is a folder written by `tffjax convert`, or a PyTorch file, which is then converted in memory. In float64
     both must agree to 1e-10 of a site's largest value, in float32 to 1e-3 (rounding grows through the layers). Exit
     code 1 if they do not. --lrp explains the largest output of each image with both and compares the relevance maps.
-    Generators are run on four latents.
+    --studies compares what the studies say of these images: FF-RS, LRP-max of channels along the depth, and logits
+    without the first and the last channels of the ranking. Generators are run on four latents.
 
     \b
     Example:
       tffjax verify detector --images images/
       tffjax verify detector --lrp --composite beta1
+      tffjax verify detector --images images/ --crop 128 --studies
       tffjax verify detector.pth --json differences.json
       tffjax verify generator.pth
     """
     if images is None:
         refuse_unused("without --images", "limit", "resize", "crop")
-    if not lrp:
-        refuse_unused("without --lrp", "composite")
+    if not lrp and not studies:
+        refuse_unused("without --lrp or --studies", "composite")
     if json_path is None:
         refuse_unused("without --json", "overwrite")
     place = look_for_file(json_path, overwrite) if json_path else None
@@ -80,7 +85,9 @@ def verify(
     is_file = checkpoint.is_file()
     payload = load_file(checkpoint) if is_file else None
     if generator_in(payload, checkpoint) is not None if is_file else is_generator(checkpoint):
-        refuse_unused("for a generator", "images", "limit", "resize", "crop", "lrp", "composite", "json_path")
+        refuse_unused(
+            "for a generator", "images", "limit", "resize", "crop", "lrp", "studies", "composite", "json_path"
+        )
         _verify_generator(Talk(quiet), checkpoint)
         return
     from tffjax.conversion.twin import twin_from_variables
@@ -105,11 +112,20 @@ def verify(
 
         explained = verify_lrp(model, net, batches, composite, talk.busy)
         talk.say(_lrp_table(explained, composite))
+    said: Studies | None = None
+    if studies:
+        from tffjax.conversion.verify_studies import verify_studies
+
+        said = verify_studies(model, net, batches, names, composite, talk.busy)
+        talk.say(_shown_table(said))
+        talk.say(_study_table(said))
     if place:
-        _write_json(place, checkpoint, result, explained, names)
+        _write_json(place, checkpoint, result, explained, said, names)
     _conclude(talk, f"{checkpoint} computes the same numbers in JAX and PyTorch", result.differences)
     if lrp:
         _conclude(talk, f"the relevances of {composite} are the same", explained)
+    if said:
+        _conclude(talk, f"FF-RS, LRP-max and dropout of {len(names)} images say the same", said.differences)
     talk.say(_scope(card))
 
 
@@ -136,7 +152,7 @@ def _scope(card: Card) -> str:
     )
 
 
-def _conclude(talk: Talk, claim: str, differences: "tuple[Difference, ...] | tuple[LrpDifference, ...]") -> None:
+def _conclude(talk: Talk, claim: str, differences: "tuple[Difference | LrpDifference | StudyDifference, ...]") -> None:
     """Say that the claim holds, with the largest differences, or raise CheckFailed where it does not."""
     for bad in differences:
         if not bad.ok:
@@ -189,18 +205,46 @@ def _lrp_table(differences: "tuple[LrpDifference, ...]", composite: str) -> Tabl
     return table
 
 
+def _study_table(said: "Studies") -> Table:
+    table = Table(title="largest difference per study", title_justify="left")
+    table.add_column("study")
+    for column in ("float32 relative", "float64 relative", ""):
+        table.add_column(column, justify="right")
+    half = len(said.differences) // 2
+    for a, b in zip(said.differences[:half], said.differences[half:], strict=True):
+        verdict = "ok" if a.ok and b.ok else "[red]DIFFERS[/red]"
+        table.add_row(a.place, f"{a.relative:.1e}", f"{b.relative:.1e}", verdict)
+    return table
+
+
+def _shown_table(said: "Studies") -> Table:
+    table = Table(title="what the studies say", title_justify="left")
+    for column in ("study", ""):
+        table.add_column(column)
+    for column in ("torch float32", "jax float32", "torch float64", "jax float64"):
+        table.add_column(column, justify="right")
+    for row in said.shown:
+        figures = (format(value, spec) for value, spec in zip(row.values, (".6f", ".6f", ".12f", ".12f"), strict=True))
+        table.add_row(row.study, escape(row.what), *figures)
+    return table
+
+
 def _write_json(
     place: Place,
     checkpoint: Path,
     result: "Verification",
     explained: "tuple[LrpDifference, ...]",
+    said: "Studies | None",
     names: list[str],
 ) -> None:
+    studies = said.differences if said else ()
     payload = {
         "checkpoint": str(checkpoint),
-        "equal": result.ok and all(d.ok for d in explained),
+        "equal": result.ok and all(d.ok for d in (*explained, *studies)),
         "differences": [{**vars(d), "ok": d.ok} for d in result.differences],
         "relevance": [{**vars(d), "ok": d.ok} for d in explained],
+        "studies": [{**vars(d), "ok": d.ok} for d in studies],
+        "shown": [row._asdict() for row in said.shown] if said else [],
         "images": names,
         "logits": {
             side: {dtype: values.tolist() for dtype, values in logits.items()}
