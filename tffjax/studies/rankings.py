@@ -13,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from tffjax.errors import InputError
-from tffjax.files import replace_file
+from tffjax.files import regular, replace_file
 from tffjax.nn.model import Model
 from tffjax.nn.networks import network_of
 from tffjax.nn.sites import sites_of
@@ -85,7 +85,7 @@ def read_ranking(path: Path) -> Ranking:
         InputError: not a CSV with the columns key and mean_relevance, a line that cannot be read, an empty file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with open(path, newline="", encoding="utf-8", opener=regular) as stream:
             header, *rows = list(csv.reader(stream)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
@@ -99,6 +99,8 @@ def read_ranking(path: Path) -> Ranking:
         try:
             channels.append(parse_key(row[0]))
             omega[i] = float(row[1])
+            if not np.isfinite(omega[i]):
+                raise ValueError("no finite number")
         except (InputError, ValueError, IndexError):
             raise InputError(f"{path}, line {i + 2}: {','.join(row)!r} is not `key,mean_relevance`") from None
     return Ranking(tuple(channels), omega)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tffjax.errors import InputError
+from tffjax.files import read_text
 from tffjax.nn.model import Model
 from tffjax.studies.rankings import Channel, Ranking, check_channels, parse_key
 
@@ -89,7 +90,7 @@ def read_setting(path: Path, model: Model) -> Setting:
             is named twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not a text file'})") from None
     channels = []
