@@ -20,6 +20,7 @@ from tffjax.conversion.spelling import COUNTER, some
 from tffjax.conversion.variables import FLAX, Variables, swap
 
 from tffjax.errors import InputError
+from tffjax.files import regular
 
 
 def read_state_dict(path: str | PathLike[str], under: str | None = None) -> dict[str, np.ndarray]:
@@ -91,7 +92,7 @@ def load_file(path: Path) -> Any:
         InputError: as `read_state_dict`.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=regular) as file:
             start = file.read(512)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None

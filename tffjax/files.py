@@ -4,12 +4,15 @@ import contextlib
 import errno
 import hashlib
 import itertools
+import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 MARKER = ".tffjax"
 """In every folder of results; nothing else is overwritten."""
@@ -101,6 +104,42 @@ def reserve(folder: Path, num_bytes: int) -> None:
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, max(1, num_bytes))
+
+
+def regular(name: str, flags: int) -> int:
+    """An `opener` that does not wait for a writer, as a FIFO would, and opens regular files only.
+
+    Raises:
+        OSError: as of `open`, and for what is no regular file.
+    """
+    descriptor = os.open(name, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "no regular file", name)
+    return descriptor
+
+
+def read_text(path: Path) -> str:
+    """The text of a regular file.
+
+    Raises:
+        OSError, UnicodeDecodeError: it is none.
+    """
+    with open(path, encoding="utf-8", opener=regular) as stream:
+        return stream.read()
+
+
+def from_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def sha256_of(path: Path) -> str:

@@ -6,6 +6,7 @@ import click
 
 from tffjax.cli.console import Talk, quiet_option
 from tffjax.errors import InputError
+from tffjax.files import read_text
 from tffjax.report.write import write_report
 
 
@@ -34,7 +35,7 @@ def report(runs: tuple[Path, ...], out: Path, notes: Path | None, overwrite: boo
       tffjax report rank dropout --notes findings.md --out report.html
     """
     try:
-        text = notes.read_text(encoding="utf-8") if notes else ""
+        text = read_text(notes) if notes else ""
     except UnicodeDecodeError:
         raise InputError(f"{notes} is no text in UTF-8; --notes takes a text file") from None
     write_report(runs, out, notes=text, overwrite=overwrite, reporter=Talk(quiet))

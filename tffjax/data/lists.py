@@ -113,10 +113,12 @@ def _table(path: Path) -> pa.Table:
             present = pyarrow.parquet.read_schema(path).names
             return pyarrow.parquet.read_table(path, columns=[name for name in COLUMNS if name in present] or None)
         text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=True)
-        return pyarrow.csv.read_csv(path, convert_options=text)
+        table = pyarrow.csv.read_csv(path, convert_options=text)
+        _ = table.column_names  # of which one that is not UTF-8 is found out only here
+        return table
     except FileNotFoundError:
         raise InputError(f"{path}: no such file or folder") from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list ({str(error).splitlines()[0]})") from None

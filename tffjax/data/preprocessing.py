@@ -6,10 +6,8 @@ and crop give the pixels of torchvision's `Resize` and `CenterCrop` on a PIL ima
 
 import contextlib
 import dataclasses
-import errno
 import io
 import os
-import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from tffjax.data.content import Content
 from tffjax.errors import InputError
+from tffjax.files import regular
 from tffjax.nn.card import Normalization
 
 MAX_PIXELS = 100_000_000  # 300 MB as RGB: more than cameras deliver, less than what hurts a machine
@@ -88,7 +87,7 @@ def decode_known(path: str | os.PathLike[str]) -> tuple[UInt8[np.ndarray, "h w 3
         UnreadableImage: as `decode`.
     """
     name = os.fspath(path)
-    with _readable(name), open(name, "rb", opener=_open_regular) as file:
+    with _readable(name), open(name, "rb", opener=regular) as file:
         with _header(file, name, MAX_PIXELS) as image:
             pixels = _pixels(image)
         return pixels, Content.of(file)
@@ -101,7 +100,7 @@ def content_of(path: str | os.PathLike[str]) -> Content:
         UnreadableImage: it is missing, or no regular file.
     """
     name = os.fspath(path)
-    with _readable(name), open(name, "rb", opener=_open_regular) as file:
+    with _readable(name), open(name, "rb", opener=regular) as file:
         return Content.of(file)
 
 
@@ -294,7 +293,7 @@ def open_image(
     with (
         _readable(name),
         # open() is cheaper than Path's
-        open(name, "rb", opener=_open_regular) if content is None else io.BytesIO(content) as file,
+        open(name, "rb", opener=regular) if content is None else io.BytesIO(content) as file,
         _header(file, name, max_pixels) as image,
     ):
         yield image
@@ -326,16 +325,6 @@ def _readable(name: str) -> Iterator[None]:
         raise UnreadableImage(f"{name}: {error.strerror or _damaged(error)}") from None
     except Exception as error:  # on hostile bytes Pillow raises SyntaxError, ValueError, struct.error, zlib.error ...
         raise UnreadableImage(f"{name}: {_damaged(error)}") from None
-
-
-def _open_regular(name: str, flags: int) -> int:
-    """Open a file without waiting for a writer, as a FIFO would, and refuse what is no regular file."""
-    descriptor = os.open(name, flags | os.O_NONBLOCK)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        raise UnreadableImage(f"{name}: {os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else 'no regular file'}")
-    return descriptor
 
 
 def _damaged(error: Exception) -> str:

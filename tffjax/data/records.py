@@ -26,6 +26,7 @@ from tffjax.data.image_file import ImageFile
 from tffjax.data.labels import LABELS, label_word
 from tffjax.data.preprocessing import Transform, UnreadableImage
 from tffjax.errors import InputError
+from tffjax.files import from_json, read_text
 
 MANIFEST = "records.json"
 INDEX = "index.parquet"
@@ -65,7 +66,7 @@ def unpack_record(record: bytes) -> tuple[dict[str, Any], bytes]:
         ValueError: it is not a record.
     """
     end = 4 + int.from_bytes(record[:4], "little")
-    return json.loads(record[4:end]), record[end:]
+    return from_json(record[4:end]), record[end:]
 
 
 def header_of(name: str, file: ImageFile, content: bytes, size: tuple[int, int] | None, unreadable: str | None) -> dict:
@@ -106,7 +107,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = from_json(read_text(path))
         if (form := values.pop("format")) != FORMAT:
             raise InputError(f"{path}: of format {form}, and this version reads {FORMAT}; pack the images again")
         pixels = values.pop("pixels")

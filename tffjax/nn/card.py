@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from tffjax.errors import InputError
+from tffjax.files import from_json
 from tffjax.nn.class_names import output_text
 from tffjax.nn.graph_options import GraphOptions, from_fields
 
@@ -130,7 +131,7 @@ class Card:
         from tffjax.nn.networks import names  # here, for records import cards: their constructors take one
 
         try:
-            fields: dict[str, Any] = json.loads(text)
+            fields: dict[str, Any] = from_json(text)
             kind, version = fields.get("kind"), str(fields["version"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None

@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from tffjax.errors import GraphAssumed, InputError
-from tffjax.files import reserve, sha256_of
+from tffjax.files import from_json, read_text, reserve, sha256_of
 from tffjax.nn.card import Card
 from tffjax.nn.model import Model, module_of
 from tffjax.nn.networks import network_of
@@ -148,7 +148,7 @@ def read_card_text(path: Path) -> str:
     if not (path / "card.json").is_file():
         raise InputError(f"{path} is not a tffjax checkpoint: it has no card.json")
     try:
-        return (path / "card.json").read_text(encoding="utf-8")
+        return read_text(path / "card.json")
     except UnicodeDecodeError:
         raise InputError(f"{path}: the card is damaged; convert the checkpoint again") from None
 
@@ -186,7 +186,7 @@ def _check_files(path: Path) -> None:
     Orbax would find out too, but its readers report from the background, file by file, long after the error.
     """
     try:
-        expected = json.loads((path / "files.json").read_text(encoding="utf-8"))
+        expected = from_json(read_text(path / "files.json"))
         found = _hashes(path / "weights")
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     except (OSError, ValueError, AttributeError):

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, UInt8
 
 from tffjax.errors import InputError
+from tffjax.files import from_json, read_text
 from tffjax.nn import checkpoint
 from tffjax.nn.model import Model
 from tffjax.nn.progan import EPSILON, ProGAN
@@ -78,7 +79,7 @@ class GeneratorCard:
             InputError: not the card of a generator, or of another major version.
         """
         try:
-            fields: dict[str, Any] = json.loads(text)
+            fields: dict[str, Any] = from_json(text)
             kind, version = fields.get("kind"), str(fields["version"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"the card is damaged ({error}); convert the checkpoint again") from None
@@ -188,6 +189,6 @@ def load_generator(path: str | os.PathLike[str]) -> Generator:
 def is_generator(path: Path) -> bool:
     """Whether a folder is a generator's checkpoint."""
     try:
-        return json.loads((path / "card.json").read_text(encoding="utf-8")).get("kind") == KIND
+        return from_json(read_text(path / "card.json")).get("kind") == KIND
     except (OSError, ValueError, AttributeError):
         return False

@@ -18,8 +18,6 @@ import os
 import shutil
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tffjax.errors import InputError
-from tffjax.files import MARKER, RECORD, delete, flush, replace_file
+from tffjax.files import MARKER, RECORD, delete, flush, from_json, regular, replace_file
 from tffjax.places import check_around
 from tffjax.results.record import is_done, read_record, write_record
 
@@ -113,7 +111,7 @@ class Run:
             return None
         arrays = arrays_of(path, "delete it to start this pass from zero")
         try:
-            skipped = json.loads(arrays["skipped"].tobytes())
+            skipped = from_json(arrays["skipped"].tobytes())
             return State(
                 int(arrays["position"]),
                 bool(arrays["ended"]),
@@ -161,9 +159,9 @@ def arrays_of(path: Path, way_out: str) -> dict[str, np.ndarray]:
         InputError: it is damaged; `way_out` says what to do then.
     """
     try:
-        with path.open("rb") as stream, np.load(stream) as archive:
+        with open(path, "rb", opener=regular) as stream, np.load(stream) as archive:
             return dict(archive)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # on foreign bytes zipfile and NumPy raise many kinds
         raise InputError(f"{path}: damaged ({error}); {way_out}") from None
 
 

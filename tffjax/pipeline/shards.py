@@ -8,6 +8,7 @@ and keeps what it found in OUT/work; where a study has another pass, the shards 
 import contextlib
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,9 @@ def shards_of(out: Path) -> tuple[list[Path], dict[str, Any]]:
         InputError: there are none, some are missing, or they are of several numbers.
     """
     found: dict[Shard, Path] = {}
-    for path in sorted((out / SHARDS).glob("*-of-*")) if (out / SHARDS).is_dir() else ():
-        index, count = (int(word) for word in path.name.split("-of-"))
-        found[Shard(index, count)] = path
+    for path in sorted((out / SHARDS).iterdir()) if (out / SHARDS).is_dir() else ():
+        if match := re.fullmatch(r"([0-9]+)-of-([0-9]+)", path.name):
+            found[Shard(int(match[1]), int(match[2]))] = path
     if not found:
         raise InputError(f"{out} holds no shards; give the folder that their --out names")
     counts = sorted({shard.count for shard in found})
@@ -127,13 +128,20 @@ def shards_of(out: Path) -> tuple[list[Path], dict[str, Any]]:
 
 
 def request_of(record: dict[str, Any], out: Path) -> Request:
-    """The request that a record was made from."""
-    arguments = record["identity"]["arguments"]
-    known = {field.name: arguments[field.name] for field in dataclasses.fields(Reading)}
-    reading = Reading(**known | {"resize": as_resize(known["resize"])})
-    weights = record["paths"]["weights"]
-    data = tuple(map(Path, record["paths"]["data"]))
-    return Request(data, out, reading, Path(weights) if weights else None)
+    """The request that a record was made from.
+
+    Raises:
+        InputError: it does not say everything.
+    """
+    try:
+        arguments = record["identity"]["arguments"]
+        known = {field.name: arguments[field.name] for field in dataclasses.fields(Reading)}
+        reading = Reading(**known | {"resize": as_resize(known["resize"])})
+        weights = record["paths"]["weights"]
+        data = tuple(map(Path, record["paths"]["data"]))
+        return Request(data, out, reading, Path(weights) if weights else None)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{out}: its record is damaged, or of another version ({error}); start another run") from None
 
 
 def _ended(study: Study, images: Images, out: Path) -> list[Ended]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tffjax.errors import InputError
-from tffjax.files import RECORD, write_text
+from tffjax.files import RECORD, from_json, read_text, write_text
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -15,12 +15,13 @@ def read_record(path: Path) -> dict[str, Any]:
         InputError: `path` is not a run directory.
     """
     try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        record = from_json(read_text(path / RECORD))
     except FileNotFoundError:
         raise InputError(f"{path} is not a run directory: it has no {RECORD}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path / RECORD}: cannot be read ({error}); start another run") from None
-    if not isinstance(record, dict) or not {"command", "identity", "paths"} <= record.keys():
+    kinds = {"command": str, "identity": dict, "paths": dict}
+    if not isinstance(record, dict) or not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
         raise InputError(f"{path / RECORD}: not the record of a run; start another run")
     return record
 

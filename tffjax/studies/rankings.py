@@ -13,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from tffjax.errors import InputError
-from tffjax.files import replace_file
+from tffjax.files import read_text, regular, replace_file
 from tffjax.nn.model import Model
 from tffjax.nn.networks import network_of
 from tffjax.nn.sites import sites_of
@@ -92,7 +92,7 @@ def read_ranking(path: Path) -> Ranking:
         InputError: not a CSV with the columns key and mean_relevance, a line that cannot be read, an empty file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with open(path, newline="", encoding="utf-8", opener=regular) as stream:
             header, *rows = list(csv.reader(stream)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
@@ -106,6 +106,8 @@ def read_ranking(path: Path) -> Ranking:
         try:
             channels.append(parse_key(row[0]))
             omega[i] = float(row[1])
+            if not np.isfinite(omega[i]):
+                raise ValueError("no finite number")
         except (InputError, ValueError, IndexError):
             raise InputError(f"{path}, line {i + 2}: {','.join(row)!r} is not `key,mean_relevance`") from None
     return Ranking(tuple(channels), omega)
@@ -120,7 +122,7 @@ def read_keys(path: Path) -> tuple[Channel, ...]:
         InputError: the file cannot be read or holds no key, or a line is not a key.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not a text file'})") from None
     channels = []
