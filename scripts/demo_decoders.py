@@ -124,17 +124,17 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(images))
 
 
-_TO_PLANES = np.float32([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+TO_PLANES = np.float32([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
 
 
 def to_planes(images: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """Y, Cb and Cr (BT.601) around 0 of RGB images in [0, 1]."""
-    return jnp.einsum("nhwc,pc->nhwp", images - 0.5, _TO_PLANES)
+    return jnp.einsum("nhwc,pc->nhwp", images - 0.5, TO_PLANES)
 
 
 def to_images(planes: Float[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
     """The inverse of `to_planes`."""
-    return jnp.einsum("nhwp,cp->nhwc", planes, np.linalg.inv(_TO_PLANES)) + 0.5
+    return jnp.einsum("nhwp,cp->nhwc", planes, np.linalg.inv(TO_PLANES)) + 0.5
 
 
 def space_to_depth(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n h/{factor} w/{factor} c*{factor}**2"]:

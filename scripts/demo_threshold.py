@@ -3,8 +3,8 @@
     python scripts/demo_threshold.py --photographs photographs [--detector DETECTOR]
 
 The detector never saw images of a GAN, nor photographs at the generator's scale. The threshold is the probability that
-`SHARE` of the crops of the validation photographs reach, halved to the 64 pixels of the generator; the crops of the
-test photographs say how well that holds.
+`SHARE` of the crops of the validation and test photographs together reach, halved to the 64 pixels of the generator.
+These are few photographs, so the share of each split is printed, too.
 """
 
 import argparse
@@ -48,10 +48,12 @@ def main() -> None:
         split: logits(model, halved(demo_data.make_crops(found, split, 0).images)) for split in ("validation", "test")
     }
     fake = logits(model, tffjax.generate(EMBEDDED.generator, seed=0, n=IMAGES)[1])
-    threshold = np.quantile(real["validation"], 1 - SHARE)
+    threshold = np.quantile(np.concatenate(list(real.values())), 1 - SHARE)
     label = np.repeat([0, 1], [len(real["test"]), len(fake)])
-    print(f"threshold: p = {expit(threshold):.3f}, reached by {(real['test'] >= threshold).mean():.1%} of test crops "
-          f"and {(fake >= threshold).mean():.1%} of {len(fake)} images")  # fmt: skip
+    reached = ", ".join(f"{(found >= threshold).mean():.1%} of {split} crops" for split, found in real.items())
+    print(
+        f"threshold: p = {expit(threshold):.3f}, reached by {reached} and {(fake >= threshold).mean():.1%} of {IMAGES}"
+    )
     print(f"median logit: {np.median(fake):.1f}, of {len(real['test'])} test crops {np.median(real['test']):.1f}; "
           f"AUC {roc_auc_score(label, np.concatenate([real['test'], fake])):.1%}")  # fmt: skip
 

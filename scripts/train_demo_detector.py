@@ -8,8 +8,8 @@
 1. Crops of photographs, split by photograph (`demo_data`).
 2. Four small autoencoders redraw them (`demo_decoders`); the detector is trained on the fakes of one kind only.
 3. Trivial classifiers show how much file size, color, contrast or a JPEG grid give away.
-4. An EfficientNet-B0 is trained from scratch, in two stages (`stages`), then scored on held-out photographs of every
-   kind.
+4. An EfficientNet-B0 is trained, from scratch or from a detector, in two stages (`stages`), then scored on held-out
+   photographs of every kind.
 5. Written to OUT: `detector/` (a checkpoint), `images/` (ForenSynths layout), `CREDITS.md`, `MODEL_CARD.md`,
    `figures.json`; `decoders/` with the weights of the autoencoders, which --decoders takes in place of training them,
    and `codes/` with the codes of the images; beside them `work/` with everything in between.
@@ -50,7 +50,7 @@ from tffjax.nn import Model, checkpoint
 from tffjax.nn.normalization import normalized
 from tffjax.results.metrics import measure
 from tffjax.studies.predictions import fake_score
-from tffjax.training.step import Recipe, compile_step, from_scratch, start, trained
+from tffjax.training.step import Recipe, as_detector, compile_step, from_scratch, start, trained
 
 SAMPLES = 48
 """Images per kind and label that the package ships; `demo_power` says what the color study can find in so many."""
@@ -91,7 +91,10 @@ class Stage(NamedTuple):
         return self.real.crop if step < (1 - self.whole) * self.steps else size
 
 
-SAVE_EVERY = 200
+SAVE_EVERY = 100
+
+TURNED = ((0.2, 1, 3), (0.2, 2, 2), (0.2, 3, 1))
+"""What R, G and B of a detector that is given become: factors of Y, Cb and Cr."""
 
 
 def main() -> None:
@@ -108,13 +111,14 @@ def main() -> None:
     figures = {
         "crops": {split: len(part.images) for split, part in crops.items()},
         "shipped": SAMPLES,
+        "started": bool(options.init),
         "trivial": trivial,
         "held_out": evaluate(detector, [work / "images" / "test"]),
         "grayscale": evaluate(detector, [work / "images" / "test"], Ablation("grayscale")),
         "real_world": evaluate(detector, options.real_world) if options.real_world else {},
         "seconds": json.loads((work / "seconds.json").read_text()),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, jax {jax.__version__}, {jax.default_backend()}",
-        "options": {name: vars(options)[name] for name in ("seed", "decoder_steps", "steps", "degraded_steps")},
+        "options": {name: vars(options)[name] for name in ("seed", "decoder_steps", "steps", "degraded_steps", "rate")},
     }
     checkpoint.save(detector, options.out / "detector", overwrite=True)
     write_samples(crops["test"], work, options.out / "images")
@@ -136,8 +140,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--other", type=Path, help="figures.json of a run with another seed, for the model card")
     parser.add_argument("--decoders", type=Path, help="folder of weights of decoders, in place of training them")
     parser.add_argument("--decoder-steps", type=int, default=900)
-    parser.add_argument("--steps", type=int, default=1100, help="of the detector, on plain pairs")
-    parser.add_argument("--degraded-steps", type=int, default=300, help="then, on degraded photographs")
+    parser.add_argument("--init", type=Path, help="checkpoint of a detector to start from, in place of random weights")
+    parser.add_argument("--steps", type=int, default=700, help="of the detector, on plain pairs")
+    parser.add_argument("--degraded-steps", type=int, default=250, help="then, on degraded photographs")
+    parser.add_argument(
+        "--rate", type=float, default=2e-3, help="highest learning rate; half of it for the second part"
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     return parser
 
@@ -195,14 +203,17 @@ def stages(options: argparse.Namespace) -> tuple[Stage, Stage]:
     detail of photographs is missing; so then photographs that are blurred and compressed, which are photographs still,
     against fakes that keep their traces."""
     return (
-        Stage(options.steps, 2e-3, PLAIN, PLAIN, whole=0.06),
-        Stage(options.degraded_steps, 1e-3, DEGRADED, TOUCHED, whole=0.15),
+        Stage(options.steps, options.rate, PLAIN, PLAIN, whole=0.06),
+        Stage(options.degraded_steps, options.rate / 2, DEGRADED, TOUCHED, whole=0.15),
     )
 
 
 def train_detector(options: argparse.Namespace, work: Path) -> Model:
     """The detector after both stages, going on from the last saved step."""
-    model = from_scratch("efficientnet_b0", options.seed)
+    if options.init:
+        model = turned(as_detector(checkpoint.load(options.init)))
+    else:
+        model = from_scratch("efficientnet_b0", options.seed)
     recipe = Recipe(batch_size=options.batch_size, seed=options.seed)
     real, fake = (load_images(work / "images" / "train" / demo_decoders.TRAINED_ON / name) for name in LABEL_FOLDERS)
     path, state = work / "detector.npz", start(model)
@@ -233,6 +244,24 @@ def train_detector(options: argparse.Namespace, work: Path) -> Model:
     source = f"the demonstration detector (scripts/train_demo_detector.py, seed {options.seed})"
     variables = jax.tree.map(half_precision, trained(model, state).variables)
     return Model(model.module, variables, dataclasses.replace(model.card, source=source))
+
+
+def turned(model: Model) -> Model:
+    """The detector with a stem that sees `TURNED` times (Y, Cb, Cr) where it saw R, G and B, around middle gray.
+
+    What it knows of traces in luma it then looks for in chroma. The running mean of the first batch norm moves with
+    what the change adds to the stem's output, so that only the rim of an image is seen otherwise.
+    """
+    deviation, mean = (np.array(of, np.float32) for of in (model.card.normalization.std, model.card.normalization.mean))
+    to_turned = np.array(TURNED, np.float32) @ demo_decoders.TO_PLANES
+    change = to_turned * deviation / deviation[:, None]
+    offset = (to_turned @ (mean - 0.5) + 0.5 - mean) / deviation
+    params, statistics = (dict(model.variables[part]) for part in ("params", "batch_stats"))
+    kernel = params["_conv_stem"]["kernel"]
+    params["_conv_stem"] = {"kernel": jnp.einsum("hwco,cd->hwdo", kernel, change)}
+    added = jnp.einsum("hwco,c->o", kernel, offset)
+    statistics["_bn0"] = {**statistics["_bn0"], "mean": statistics["_bn0"]["mean"] - added}
+    return dataclasses.replace(model, variables={"params": params, "batch_stats": statistics})
 
 
 def half_precision(array: Float[jax.Array, "*s"]) -> Float[jax.Array, "*s"]:

@@ -170,6 +170,24 @@ def test_training_a_decoder_lowers_its_loss_and_is_reproducible(monkeypatch):
     assert after < 0.7 * before
 
 
+def test_a_turned_stem_sees_chroma_where_it_saw_color(rng):
+    model = cases.B0_SAME.random_model()
+    model = train_demo_detector.Model(model.module, model.variables, cases.B0_SAME.card())
+    turned = train_demo_detector.turned(model)
+    color = rng.random(3)  # of a flat image
+    planes = demo_decoders.TO_PLANES @ (color - 0.5)
+    seen = np.array(train_demo_detector.TURNED) @ planes + 0.5
+
+    def centered(model, color):
+        """What the first batch norm scales, of a flat image, away from its rim."""
+        of = model.card.normalization
+        kernel = np.asarray(model.variables["params"]["_conv_stem"]["kernel"]).sum((0, 1))
+        mean = np.asarray(model.variables["batch_stats"]["_bn0"]["mean"])
+        return (color - of.mean) / np.array(of.std) @ kernel - mean
+
+    np.testing.assert_allclose(centered(turned, color), centered(model, seen), atol=1e-4)
+
+
 def test_the_credits_name_every_photograph_and_author():
     text = demo_card.credits(PHOTOGRAPHS)
     assert all(photograph.path in text and photograph.author in text for photograph in PHOTOGRAPHS)
