@@ -106,7 +106,7 @@ def resident() -> float:
 def _watch(command: str, data: Path, folder: Path, ranking: Path, batch_size: int, found: object) -> None:
     options = {
         "predict": {},
-        "rank": {"confidence": 0.0, "bootstrap": 5, "own_size": True, "per_image": True},
+        "rank": {"confidence": 0.0, "bootstrap": 5, "per_image": True},
         "dropout": {"ranking": str(ranking), "ks": (2,), "random": 2},
         "color": {"ranking": str(ranking), "k": 3},
         "lrpmax": {"ranking": str(ranking), "k": 3, "top": 2},
