@@ -39,7 +39,7 @@ from tffjax.places import look, new_folder
 from tffjax.studies.call import study_class
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["reliability"])
+processes.set_forkserver_preload(["__main__"])
 
 WATCHED = ("predict", "rank", "dropout", "color", "lrpmax")
 
@@ -71,6 +71,10 @@ def _go_on(data: Path, out: Path, seconds: float) -> None:
     run(fake_study.FakeStudy(), request, Silent(), 0.0, slow)
 
 
+def _size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def kills(count: int, folder: Path) -> str:
     """Kill the fake study at random moments, up to five times a run, and compare what comes out in the end."""
     data, draw, killed, runs = images_of_noise(folder / "data", 30, 8), random.Random(0), 0, 0
@@ -79,8 +83,11 @@ def kills(count: int, folder: Path) -> str:
         out = folder / f"run-{runs}"
         for _ in range(5):
             process = processes.Process(target=_go_on, args=(data, out, 0.02))
+            before = _size_of(out / "log.jsonl")
             process.start()
-            time.sleep(draw.uniform(0.05, 1.2))
+            while _size_of(out / "log.jsonl") == before and process.is_alive():
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0, 0.3))  # a run takes as long
             process.kill()
             process.join()
             killed += process.exitcode == -signal.SIGKILL
@@ -106,7 +113,7 @@ def resident() -> float:
 def _watch(command: str, data: Path, folder: Path, ranking: Path, batch_size: int, found: object) -> None:
     options = {
         "predict": {},
-        "rank": {"confidence": 0.0, "bootstrap": 5, "own_size": True, "per_image": True},
+        "rank": {"confidence": 0.0, "bootstrap": 5, "per_image": True},
         "dropout": {"ranking": str(ranking), "ks": (2,), "random": 2},
         "color": {"ranking": str(ranking), "k": 3},
         "lrpmax": {"ranking": str(ranking), "k": 3, "top": 2},
