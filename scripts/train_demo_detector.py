@@ -8,8 +8,8 @@
 1. Crops of photographs, split by photograph (`demo_data`).
 2. Four small autoencoders redraw them (`demo_decoders`); the detector is trained on the fakes of one kind only.
 3. Trivial classifiers show how much file size, color, contrast or a JPEG grid give away.
-4. An EfficientNet-B0 is trained from a detector whose stem is turned to chroma (`turned`), or from scratch, in two stages
-   (`stages`), then scored on held-out photographs of every kind.
+4. An EfficientNet-B0 is trained from a detector whose stem is turned to chroma (`turned`), or from scratch, in two
+   stages (`stages`), then scored on held-out photographs of every kind.
 5. Written to OUT: `detector/` (a checkpoint), `images/` (ForenSynths layout), `CREDITS.md`, `MODEL_CARD.md`,
    `figures.json`; `decoders/` with the weights of the autoencoders, which --decoders takes in place of training them,
    and `codes/` with the codes of the images; beside them `work/` with everything in between.
