@@ -46,7 +46,8 @@ the public domain or under CC0, and what each decoder made of them.
 **Color is the cue by design.** Decoders redraw luma and chroma apart. Luma is for {skip:.0%} the photograph's own (a
 skip connection), chroma comes from a code at an eighth of the image's size and is up-sampled three times. So most of
 the traces are in chroma, and little is left of them in a grayscale version. What the color study finds here is a
-positive control of the method, no evidence about generators of the real world.
+positive control of the method, no evidence about generators of the real world. And it is a narrow detector: what it
+learned carries over to another decoder where that leaves similar traces, and not to every one (next table).
 
 ## Held-out photographs
 

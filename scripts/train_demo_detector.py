@@ -3,13 +3,13 @@
     apt-get download mate-backgrounds plasma-workspace-wallpapers
     for package in *.deb; do dpkg -x $package photographs; done
     pip install scikit-image
-    python scripts/train_demo_detector.py --photographs photographs --out demo
+    python scripts/train_demo_detector.py --photographs photographs --init DETECTOR --out demo
 
 1. Crops of photographs, split by photograph (`demo_data`).
 2. Four small autoencoders redraw them (`demo_decoders`); the detector is trained on the fakes of one kind only.
 3. Trivial classifiers show how much file size, color, contrast or a JPEG grid give away.
-4. An EfficientNet-B0 is trained, from scratch or from a detector, in two stages (`stages`), then scored on held-out
-   photographs of every kind.
+4. An EfficientNet-B0 is trained from a detector whose stem is turned to chroma (`turned`), or from scratch, in two
+   stages (`stages`), then scored on held-out photographs of every kind.
 5. Written to OUT: `detector/` (a checkpoint), `images/` (ForenSynths layout), `CREDITS.md`, `MODEL_CARD.md`,
    `figures.json`; `decoders/` with the weights of the autoencoders, which --decoders takes in place of training them,
    and `codes/` with the codes of the images; beside them `work/` with everything in between.
@@ -141,10 +141,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--decoders", type=Path, help="folder of weights of decoders, in place of training them")
     parser.add_argument("--decoder-steps", type=int, default=900)
     parser.add_argument("--init", type=Path, help="checkpoint of a detector to start from, in place of random weights")
-    parser.add_argument("--steps", type=int, default=700, help="of the detector, on plain pairs")
-    parser.add_argument("--degraded-steps", type=int, default=250, help="then, on degraded photographs")
+    parser.add_argument("--steps", type=int, default=600, help="of the detector, on plain pairs")
+    parser.add_argument("--degraded-steps", type=int, default=150, help="then, on degraded photographs")
     parser.add_argument(
-        "--rate", type=float, default=2e-3, help="highest learning rate; half of it for the second part"
+        "--rate", type=float, default=1e-3, help="highest learning rate; half of it for the second part"
     )
     parser.add_argument("--batch-size", type=int, default=32)
     return parser
