@@ -110,13 +110,13 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _watch(command: str, data: Path, folder: Path, ranking: Path, batch_size: int, found: object) -> None:
+def _watch(command: str, data: Path, folder: Path, ranking: Path, batch_size: int) -> None:
     options = {
         "predict": {},
         "rank": {"confidence": 0.0, "bootstrap": 5, "per_image": True},
-        "dropout": {"ranking": str(ranking), "ks": (2,), "random": 2},
+        "dropout": {"ranking": str(ranking), "ks": (2,), "draws": 2},
         "color": {"ranking": str(ranking), "k": 3},
-        "lrpmax": {"ranking": str(ranking), "k": 3, "top": 2},
+        "lrpmax": {"ranking": str(ranking), "k": 3, "top": 2, "label": "any"},
     }[command]
     seen: list[tuple[int, float]] = []
 
@@ -128,22 +128,22 @@ def _watch(command: str, data: Path, folder: Path, ranking: Path, batch_size: in
 
     request = Request((data,), folder / command, Reading(batch_size=batch_size))
     run(study_class(command)(studies.network("decisive"), **options), request, Silent(), stream=watched)
-    found.put([(position * batch_size, memory) for position, memory in seen])
+    first = next(value for position, value in seen if position * batch_size >= 200)
+    last = max(seen)
+    print(f"{command}: {first:.0f} MiB after 200 images, {last[1]:.0f} after {last[0] * batch_size}: "
+          f"{last[1] / first - 1:+.1%}", flush=True)  # fmt: skip
 
 
 def memory(count: int, folder: Path) -> str:
     """Resident memory of each study after 200 images and after all of them."""
-    data, ranking, lines = images_of_noise(folder / "data", count, 64), studies.make_ranking(folder / "r.csv"), []
+    data, ranking = images_of_noise(folder / "data", count, 64), studies.make_ranking(folder / "r.csv")
     for command in WATCHED:
-        found = processes.Queue()
-        process = processes.Process(target=_watch, args=(command, data, folder, ranking, 8, found))
+        process = processes.Process(target=_watch, args=(command, data, folder, ranking, 8))
         process.start()
-        seen = found.get()
         process.join()
-        first = next(value for images, value in seen if images >= 200)
-        lines.append(f"{command}: {first:.0f} MiB after 200 images, {seen[-1][1]:.0f} after {seen[-1][0]}: "
-                     f"{seen[-1][1] / first - 1:+.1%}")  # fmt: skip
-    return "\n".join(lines)
+        if process.exitcode:
+            sys.exit(f"{command}: exit code {process.exitcode}")
+    return f"{count} images of 64 pixels, a small network, batches of 8"
 
 
 # Races
