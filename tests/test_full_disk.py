@@ -49,7 +49,7 @@ def state_dict(path: Path) -> None:
 def plot(path: Path) -> None:
     figure = Figure()
     figure.subplots().imshow(NOISE.reshape(256, 256), interpolation="nearest")
-    save_figure(figure, path, dpi=300)
+    save_figure(figure, path, dpi=300.0)
 
 
 def plots(path: Path) -> None:

@@ -104,7 +104,7 @@ def test_rank_does_nothing_to_the_weights_of_the_networks_alone(network, composi
 def test_color_and_predict_do_nothing_to_kernels_alone(network):
     model, pixels = network.random_model(), jnp.zeros((4, 32, 32, 3))
     prepared = tffjax.prepare(model)
-    for function in (color, lambda model, images: forward(model, images, 2)):
+    for function in (color, lambda model, images: forward(model, images, micro_batch=2)):
         # what is left is scale / sqrt(var + epsilon) of the batch norms: as trained, they are not folded
         assert set(arithmetic_on_weights(function, prepared, pixels)) <= {"add", "sqrt", "div"}
 
