@@ -14,7 +14,7 @@ from tffjax.nn.model import Model
 from tffjax.results.generators import plain_name
 from tffjax.results.record import identity_of
 from tffjax.results.tables import read_table
-from tffjax.results.words import number_of
+from tffjax.results.words import fewer_channels
 from tffjax.studies.rankings import (
     Channel,
     Ranking,
@@ -135,11 +135,8 @@ def conditional(color: str | os.PathLike[str], where: str, weights: str | None =
 
 def amounts(chosen: Chosen, ks: Sequence[int]) -> Amounts:
     """How many of the chosen channels are taken, none twice: numbers above what there is are what there is."""
-    capped = tuple(dict.fromkeys(min(k, chosen.count) for k in ks))
-    if max(ks) <= chosen.count:
-        return Amounts(tuple(ks), "")
-    there = f"{number_of(chosen.count, 'channel')} {'is' if chosen.count == 1 else 'are'} there"
-    return Amounts(capped, f"{there}, fewer than k = {max(ks)}: all of them are taken")
+    word = fewer_channels(chosen.count, max(ks))
+    return Amounts(tuple(dict.fromkeys(min(k, chosen.count) for k in ks)) if word else tuple(ks), word)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -176,9 +176,12 @@ class Dropout(ChannelStudy):
     def _settings(self) -> tuple[list[Setting], list[Setting]]:
         """The settings, and those of channels alone."""
         chosen = self.chosen
-        ranking = chosen.ranking
-        settings = [BASELINE]
-        for k in self._amounts().ks:
+        ranking, settings, ks = chosen.ranking, [BASELINE], self._amounts().ks
+        others = len(ranking.channels) - chosen.count
+        if self.low and chosen.selected and max(ks) > others:
+            raise InputError(f"--low drops the last {max(ks)} channels beside the chosen ones, and the ranking has "
+                             f"{number_of(others, 'other channel')}")  # fmt: skip
+        for k in ks:
             settings.append(top_k(ranking, k))
             settings += random_k(ranking, k, self.draws, self.seed)
             if self.low:

@@ -92,7 +92,10 @@ def heatmaps(
         files = few_images(reporter, paths_of(data), limit, labels)
     else:
         there = find_images(paths_of(data), labels)
-        files = surest_fakes(there, relative_names(there), Path(surest), each, reporter)[:limit]
+        files = surest_fakes(there, relative_names(there), Path(surest), each, reporter)
+        if len(files) > limit:
+            reporter.warn(f"{limit} of the {len(files)} surest fakes are drawn; --limit {len(files)} draws all")
+        files = files[:limit]
     identity = {
         "images": fingerprint(files, relative_names(files)),
         "arguments": {
