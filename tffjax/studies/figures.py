@@ -3,7 +3,6 @@
 Runs may be several, such as one for each generator; what two of them have is taken from the first.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tffjax.results.generators import in_order, plain_name
 from tffjax.results.record import identity_of, write_record
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table
+from tffjax.studies.call import PathLike, paths_of
 from tffjax.studies.color.figures import density_grid as draw_grid
 from tffjax.studies.color.figures import whiskers
 from tffjax.studies.color.samples import density_panels, place_of, read_samples
@@ -30,7 +30,6 @@ from tffjax.studies.lrpmax.patches import Patch, read_patches
 from tffjax.studies.rankings import Channel, Ranking, as_channels, broken
 from tffjax.studies.selection import GRAYSCALE, amounts, choose
 
-PathLike = str | os.PathLike[str]
 Runs = PathLike | Sequence[PathLike]
 
 SHARP = 200.0
@@ -213,11 +212,6 @@ def write_figures(
             save_figure(figure, folder / name, dpi=max(figure.dpi, SHARP))
         write_record(folder, record | {"results": {"pages": len(pages)}})
     return RunResult(Path(out))
-
-
-def paths_of(runs: Runs) -> tuple[Path, ...]:
-    """One or several run directories."""
-    return (Path(runs),) if isinstance(runs, str | os.PathLike) else tuple(map(Path, runs))
 
 
 def _identities(runs: Runs, command: str) -> list[dict[str, Any]]:

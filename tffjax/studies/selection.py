@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tffjax.results.generators import plain_name
 from tffjax.results.record import identity_of
 from tffjax.results.tables import read_table
 from tffjax.results.words import fewer_channels
+from tffjax.studies.call import arguments_of
 from tffjax.studies.rankings import (
     Channel,
     Ranking,
@@ -22,6 +23,7 @@ from tffjax.studies.rankings import (
     as_channels,
     check_channels,
     chosen_k,
+    digest,
     ranking_of,
 )
 
@@ -148,6 +150,15 @@ class ChannelStudy:
     keys: Sequence[str] | None = dataclasses.field(default=None, kw_only=True)
     where: str | None = dataclasses.field(default=None, kw_only=True)
     color: str | None = dataclasses.field(default=None, kw_only=True)
+
+    def identity(self) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`: all channels of the ranking count, the others as random ones."""
+        return {
+            "arguments": arguments_of(self),
+            "weights": dataclasses.asdict(self.model.card),
+            "ranking": digest(self.chosen.ranking),
+            "chosen": self.chosen.count,
+        }
 
     @functools.cached_property
     def chosen(self) -> Chosen:
