@@ -142,7 +142,7 @@ def test_the_surest_fakes_of_each_generator(tmp_path):
     told.warn = (said := []).append
     chosen = surest_fakes(files, names, tmp_path / "predictions.csv", 2, told)
     assert [file.path.as_posix() for file in chosen] == [names[1], names[2], names[3]]
-    assert said == ["b: the detector takes none of the 1 fakes for fake"]
+    assert said == ["b: the detector takes none of its 1 fake for fake"]
     with pytest.raises(InputError, match=r"of other images: it has none of the fakes, such as x/1_fake/0.png"):
         surest_fakes(files[:1], ["x/1_fake/0.png"], tmp_path / "predictions.csv", 2, told)
     with pytest.raises(InputError, match="no image has the label fake"):

@@ -70,7 +70,7 @@ def test_what_cannot_be_chosen(run, tmp_path):
 
     refused("give --ranking RANK.csv", None)
     refused("is named twice", RANKING, [A, B, A])
-    refused("the ranking has no channel", Ranking((A,), np.ones(1)), [B])
+    refused("none of the channels of the ranking", Ranking((A,), np.ones(1)), [B])
     refused("need each other", RANKING, None, "color-conditional")
     refused("need each other", RANKING, None, None, run)
     refused("got blue", RANKING, None, "blue", run)

@@ -93,7 +93,7 @@ def choose(
         ranking = Ranking(first, np.full(len(first), np.nan))
     place = {channel: number for number, channel in enumerate(ranking.channels)}
     if missing := [channel for channel in wanted or () if channel not in place]:
-        raise InputError(f"the ranking has no channel {missing[0].key}, which --keys names")
+        raise InputError(f"--keys names {missing[0].key}, which is none of the channels of the ranking or the runs")
     if wanted is None and responding is None:
         return Chosen(ranking, len(ranking.channels), False)
     chosen = list(ranking.channels if wanted is None else wanted)

@@ -6,6 +6,7 @@ from pathlib import Path
 from tffjax.data import ImageFile
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Reporter
+from tffjax.results.words import number_of
 from tffjax.studies.predictions import read_predictions
 
 
@@ -41,6 +42,8 @@ def surest_fakes(
     for generator, found in of_generator.items():
         best = sorted(found, key=lambda pair: -pair[0])[:each]  # stable: of equal scores the first in order
         if best[0][0] <= 0:
-            reporter.warn(f"{generator or 'images'}: the detector takes none of the {len(found)} fakes for fake")
+            reporter.warn(
+                f"{generator or 'images'}: the detector takes none of its {number_of(len(found), 'fake')} for fake"
+            )
         chosen += [file for _, file in best]
     return tuple(chosen)
