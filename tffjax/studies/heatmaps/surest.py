@@ -5,9 +5,22 @@ from pathlib import Path
 
 from tffjax.data import ImageFile
 from tffjax.errors import InputError
+from tffjax.files import RECORD
+from tffjax.nn.card import Card
 from tffjax.pipeline.reporter import Reporter
+from tffjax.results.record import identity_of
 from tffjax.results.words import number_of
 from tffjax.studies.predictions import read_predictions
+
+
+def check_network(predictions: Path, card: Card) -> None:
+    """Raise an InputError if a table is that of a run of `tffjax predict` with another network."""
+    folder = predictions.parent
+    if not (folder / RECORD).is_file():
+        return
+    theirs = identity_of(folder, "predict")["weights"].get("weights_sha256")
+    if theirs and card.weights_sha256 and theirs != card.weights_sha256:
+        raise InputError(f"{predictions}: of another network; give the predictions of this one")
 
 
 def surest_fakes(
