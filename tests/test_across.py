@@ -9,6 +9,7 @@ import cases
 import numpy as np
 import pyarrow as pa
 import pytest
+from command import done, refused
 
 from tffjax.errors import InputError
 from tffjax.pipeline.reporter import Silent
@@ -30,13 +31,16 @@ def color_run(folder: Path, card, logits, labels=("fake", "fake", "fake", "real"
         "arguments": {"ablations": list(ablations)},
         "weights": dataclasses.asdict(card),
         "images": {"count": 4},
+        "channels": ["conv1.#0(T=64)"],
     }
     record = {"command": "color", "identity": identity, "paths": {}, "results": {}}
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps(record))
     flat = pa.array(np.float32(logits).reshape(-1))
     columns = {"path": list("abcd"), "generator": ["x", "x", "y", "y"], "label": list(labels)}
-    table = pa.table({**columns, "logits": pa.FixedSizeListArray.from_arrays(flat, len(flat) // 4)})
+    columns["logits"] = pa.FixedSizeListArray.from_arrays(flat, len(flat) // 4)
+    columns["activations"] = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(12, np.float32)), 3)
+    table = pa.table(columns)
     write_parquet(table, folder / "per_image")
     return folder
 
@@ -65,11 +69,23 @@ def test_decisions_before_and_after(runs, tmp_path):
     assert [path.name for path in found.figures] == ["networks.png"]
 
 
+def test_one_network_on_two_sets_of_images_is_two_rows(runs, tmp_path):
+    again = color_run(tmp_path / "again", DETECTOR, np.ones((4, 3, 1)))
+    said = done("across", runs[0], again, "--out", tmp_path / "out")
+    names = RunResult(tmp_path / "out").table("networks")["network"].to_pylist()
+    assert len(set(names)) == 2
+    assert names[0].endswith(f"({runs[0]})")
+    assert "2 runs compared" in said.out
+
+
 def test_what_cannot_be_compared(runs, tmp_path):
     with pytest.raises(InputError, match="give two color runs or more"):
         across(runs[:1], tmp_path / "out", reporter=Silent())
     with pytest.raises(InputError, match=r"has no ablation hue:90; it has blur:1, grayscale"):
         decisions(RunResult(runs[0]), "hue:90")
+    assert "is not a run directory" in refused("across", tmp_path, runs[0], "--out", tmp_path / "out")
+    with pytest.raises(InputError, match="each once"):
+        across([runs[0], runs[0]], tmp_path / "out", reporter=Silent())
     nothing = color_run(tmp_path / "real", DETECTOR, np.zeros((4, 3, 1)), labels=["real"] * 4)
     with pytest.raises(InputError, match=r"no fake image has p >= 0.20"):
         decisions(RunResult(nothing), "grayscale")

@@ -426,7 +426,7 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--keys", "conv9.#0(T=4)"), "the ranking has no channel conv9.#0(T=4), which --keys names"),
+        (("--keys", "conv9.#0(T=4)"), "--keys names conv9.#0(T=4), which is none of the channels of the ranking"),
         (
             ("--where", "color-conditional"),
             "--where color-conditional and --color RUN, of tffjax color, need each other",

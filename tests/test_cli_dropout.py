@@ -285,6 +285,10 @@ def test_a_dry_run_leaves_nothing_and_overwrite_starts_anew(images, ranking, unp
         (("--k", "2,2"), "setting top-2 is asked for twice"),
         (("--k", "27"), "cannot draw 26 random channels outside the first 26: only 0 of 26 are left; "),
         (("--k", "14"), "cannot draw 14 random channels outside the first 14: only 12 of 26 are left"),
+        (
+            ("--keys", ",".join(studies.SHUFFLED[:24]), "--k", "3", "--random", 0, "--low"),
+            "--low drops the last 3 channels beside the chosen ones, and the ranking has 2 other channels",
+        ),
         (("--greedy", 2), "--greedy chooses among the channels of --each N; give it too"),
         (("--keys", "none.txt"), "'none.txt' is not a channel key such as"),
         (("--ranking", "none.csv"), "none.csv: cannot be read as a ranking"),

@@ -468,6 +468,14 @@ def test_figures_are_a_column_wide_and_can_be_written(tests, tmp_path):
     assert len(list(tmp_path.iterdir())) == 8
 
 
+def test_places_of_channels_that_a_generator_was_not_tested_on_stay_white():
+    row = {"num": 3, "median_before": 1.0, "median_after": 1.0, "p": 1.0, "effect": 0.0, "note": ""}
+    panels = {("conv1.#0(T=64)", "a"): (row, density_table(np.arange(3.0), np.arange(3.0)))}
+    figure = color_figures.density_grid(panels, ["conv1.#0(T=64)", "conv1.#1(T=64)"], ["a", "b"])
+    assert {"a\nn = 3", "b\nn = 0"} <= set(texts(figure))
+    assert [len(axes.lines) > 0 for axes in figure.axes] == [True, False, False, False]
+
+
 def test_figures_say_how_many_images(tests):
     made = figures(tests)
     assert {"ProGAN\nn = 4", "Other\nn = 4"} <= set(texts(made["whiskers"]))

@@ -411,7 +411,7 @@ def test_every_channel_outside_the_top_is_drawn_equally_often(ranking):
         (lambda ranking: random_k(ranking, 21, 1, 0), "got 21"),
         (
             lambda ranking: random_k(ranking, 11, 1, 0),
-            "only 9 of 20 are left; random-k needs k of at most 10; without it, --random 0",
+            "only 9 of 20 are left; give a ranking of more channels, a k of at most half of them, or --random 0",
         ),
         (lambda ranking: random_k(ranking, 5, 1, -1), "the seed must be at least 0, got -1"),
         (lambda ranking: check_settings([top_k(ranking, 2), top_k(ranking, 2)]), "top-2 is asked for twice"),

@@ -1,5 +1,6 @@
 """Maps of single decisions against derivations by hand, and the pictures' files."""
 
+import json
 from pathlib import Path
 
 import flax.linen as nn
@@ -16,13 +17,14 @@ from tffjax.data import ImageFile
 from tffjax.data.preprocessing import normalize
 from tffjax.errors import InputError
 from tffjax.nn import Conv, Dense, Model
+from tffjax.nn.card import Card
 from tffjax.nn.ops import Plain, no_tap
 from tffjax.pipeline.reporter import Silent
 from tffjax.results.figures import contact_sheet, overlay, save_figure
 from tffjax.results.tables import write_table
 from tffjax.studies.heatmaps.maps import grad_cam, guided_grad_cam, lrp_map
 from tffjax.studies.heatmaps.run import heatmaps
-from tffjax.studies.heatmaps.surest import surest_fakes
+from tffjax.studies.heatmaps.surest import check_network, surest_fakes
 from tffjax.studies.predict import predict
 
 
@@ -142,11 +144,20 @@ def test_the_surest_fakes_of_each_generator(tmp_path):
     told.warn = (said := []).append
     chosen = surest_fakes(files, names, tmp_path / "predictions.csv", 2, told)
     assert [file.path.as_posix() for file in chosen] == [names[1], names[2], names[3]]
-    assert said == ["b: the detector takes none of the 1 fakes for fake"]
+    assert said == ["b: the detector takes none of its 1 fake for fake"]
     with pytest.raises(InputError, match=r"of other images: it has none of the fakes, such as x/1_fake/0.png"):
         surest_fakes(files[:1], ["x/1_fake/0.png"], tmp_path / "predictions.csv", 2, told)
     with pytest.raises(InputError, match="no image has the label fake"):
         surest_fakes(files[4:], names[4:], tmp_path / "predictions.csv", 2, told)
+
+
+def test_predictions_of_another_network_are_refused(tmp_path):
+    record = {"command": "predict", "identity": {"weights": {"weights_sha256": "abc"}}, "paths": {}, "results": {}}
+    check_network(tmp_path / "predictions.csv", Card("resnet50", 1, weights_sha256="def"))  # nobody knows of which
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    check_network(tmp_path / "predictions.csv", Card("resnet50", 1, weights_sha256="abc"))
+    with pytest.raises(InputError, match="of another network"):
+        check_network(tmp_path / "predictions.csv", Card("resnet50", 1, weights_sha256="def"))
 
 
 def test_a_sheet_of_a_detector_beside_a_classifier(tmp_path):

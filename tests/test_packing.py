@@ -283,6 +283,7 @@ def test_the_images_of_a_generator(records, data, tmp_path):
     assert described(files) == described(packed) == described(rows)
     for place in (data, records, tmp_path / "list.csv"):
         assert of_generator(place, "stargan") is None
+        assert of_generator(place / "biggan", "biggan") == place / "biggan"  # all that it holds
     with pytest.raises(InputError, match="has no rows of stargan"):
         find_images([tmp_path / "list.csv" / "stargan"])
 

@@ -11,6 +11,7 @@ from small import KEYS
 
 from tffjax.errors import InputError
 from tffjax.results.tables import write_table
+from tffjax.studies.figures import dropped_medians
 from tffjax.studies.rankings import Ranking, parse_key, read_keys
 from tffjax.studies.selection import Amounts, amounts, choose
 
@@ -70,7 +71,7 @@ def test_what_cannot_be_chosen(run, tmp_path):
 
     refused("give --ranking RANK.csv", None)
     refused("is named twice", RANKING, [A, B, A])
-    refused("the ranking has no channel", Ranking((A,), np.ones(1)), [B])
+    refused("none of the channels of the ranking", Ranking((A,), np.ones(1)), [B])
     refused("need each other", RANKING, None, "color-conditional")
     refused("need each other", RANKING, None, None, run)
     refused("got blue", RANKING, None, "blue", run)
@@ -81,6 +82,12 @@ def test_what_cannot_be_chosen(run, tmp_path):
     refused("not a finished run of tffjax color", RANKING, None, "color-conditional", other)
     blurred = color_run(tmp_path / "blur", ablation="blur:1")
     refused("did not test grayscale", RANKING, None, "color-conditional", blurred)
+
+
+def test_figures_of_several_networks_are_refused(run, tmp_path):
+    other = color_run(tmp_path / "other", weights="def")
+    with pytest.raises(InputError, match="of several networks; draw a figure for each of them"):
+        dropped_medians([run, other])
 
 
 def test_numbers_above_what_there_is_are_capped_with_a_word():

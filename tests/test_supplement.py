@@ -19,7 +19,7 @@ from tffjax.nn.graph_options import GraphOptions
 from tffjax.results.generators import PAPER
 from tffjax.studies.heatmaps.maps import lrp_map
 from tffjax.supplement import facts
-from tffjax.supplement.start import RANKINGS, missing_generators, recognized, released_ranking
+from tffjax.supplement.start import RANKINGS, check_data, missing_generators, recognized, released_ranking
 from tffjax.whole import steps as whole_steps
 
 B0 = cases.B0_SAME.card()
@@ -96,6 +96,8 @@ def test_what_is_missing_is_named(tmp_path):
     said = refused("paper", tmp_path / "detector", tmp_path / "none", "--out", tmp_path / "out")
     assert all(name.lower() in said for name in PAPER)
     assert "GENERATOR/[CLASS/]{0_real,1_fake}/*.png" in said
+    (tmp_path / "list.csv").write_text("path,generator\nimages/a.png,x\n")
+    check_data([tmp_path / "list.csv" / "x", Path("tfds:forensynths/test")])  # parts of DATA are DATA
     assert not (tmp_path / "out").exists()
 
 

@@ -749,6 +749,16 @@ def test_the_command_says_what_is_missing(folder, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
+def test_a_single_training_does_not_go_on_as_several(tmp_path):
+    record = {
+        "command": "train",
+        "identity": {"arguments": {}},
+        "paths": {"data": [], "validation": [], "weights": None},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert "was made with repeats = 1, not 3" in refused("train", "--resume", tmp_path, "--repeats", 3)
+
+
 def test_a_dry_run_changes_nothing(folder, init, tmp_path):
     ended = done("train", folder, "--init", init, "--out", tmp_path / "run", "--batch-size", 4, "--dry-run")
     assert "18 images (4 batches of 4 an epoch), validate on 2" in ended.out

@@ -1,5 +1,6 @@
 """Options that say which channels of a ranking are meant, the same for all commands that take one."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ class Keys(click.ParamType):
         """The keys."""
         if not isinstance(value, str):
             return value
+        is_file = os.path.isfile(value)  # noqa: PTH113  Path's raises an error where many keys are too long for a name
         try:
-            if Path(value).is_file():
-                return [channel.key for channel in read_keys(Path(value))]
-            return [parse_key(key).key for key in value.split(",")]
+            channels = read_keys(Path(value)) if is_file else map(parse_key, value.split(","))
+            return [channel.key for channel in channels]
         except InputError as error:
-            self.fail(f"{error}; and there is no file {value}" if not Path(value).is_file() else str(error))
+            self.fail(str(error) if is_file else f"{error}; and there is no file {value}")
 
 
 _CHOICE = (

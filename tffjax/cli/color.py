@@ -36,9 +36,10 @@ def color(context: click.Context, **given: Any) -> None:
     of the ranking the largest activation before batch norm is compared by Mood's median test (the paper's criterion:
     p <= 0.05), with Benjamini-Hochberg adjusted p, Wilcoxon's paired test and an effect size beside it.
 
-    Writes metrics, grayscale (color and grayscale images), table-i1 (that in the paper's layout, also as LaTeX), tests,
-    shares, whiskers, densities and curves: tables as CSV to read and as Parquet in full precision, figures as PNG and
-    PDF; per_image.parquet, and run.json with the provenance. The paper's values stand beside ours with --published.
+    Writes metrics, grayscale (color and grayscale images), table-i1 (that in the paper's layout, also as LaTeX and
+    HTML), tests, shares, whiskers, densities and curves: tables as CSV to read and as Parquet in full precision,
+    figures as PNG and PDF; per_image.parquet, and run.json with the provenance. The paper's values stand beside ours
+    with --published.
 
     \b
     Example:

@@ -66,11 +66,11 @@ def dropout(context: click.Context, **given: Any) -> None:
     --keys and --where chosen ones; random ones are drawn from all others of the ranking.
 
     Writes dropout (the metrics of every setting and generator), table-e1 (AP and accuracies on real and fake images at
-    the baseline's calibrated threshold, in the paper's layout, also as LaTeX; with --published the paper's values),
-    draws and scores (logits), each as CSV to read and as Parquet in full precision; dropout.png and .pdf; with --each
-    effects and a map of effect against omega; with --greedy greedy; run.json with the provenance. Of a network with
-    several outputs: classes (the probability of the correct class, or of the network's own top-1 on the images, and
-    how many images keep it) and scores.
+    the baseline's calibrated threshold, in the paper's layout, also as LaTeX and HTML; with --published the paper's
+    values), draws and scores (logits), each as CSV to read and as Parquet in full precision; dropout.png and .pdf; with
+    --each effects and a map of effect against omega; with --greedy greedy; run.json with the provenance. Of a network
+    with several outputs: classes (the probability of the correct class, or of the network's own top-1 on the images,
+    and how many images keep it) and scores.
 
     \b
     Example:

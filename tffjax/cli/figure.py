@@ -9,7 +9,7 @@ import click
 from tffjax.cli.channels import choice_options
 from tffjax.cli.console import Talk, overwrite_option, quiet_option
 from tffjax.cli.numbers import TOP, RealRange
-from tffjax.results.words import number_of
+from tffjax.results.words import fewer_channels, number_of
 from tffjax.studies.figures import channels_of, collage, density_grid, dropped_medians, write_figures
 from tffjax.studies.rankings import Channel
 
@@ -135,8 +135,8 @@ def _draw(
     chosen = {name: given[name] for name in ("keys", "where", "color", "k")}
     channels = channels_of(runs, command, **chosen)
     talk, look = Talk(given["quiet"]), {**look, "generators": given["generators"]}
-    if given["k"] and len(channels) < given["k"]:
-        talk.warn(f"{len(channels)} channels are there, fewer than k = {given['k']}: all of them are drawn")
+    if given["k"] and (word := fewer_channels(len(channels), given["k"])):
+        talk.warn(word)
     arguments = {**look, **chosen, "color": given["color"] and str(given["color"].absolute())}
     write_figures(
         kind, runs, given["out"], lambda page: figure(runs, page, **look), channels, arguments, given["overwrite"]

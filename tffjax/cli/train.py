@@ -126,5 +126,6 @@ def _ask(context: click.Context, given: dict[str, Any]) -> TrainRequest:
     data = given["data"] or tuple(map(Path, paths["data"]))
     validation = given["validation"] or tuple(map(Path, paths["validation"]))
     init = given["init"] or (Path(paths["weights"]) if paths["weights"] else None)
-    repeats = kept.pop("repeats", 1)
-    return TrainRequest(data, validation, init, kept, given["resume"], resume=True, repeats=repeats, **flags)
+    if (made := kept.pop("repeats", 1)) != repeats and repeats > 1:
+        raise InputError(f"{given['resume']} was made with repeats = {made}, not {repeats}; start another run")
+    return TrainRequest(data, validation, init, kept, given["resume"], resume=True, repeats=made, **flags)

@@ -101,9 +101,22 @@ def of_generator(path: Path, generator: str, labels: str | None = None) -> Path 
     """DATA with the images of one generator in some DATA; None if there are none.
 
     They are in its folder, of files or among packed records; the rows of a list; or the examples of TFDS: then it is
-    `FOLDER/GENERATOR`, `list.csv/GENERATOR`, or `tfds:...?only=GENERATOR`.
+    `FOLDER/GENERATOR`, `list.csv/GENERATOR`, or `tfds:...?only=GENERATOR`. DATA that holds no other generator is that
+    itself.
     """
-    names = LABEL_FOLDERS if labels is None else parse_labels(labels)
+    part = _part(path, generator, LABEL_FOLDERS if labels is None else parse_labels(labels))
+    if part is None and {file.generator for file in find_images([path], labels)} == {generator}:
+        return path
+    return part
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path given as DATA names something: a file, a folder, part of either, or a data set of TFDS."""
+    return path.exists() or not isinstance(source_of(path), FolderSource)
+
+
+def _part(path: Path, generator: str, names: Mapping[str, Literal[0, 1]]) -> Path | None:
+    """The part of DATA that is a generator's."""
     given = only(path, generator) if str(path).startswith(PREFIX) else path / generator
     source = source_of(given, names)
     if isinstance(source, FolderSource):

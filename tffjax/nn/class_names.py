@@ -1,11 +1,11 @@
 """Names of a network's outputs: where they come from, and how an output is called for people."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tffjax.errors import InputError
+from tffjax.files import from_json, read_text
 
 
 def read_class_names(path: Path, count: int) -> tuple[str, ...]:
@@ -18,8 +18,8 @@ def read_class_names(path: Path, count: int) -> tuple[str, ...]:
         InputError: no such file, not of that form, another number of names, or an empty one.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        names = _of_json(json.loads(text)) if path.suffix.lower() == ".json" else text.splitlines()
+        text = read_text(path).removeprefix("\ufeff")
+        names = _of_json(from_json(text)) if path.suffix.lower() == ".json" else text.splitlines()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError):

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from tffjax.data import ImageFile
 from tffjax.errors import InputError
+from tffjax.files import regular
 from tffjax.nn.card import Card
 from tffjax.nn.class_names import output_of
 from tffjax.studies.predictions import class_probability
@@ -64,11 +65,11 @@ def classes_in(path: Path, names: Sequence[str], card: Card) -> Int[np.ndarray, 
         InputError: no such table, or no output in it for an image.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with open(path, newline="", encoding="utf-8", opener=regular) as stream:
             table = {row["path"]: int(row["class"]) for row in csv.DictReader(stream)}
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, UnicodeDecodeError):
+    except (KeyError, TypeError, ValueError, csv.Error):
         raise InputError(f"{path}: not a CSV with the columns path and class (a whole number)") from None
     found = [table.get(name, table.get(Path(name).name, -1)) for name in names]
     for name, output in zip(names, found, strict=True):

@@ -14,6 +14,7 @@ from tffjax.results.figures import save_figure
 from tffjax.results.record import write_record
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
+from tffjax.results.words import fewer_channels
 from tffjax.studies.compare import Pair, correlation_table, movers_table, overlap_table, pair_up
 from tffjax.studies.ffrs.figures import comparison
 from tffjax.studies.rankings import Ranking, digest, read_ranking
@@ -65,8 +66,7 @@ def compare_rankings(a: str | os.PathLike[str], b: str | os.PathLike[str], ks: S
     rankings = read_ranking(files[0]), read_ranking(files[1])
     pair = pair_up(*rankings)
     count = len(pair.channels)
-    word = f"{count} channels are there, fewer than k = {max(ks)}: all of them are taken" if max(ks) > count else ""
-    ks = tuple(sorted({min(k, count) for k in ks}))
+    word, ks = fewer_channels(count, max(ks)), tuple(sorted({min(k, count) for k in ks}))
     tables = overlap_table(pair, ks), correlation_table(pair, ks), movers_table(pair, ks[-1])
     return Comparison(files, rankings, ks, pair, *tables, word)
 

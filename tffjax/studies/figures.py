@@ -3,7 +3,6 @@
 Runs may be several, such as one for each generator; what two of them have is taken from the first.
 """
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,15 +21,15 @@ from tffjax.results.generators import in_order, plain_name
 from tffjax.results.record import identity_of, write_record
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table
+from tffjax.studies.call import PathLike, paths_of
 from tffjax.studies.color.figures import density_grid as draw_grid
 from tffjax.studies.color.figures import whiskers
-from tffjax.studies.color.samples import density_panels, read_samples
+from tffjax.studies.color.samples import density_panels, place_of, read_samples
 from tffjax.studies.lrpmax.figures import PAGE, draw_collage, patch_cell, title_of
 from tffjax.studies.lrpmax.patches import Patch, read_patches
 from tffjax.studies.rankings import Channel, Ranking, as_channels, broken
 from tffjax.studies.selection import GRAYSCALE, amounts, choose
 
-PathLike = str | os.PathLike[str]
 Runs = PathLike | Sequence[PathLike]
 
 SHARP = 200.0
@@ -56,12 +55,10 @@ def channels_of(
     Raises:
         InputError: as `choose`; something is no finished run of the command, or they are of several networks.
     """
-    identities = [identity_of(run, command) for run in paths_of(runs)]
-    weights = {identity["weights"].get("weights_sha256") for identity in identities}
-    if len(weights) > 1:
-        raise InputError("the runs are of several networks; draw a figure for each of them")
+    identities = _identities(runs, command)
+    weights = identities[0]["weights"].get("weights_sha256")
     channels = as_channels(list(dict.fromkeys(key for identity in identities for key in identity["channels"])))
-    chosen = choose(Ranking(channels, np.full(len(channels), np.nan)), keys, where, color, weights.pop())
+    chosen = choose(Ranking(channels, np.full(len(channels), np.nan)), keys, where, color, weights)
     return chosen.channels[: amounts(chosen, [k or chosen.count]).ks[0]]
 
 
@@ -96,6 +93,7 @@ def collage(
     keys = _keys(runs, "lrpmax", channels)
     indices = [read_table(run / "index") for run in paths_of(runs)]
     columns = _columns((name for index in indices for name in index["generator"].to_pylist()), generators)
+    by = dict.fromkeys(identity["arguments"]["by"] for identity in _identities(runs, "lrpmax"))
     patches: dict[tuple[str, str], list[Patch]] = {}
     for run in paths_of(runs):
         patches = read_patches(run, keys, columns, each, context, heat) | patches
@@ -106,8 +104,7 @@ def collage(
     if not cells:
         raise InputError("none of these channels is active on an image of these generators, so there are no patches")
     what = f"{'relevance in patches' if heat else 'patches'}{' and what is around them' if context else ''}"
-    by = identity_of(paths_of(runs)[0], "lrpmax")["arguments"]["by"]
-    return draw_collage(cells, {key: broken(key) for key in keys}, columns, title_of(cells, what, by))
+    return draw_collage(cells, {key: broken(key) for key in keys}, columns, title_of(cells, what, " or ".join(by)))
 
 
 def density_grid(
@@ -131,16 +128,15 @@ def density_grid(
         title: above all.
 
     Raises:
-        InputError: a run is none of `tffjax color` or has no such ablation; a generator or channel is not in the runs.
+        InputError: a run is none of `tffjax color` or has no such ablation; a generator or channel is not in the runs,
+            or none of these channels was tested on these generators; the runs are of several networks.
     """
     keys = _keys(runs, "color", channels)
     panels: dict = {}
     tested: list[str] = []
     for run in paths_of(runs):
         samples, own = read_samples(run)
-        if ablation not in samples.names[1:]:
-            raise InputError(f"{run} has no ablation {ablation}; it has {', '.join(samples.names[1:])}")
-        after = samples.names.index(ablation)
+        after = place_of(ablation, samples, run)
         tests = read_table(run / "tests")
         tests = tests.filter(pa.compute.equal(tests["ablation"], ablation))
         tested += tests["generator"].to_pylist()
@@ -148,6 +144,8 @@ def density_grid(
         panels = density_panels(own, tests, samples.generator[samples.asked], before, after, set(keys)) | panels
     columns = _columns(tested, generators)
     shown = {place: panel for place, panel in panels.items() if place[1] in columns}
+    if not shown:
+        raise InputError("none of these channels was tested on the images of these generators")
     return draw_grid(shown, keys, columns, title, ("baseline", ablation))
 
 
@@ -162,11 +160,12 @@ def dropped_medians(runs: Runs, generators: Sequence[str] | None = None, *, abla
         ablation: that the runs have.
 
     Raises:
-        InputError: a run is none of `tffjax color`, or has no fakes that count under this ablation.
+        InputError: a run is none of `tffjax color`, or has no fakes that count under this ablation; the runs are of
+            several networks.
     """
+    _identities(runs, "color")
     rows: dict[str, dict] = {}
     for run in paths_of(runs):
-        identity_of(run, "color")
         name = f"whiskers_{file_name(ablation)}"
         if not has_table(run / name):
             raise InputError(f"{run} has no fakes with p >= 0.20 under {ablation}, or is of no detector")
@@ -215,9 +214,12 @@ def write_figures(
     return RunResult(Path(out))
 
 
-def paths_of(runs: Runs) -> tuple[Path, ...]:
-    """One or several run directories."""
-    return (Path(runs),) if isinstance(runs, str | os.PathLike) else tuple(map(Path, runs))
+def _identities(runs: Runs, command: str) -> list[dict[str, Any]]:
+    """What identifies finished runs, all of one network."""
+    identities = [identity_of(run, command) for run in paths_of(runs)]
+    if len({identity["weights"].get("weights_sha256") for identity in identities}) > 1:
+        raise InputError("the runs are of several networks; draw a figure for each of them")
+    return identities
 
 
 def _keys(runs: Runs, command: str, channels: Sequence[str | Channel] | None) -> list[str]:

@@ -5,7 +5,7 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from tffjax.nn.model import Model
 from tffjax.results.generators import plain_name
 from tffjax.results.record import identity_of
 from tffjax.results.tables import read_table
-from tffjax.results.words import number_of
+from tffjax.results.words import fewer_channels
+from tffjax.studies.call import arguments_of
 from tffjax.studies.rankings import (
     Channel,
     Ranking,
@@ -22,6 +23,7 @@ from tffjax.studies.rankings import (
     as_channels,
     check_channels,
     chosen_k,
+    digest,
     ranking_of,
 )
 
@@ -91,7 +93,7 @@ def choose(
         ranking = Ranking(first, np.full(len(first), np.nan))
     place = {channel: number for number, channel in enumerate(ranking.channels)}
     if missing := [channel for channel in wanted or () if channel not in place]:
-        raise InputError(f"the ranking has no channel {missing[0].key}, which --keys names")
+        raise InputError(f"--keys names {missing[0].key}, which is none of the channels of the ranking or the runs")
     if wanted is None and responding is None:
         return Chosen(ranking, len(ranking.channels), False)
     chosen = list(ranking.channels if wanted is None else wanted)
@@ -135,11 +137,8 @@ def conditional(color: str | os.PathLike[str], where: str, weights: str | None =
 
 def amounts(chosen: Chosen, ks: Sequence[int]) -> Amounts:
     """How many of the chosen channels are taken, none twice: numbers above what there is are what there is."""
-    capped = tuple(dict.fromkeys(min(k, chosen.count) for k in ks))
-    if max(ks) <= chosen.count:
-        return Amounts(tuple(ks), "")
-    there = f"{number_of(chosen.count, 'channel')} {'is' if chosen.count == 1 else 'are'} there"
-    return Amounts(capped, f"{there}, fewer than k = {max(ks)}: all of them are taken")
+    word = fewer_channels(chosen.count, max(ks))
+    return Amounts(tuple(dict.fromkeys(min(k, chosen.count) for k in ks)) if word else tuple(ks), word)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +150,15 @@ class ChannelStudy:
     keys: Sequence[str] | None = dataclasses.field(default=None, kw_only=True)
     where: str | None = dataclasses.field(default=None, kw_only=True)
     color: str | None = dataclasses.field(default=None, kw_only=True)
+
+    def identity(self) -> dict[str, Any]:
+        """As `tffjax.pipeline.study.Study`: all channels of the ranking count, the others as random ones."""
+        return {
+            "arguments": arguments_of(self),
+            "weights": dataclasses.asdict(self.model.card),
+            "ranking": digest(self.chosen.ranking),
+            "chosen": self.chosen.count,
+        }
 
     @functools.cached_property
     def chosen(self) -> Chosen:

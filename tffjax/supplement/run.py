@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from tffjax.supplement.start import check_data, check_weights, missing_generator
 from tffjax.supplement.steps import EXTRA, RUNS, STUDIED, Supplement, extra_steps, supplement_of
 from tffjax.whole.run import begin, check_free, record_of, run_whole, say_forecasts, write_findings
 from tffjax.whole.steps import found_k, steps
+
+_OURS = re.compile(r"(figure|table)-([A-Z]\d*|ranking)\.(png|pdf|csv|tex|html)")
 
 
 def paper(
@@ -139,8 +142,8 @@ def _run(supplement: Supplement, out: Path, reporter: Reporter) -> None:
 def _delete_others(out: Path, drawn: Sequence[Part]) -> None:
     """Delete figures and tables of an earlier call that are not drawn any more."""
     kept = {Path(name).stem for part in drawn for name in (*part.pictures, *part.files)}
-    for path in (*out.glob("figure-*"), *out.glob("table-*")):
-        if path.stem not in kept:
+    for path in out.iterdir():
+        if _OURS.fullmatch(path.name) and path.stem not in kept:
             path.unlink()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tffjax.data import ImageFile
+from tffjax.data import ImageFile, is_there
 from tffjax.errors import InputError
 from tffjax.nn import network_of
 from tffjax.nn.card import Card
@@ -54,8 +54,8 @@ def check_data(paths: Sequence[Path]) -> None:
         InputError: there is nothing at one of the paths.
     """
     for path in paths:
-        if ":" not in str(path) and not path.exists():
-            raise InputError(f"{path}: there is no such folder; {_LAYOUT}")
+        if not is_there(path):
+            raise InputError(f"{path}: there are no such images; {_LAYOUT}")
 
 
 def recognized(card: Card, named: str | None) -> tuple[str | None, str]:

@@ -91,6 +91,8 @@ def supplement_of(
     elif seen not in names:
         raise InputError(f"there are no images of {seen}; --seen names a generator, such as {next(iter(names))}")
     own = tuple(part for data in images if seen is not None and (part := of_generator(data, seen, labels)))
+    if seen is not None and not own and not rank_on:
+        raise InputError(f"{seen} has no folder right below DATA: name the images on which to rank with --rank-on")
     whole = Whole(
         detector,
         images,

@@ -24,7 +24,8 @@ def ranking(scene: Scene) -> Part:
     """
     theirs = released_ranking(scene.card, scene.supplement.released)
     if theirs is None or scene.detector is None or scene.detector.startswith("CR-"):
-        what = "give a clone of the released code with --released" if scene.detector else "this is none of them"
+        known = scene.detector and not scene.detector.startswith("CR-")
+        what = "give a clone of the released code with --released" if known else "this is none of them"
         raise InputError(f"the released rankings are of ResNet-50 and EfficientNet-B0; {what}")
     k = scene.supplement.whole.k or 1
     found = compare_rankings(scene.run("rank").folder / "ranking_fake.csv", theirs, [k])

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from tffjax.data.ablations import ORIGINAL, parse_list
 from tffjax.errors import InputError
 from tffjax.nn.card import Card
 from tffjax.pipeline.output import output_folder
@@ -27,8 +26,9 @@ from tffjax.results.run_result import RunResult
 from tffjax.results.tables import write_table
 from tffjax.studies.call import PathLike
 from tffjax.studies.color.figures import networks
+from tffjax.studies.color.samples import place_of, read_samples
 from tffjax.studies.color.tables import detected, whisker_table
-from tffjax.studies.predictions import class_probability, fake_probability, kind_of, scored
+from tffjax.studies.predictions import class_probability, fake_probability, kind_of
 from tffjax.studies.selection import GRAYSCALE
 
 
@@ -57,32 +57,22 @@ def decisions(run: RunResult, ablation: str) -> Decisions:
     Raises:
         InputError: not a finished color run, or one without that ablation; no image counts.
     """
-    record = run.record
-    if record["command"] != "color" or "results" not in record:
-        raise InputError(f"{run.folder} is not a finished run of tffjax color")
-    identity = record["identity"]
-    names = [str(one) for text in identity["arguments"]["ablations"] for one in parse_list(text)]
-    if ablation not in names:
-        raise InputError(f"{run.folder} has no ablation {ablation}; it has {', '.join(names)}")
-    card = Card.from_json(json.dumps(identity["weights"]))
-    table = run.table("per_image")
-    of = scored(table)
-    flat = table["logits"].combine_chunks().flatten().to_numpy()
-    logits = flat.reshape(len(table), 1 + len(names), card.num_outputs)[:, [0, 1 + names.index(ablation)]]
+    samples, _ = read_samples(run.folder)
+    logits = samples.logits[[0, place_of(ablation, samples, run.folder)]]
+    card = Card.from_json(json.dumps(run.record["identity"]["weights"]))
     if card.num_outputs == 1:
-        before, after = fake_probability(logits[:, :, 0], card).T
-        counted, kept, kept_before = detected(of.label, before), after >= 0.5, before >= 0.5
+        before, after = fake_probability(logits[:, :, 0], card)
+        counted, kept, kept_before = detected(samples.label, before), after >= 0.5, before >= 0.5
         what = "no fake image has p >= 0.20"
     else:
-        top = logits.argmax(axis=2).T
-        before, after = class_probability(np.moveaxis(logits, 1, 0), top[0])
-        counted = of.label == 1 if (of.label == 1).any() else np.ones(len(table), bool)
-        kept, kept_before = top[0] == top[1], np.ones(len(table), bool)
+        top = logits.argmax(axis=2)
+        before, after = class_probability(logits, top[0])
+        counted, kept, kept_before = samples.asked, top[0] == top[1], np.ones(len(samples.label), bool)
         what = "there are no images"
     if not counted.any():
         raise InputError(f"{run.folder}: {what}")
     network = f"{kind_of(card)}: {card.source or card.architecture}"
-    fields = (of.generator, before, after, kept, kept_before)
+    fields = (samples.generator, before, after, kept, kept_before)
     return Decisions(network, *(field[counted] for field in fields))
 
 
@@ -96,6 +86,15 @@ def network_table(found: Sequence[Decisions]) -> pa.Table:
     return pa.concat_tables(
         boxes.add_column(0, "network", [[one.network] * len(boxes)]) for one in found for boxes in _boxes(one)
     )
+
+
+def _told_apart(found: Sequence[Decisions], paths: Sequence[Path]) -> list[Decisions]:
+    """With the run behind the name of a network where several have it, such as one network on two sets of images."""
+    names = [one.network for one in found]
+    return [
+        one if names.count(one.network) == 1 else one._replace(network=f"{one.network} ({path})")
+        for one, path in zip(found, paths, strict=True)
+    ]
 
 
 def _boxes(one: Decisions) -> Iterator[pa.Table]:
@@ -129,12 +128,12 @@ def across(
         The folder; its `table("networks")` is `network_table`.
 
     Raises:
-        InputError: as `decisions`; fewer than two runs; `out` is not free.
+        InputError: as `decisions`; fewer than two runs, or one twice; `out` is not free.
     """
     paths, reporter = [Path(run) for run in runs], reporter or Lines()
-    if len(paths) < 2:
-        raise InputError("give two color runs or more, of a detector and of an ImageNet network, say")
-    found = [decisions(RunResult(path), ablation) for path in paths]
+    if len(set(paths)) < max(len(paths), 2):
+        raise InputError("give two color runs or more, of a detector and of an ImageNet network, say; each once")
+    found = _told_apart([decisions(RunResult(path), ablation) for path in paths], paths)
     images = [RunResult(path).record["identity"]["images"] for path in paths]
     if any(one != images[0] for one in images):
         reporter.warn("the runs are of different images: read their rows side by side with care")
@@ -146,10 +145,10 @@ def across(
     }
     with output_folder(Path(out), overwrite) as folder:
         write_table(table, folder / "networks")
-        save_figure(networks(table, (ORIGINAL, ablation)), folder / "networks")
+        save_figure(networks(table, ("baseline", ablation)), folder / "networks")
         record = run_record("across", identity, computes=False, runs=paths)
-        write_record(folder, record | {"results": {"networks": len(found)}})
+        write_record(folder, record | {"results": {"runs": len(found)}})
     shown = {"network": "", "generator": "", "num": "d", "median_before": ".1f", "median_after": ".1f", "drop": ".1f"}
     reporter.table(table, f"{ablation}: probability of each network's decision [%]", {**shown, "kept": ".1%"})
-    reporter.say(f"{len(found)} networks compared; table and figure in {out}")
+    reporter.say(f"{len(found)} runs compared; table and figure in {out}")
     return RunResult(Path(out))

@@ -124,7 +124,8 @@ def density_grid(
     the medians are vertical lines. A row has one axis; a sample without spread is a vertical line.
 
     Args:
-        panels: (key, generator) -> row of `tffjax.studies.color.statistics.channel_table`, and `density_table`.
+        panels: (key, generator) -> row of `tffjax.studies.color.statistics.channel_table`, and `density_table`; where
+            there are none the place stays white.
         keys: of the rows.
         generators: of the columns.
         title: above all.
@@ -143,10 +144,11 @@ def density_grid(
             axes.tick_params(labelsize=5.5, length=2)
             axes.spines[["top", "right", "left"]].set_visible(False)
         drawn = [table["activation"].to_numpy() for (own, _), (_, table) in panels.items() if own == key]
-        axes_row[0].set_xlim(min(x[0] for x in drawn), max(x[-1] for x in drawn))
+        if drawn:
+            axes_row[0].set_xlim(min(x[0] for x in drawn), max(x[-1] for x in drawn))
     for axes, generator in zip(grid[0], generators, strict=True):
         own = [row for (_, name), (row, _) in panels.items() if name == generator]
-        name = f"{shown_name(generator)}\nn = {own[0]['num']}"
+        name = f"{shown_name(generator)}\nn = {own[0]['num'] if own else 0}"
         axes.annotate(name, (0.5, 1), (0, 25), "axes fraction", "offset points", fontsize=6.5, ha="center",
                       parse_math=False)  # fmt: skip
     grid[-1][len(generators) // 2].set_xlabel("maximal activation", fontsize=7)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float, Int, Shaped
 
 from tffjax.data.ablations import ORIGINAL, parse_list
+from tffjax.errors import InputError
 from tffjax.results.record import identity_of
 from tffjax.results.tables import read_table
 from tffjax.studies.color.statistics import density_table
@@ -96,3 +97,14 @@ def read_samples(run: str | os.PathLike[str]) -> tuple[Samples, list[str]]:
     identity = identity_of(folder, "color")
     ablations = [str(ablation) for text in identity["arguments"]["ablations"] for ablation in parse_list(text)]
     return samples_of(read_table(folder / "per_image"), ablations), identity["channels"]
+
+
+def place_of(ablation: str, samples: Samples, run: str | os.PathLike[str]) -> int:
+    """Which of the variants of a run an ablation is.
+
+    Raises:
+        InputError: the run does not have it.
+    """
+    if ablation not in samples.names[1:]:
+        raise InputError(f"{run} has no ablation {ablation}; it has {', '.join(samples.names[1:])}")
+    return samples.names.index(ablation, 1)

@@ -18,13 +18,13 @@ from tffjax.results.figures import save_figure
 from tffjax.results.run_result import RunResult
 from tffjax.results.tables import read_table, write_table
 from tffjax.results.words import number_of
-from tffjax.studies.call import PathLike, arguments_of, call, model_of
+from tffjax.studies.call import PathLike, call, model_of
 from tffjax.studies.dropout import search
 from tffjax.studies.dropout.figures import dropout_curves
 from tffjax.studies.dropout.passes import Score, next_pass, replayed
 from tffjax.studies.dropout.settings import BASELINE, random_k, top_k
 from tffjax.studies.dropout.tables import dropout_table, score_table
-from tffjax.studies.rankings import RankingLike, argument_of, digest
+from tffjax.studies.rankings import RankingLike, argument_of
 from tffjax.studies.selection import ChannelStudy
 
 
@@ -39,15 +39,6 @@ class FindK(ChannelStudy):
     seed: int = 0
     chunk: int | None = None
     name: str = dataclasses.field(default="find-k", init=False)
-
-    def identity(self) -> dict[str, Any]:
-        """As `tffjax.pipeline.study.Study`."""
-        return {
-            "arguments": arguments_of(self),
-            "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(self.chosen.ranking),
-            "chosen": self.chosen.count,
-        }
 
     def plan(self, images: Images) -> str:
         """As `tffjax.pipeline.study.Study`."""

@@ -24,7 +24,7 @@ from tffjax.results.run_result import RunResult
 from tffjax.results.tables import has_table, read_table, write_table
 from tffjax.results.wide import lines_of, write_wide
 from tffjax.results.words import number_of
-from tffjax.studies.call import PathLike, arguments_of, call, model_of
+from tffjax.studies.call import PathLike, call, model_of
 from tffjax.studies.classes import OWN_TOP, class_formats, class_table, correct_classes
 from tffjax.studies.dropout.figures import dropout_curves, effect_map
 from tffjax.studies.dropout.passes import Score, Scores, next_pass, replayed
@@ -50,7 +50,7 @@ from tffjax.studies.dropout.tables import (
     with_published,
 )
 from tffjax.studies.predictions import class_probability, prediction_table
-from tffjax.studies.rankings import RankingLike, argument_of, digest
+from tffjax.studies.rankings import RankingLike, argument_of
 from tffjax.studies.selection import Amounts, ChannelStudy, amounts
 
 SHOWN = 10
@@ -77,15 +77,6 @@ class Dropout(ChannelStudy):
     published: str | None = None
     classes: str | None = None
     name: str = dataclasses.field(default="dropout", init=False)
-
-    def identity(self) -> dict[str, Any]:
-        """As `tffjax.pipeline.study.Study`."""
-        return {
-            "arguments": arguments_of(self),
-            "weights": dataclasses.asdict(self.model.card),
-            "ranking": digest(self.chosen.ranking),
-            "chosen": self.chosen.count,
-        }
 
     def plan(self, images: Images) -> str:
         """As `tffjax.pipeline.study.Study`."""
@@ -176,9 +167,12 @@ class Dropout(ChannelStudy):
     def _settings(self) -> tuple[list[Setting], list[Setting]]:
         """The settings, and those of channels alone."""
         chosen = self.chosen
-        ranking = chosen.ranking
-        settings = [BASELINE]
-        for k in self._amounts().ks:
+        ranking, settings, ks = chosen.ranking, [BASELINE], self._amounts().ks
+        others = len(ranking.channels) - chosen.count
+        if self.low and chosen.selected and max(ks) > others:
+            raise InputError(f"--low drops the last {max(ks)} channels beside the chosen ones, and the ranking has "
+                             f"{number_of(others, 'other channel')}")  # fmt: skip
+        for k in ks:
             settings.append(top_k(ranking, k))
             settings += random_k(ranking, k, self.draws, self.seed)
             if self.low:

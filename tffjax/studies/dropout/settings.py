@@ -66,7 +66,7 @@ def random_k(ranking: Ranking, k: int, draws: int, seed: int) -> tuple[Setting, 
     if draws and k > len(rest):
         raise InputError(
             f"cannot draw {k} random channels outside the first {k}: only {len(rest)} of {len(ranking.channels)} are "
-            f"left; random-k needs k of at most {len(ranking.channels) // 2}; without it, --random 0"
+            f"left; give a ranking of more channels, a k of at most half of them, or --random 0"
         )
     drawn = [np.random.default_rng([seed, k, draw]).choice(len(rest), k, replace=False) for draw in range(draws)]
     return tuple(

@@ -25,7 +25,7 @@ from tffjax.results.run_result import RunResult
 from tffjax.results.words import number_of
 from tffjax.studies.call import PathLike, model_of, paths_of
 from tffjax.studies.heatmaps.maps import Heatmap, guided_grad_cam, lrp_map
-from tffjax.studies.heatmaps.surest import surest_fakes
+from tffjax.studies.heatmaps.surest import check_network, surest_fakes
 from tffjax.studies.heatmaps.words import direction, file_label, shown, slug
 from tffjax.studies.predictions import decision, kind_of
 
@@ -78,7 +78,7 @@ def heatmaps(
         The folder: its `figures` are the pictures.
 
     Raises:
-        InputError: as `tffjax.load` and `tffjax.data`; `out` is not free; as `surest_fakes`.
+        InputError: as `tffjax.load` and `tffjax.data`; `out` is not free; as `surest_fakes` and `check_network`.
     """
     (model, weights), reporter = model_of(model), reporter or Lines()
     columns = _columns(model, methods, "", composite, output, negative)
@@ -91,8 +91,12 @@ def heatmaps(
     if surest is None:
         files = few_images(reporter, paths_of(data), limit, labels)
     else:
+        check_network(Path(surest), model.card)
         there = find_images(paths_of(data), labels)
-        files = surest_fakes(there, relative_names(there), Path(surest), each, reporter)[:limit]
+        files = surest_fakes(there, relative_names(there), Path(surest), each, reporter)
+        if len(files) > limit:
+            reporter.warn(f"{limit} of the {len(files)} surest fakes are drawn; --limit {len(files)} draws all")
+        files = files[:limit]
     identity = {
         "images": fingerprint(files, relative_names(files)),
         "arguments": {

@@ -5,8 +5,22 @@ from pathlib import Path
 
 from tffjax.data import ImageFile
 from tffjax.errors import InputError
+from tffjax.files import RECORD
+from tffjax.nn.card import Card
 from tffjax.pipeline.reporter import Reporter
+from tffjax.results.record import identity_of
+from tffjax.results.words import number_of
 from tffjax.studies.predictions import read_predictions
+
+
+def check_network(predictions: Path, card: Card) -> None:
+    """Raise an InputError if a table is that of a run of `tffjax predict` with another network."""
+    folder = predictions.parent
+    if not (folder / RECORD).is_file():
+        return
+    theirs = identity_of(folder, "predict")["weights"].get("weights_sha256")
+    if theirs and card.weights_sha256 and theirs != card.weights_sha256:
+        raise InputError(f"{predictions}: of another network; give the predictions of this one")
 
 
 def surest_fakes(
@@ -41,6 +55,8 @@ def surest_fakes(
     for generator, found in of_generator.items():
         best = sorted(found, key=lambda pair: -pair[0])[:each]  # stable: of equal scores the first in order
         if best[0][0] <= 0:
-            reporter.warn(f"{generator or 'images'}: the detector takes none of the {len(found)} fakes for fake")
+            reporter.warn(
+                f"{generator or 'images'}: the detector takes none of its {number_of(len(found), 'fake')} for fake"
+            )
         chosen += [file for _, file in best]
     return tuple(chosen)
