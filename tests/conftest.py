@@ -39,7 +39,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Sets without numbers of real networks are compiled without most of XLA's optimizations, sooner."""
-    if config.option.markexpr in ("fast", "extended and not slow"):
+    if config.option.markexpr in ("fast", "extended and not slow and not parity"):
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # for subprocesses
         jax.config.update("jax_disable_most_optimizations", True)
 

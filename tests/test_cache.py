@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import pytest
 
 from tffjax.cli.main import _doubts_in_a_line
 from tffjax.compile.cache import repair
@@ -26,6 +27,7 @@ def run(folder) -> str:
     return ended.stderr
 
 
+@pytest.mark.extended
 def test_a_damaged_entry_is_said_once_and_made_again(tmp_path):
     assert run(tmp_path) == ""
     entries = {path: path.read_bytes() for path in tmp_path.glob("*-cache")}

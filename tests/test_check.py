@@ -81,6 +81,7 @@ def test_what_arrives_of_any_start_relevance(start, x64):
     np.testing.assert_allclose(abs(1 - check.conserved), lost / check.size, atol=1e-10)
 
 
+@pytest.mark.extended
 def test_kinds_without_a_rule_are_named(x64):
     partial = Composite("partial", conv=rule(epsilon), dense=rule(epsilon))
     check = check_model(small_model(), noise(16), composite=partial)

@@ -71,6 +71,7 @@ def test_weights_may_be_numpy_arrays(original, written, tmp_path):
     assert checkpoint.save(numpy, tmp_path / "numpy") == checkpoint.read_card(written)
 
 
+@pytest.mark.extended
 def test_a_checkpoint_moves_and_may_be_named_relatively(copy, monkeypatch):
     moved = copy.rename(copy.with_name("elsewhere"))
     monkeypatch.chdir(moved.parent)
@@ -276,6 +277,7 @@ def test_missing_weights(copy):
     assert "damaged, half-written" in refusal(copy)
 
 
+@pytest.mark.extended
 def test_weights_that_were_exchanged_under_the_card(copy, tmp_path):
     # a valid checkpoint, but not the one that the card was written for
     other = checkpoint.save(cases.B0_SAME.random_model(num_outputs=2, seed=1), tmp_path / "other")

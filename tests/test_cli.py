@@ -94,6 +94,7 @@ def test_convert_says_what_it_found_and_records_the_source(torch_file, tmp_path)
     assert len(card.source_sha256) == len(card.weights_sha256) == 64  # hexadecimal digits of SHA-256
 
 
+@pytest.mark.extended
 def test_a_card_says_that_it_is_a_detector_of_the_paper_if_the_user_does(torch_file, tmp_path):
     for name, options in (("ours", ()), ("theirs", ("--published", "CR-EfficientNet-B0"))):
         assert tffjax_command("convert", torch_file, tmp_path / name, *options).code == 0
@@ -276,6 +277,7 @@ def test_a_generator_called_all_is_refused(detector, images, tmp_path):
     assert "a generator is called all" in message
 
 
+@pytest.mark.extended
 def test_predict_without_labels_writes_no_metrics(detector, images, tmp_path):
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -309,6 +311,7 @@ def spoiled(images, tmp_path) -> Path:
     return folder.parent
 
 
+@pytest.mark.extended
 def test_a_truncated_image_is_skipped_named_and_counted(detector, images, spoiled, tmp_path):
     ended = predict(detector, spoiled, "--out", tmp_path / "out")
     assert ended.code == 0
@@ -369,6 +372,7 @@ def test_quiet_prints_nothing(detector, images, tmp_path):
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
+@pytest.mark.extended
 def test_predict_keeps_its_results_when_nobody_reads_its_words(detector, images, tmp_path, monkeypatch):
     reader, writer = os.pipe()
     os.close(reader)
@@ -398,6 +402,7 @@ def test_predict_with_a_pytorch_file(torch_file, images, tmp_path):
     assert "convert it first" in refused("predict", torch_file, images, "--out", tmp_path / "out")
 
 
+@pytest.mark.extended
 def test_predict_with_nothing_to_score(detector, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no images in it" in refused("predict", detector, tmp_path / "empty", "--out", tmp_path / "out")
@@ -412,6 +417,7 @@ def test_predict_with_too_many_sizes(detector, tmp_path):
     assert "--crop" in message
 
 
+@pytest.mark.extended
 def test_predict_keeps_what_exists(detector, images, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
@@ -422,6 +428,7 @@ def test_predict_keeps_what_exists(detector, images, tmp_path):
     assert (tmp_path / "out" / "thesis.tex").exists()
 
 
+@pytest.mark.extended
 def test_a_dry_run_refuses_what_the_run_would_refuse(detector, images, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
@@ -449,6 +456,7 @@ def test_overwrite_replaces_results(detector, images, tmp_path):
     assert read_table(tmp_path / "out" / "predictions").num_rows == 5
 
 
+@pytest.mark.extended
 def test_a_network_that_gives_nan_is_an_error(images, tmp_path):
     model = cases.B0_SAME.random_model()
     params = model.variables["params"]
@@ -459,6 +467,7 @@ def test_a_network_that_gives_nan_is_an_error(images, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.extended
 def test_ctrl_c_leaves_a_run_that_goes_on(detector, images, tmp_path, monkeypatch):
     assert predict(detector, images, "--out", tmp_path / "whole").code == 0
     with monkeypatch.context() as patched:
@@ -599,6 +608,7 @@ def python(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.extended
 def test_the_console_command_ends_with_its_code_and_one_line(tmp_path):
     script = "import sys; sys.argv[0] = 'tffjax'; from tffjax.cli.main import main; main()"
     ended = python("-c", script, "predict", str(tmp_path / "none"), ".", "--out", str(tmp_path / "out"))
@@ -648,6 +658,7 @@ def test_importing_tffjax_is_quick_and_loads_no_framework_but_jax():
     assert seconds < IMPORT_SECONDS
 
 
+@pytest.mark.extended
 def test_the_core_loads_no_torch_even_when_it_is_used():
     names = "tffjax.__all__ and [getattr(tffjax, name) for name in tffjax.__all__]"
     ended = python("-c", f"import sys, tffjax, tffjax.studies.predict; {names}; print(*sys.modules)")
@@ -740,6 +751,7 @@ def test_the_one_logit_network_gives_the_stated_probabilities(tmp_path):
 # heatmap, check, verify --lrp
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("network", "methods"), [("small", ["LRP"]), studies.slow("b0", ["LRP", "Guided Grad-CAM"])])
 def test_heatmap_writes_pictures_sheets_and_arrays(network, methods, images, tmp_path):
     options = [word for method in methods for word in ("--method", method.lower().replace(" ", "-"))]
@@ -764,6 +776,7 @@ def test_heatmap_writes_pictures_sheets_and_arrays(network, methods, images, tmp
     assert record["paths"] == {"weights": str(Path(network).absolute()), "data": [str(images)]}
 
 
+@pytest.mark.extended
 def test_heatmap_says_that_it_compiles_once_a_size(detector, tmp_path, monkeypatch):
     for number, side in enumerate((SIDE, SIDE, 72)):
         save_image(tmp_path / "data" / f"{number}.png", number, side)

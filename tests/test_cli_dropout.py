@@ -382,6 +382,7 @@ def test_images_without_labels(images, ranking, tmp_path):
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("label", ["0_real", "1_fake"])
 def test_images_of_one_label(label, images, ranking, tmp_path):
     ended = done("dropout", *small(images / "progan" / label, ranking), "--out", tmp_path / "run")
@@ -412,6 +413,7 @@ def find_k(told_apart: Path, folder: Path, keys, *options) -> tuple:
     return "find-k", "decisive", told_apart, "--ranking", path, "--out", folder / "run", "--batch-size", 4, *options
 
 
+@pytest.mark.extended
 def test_k_is_the_place_of_the_channel_that_decides(told_apart, tmp_path):
     """What is in front of it cannot matter: the others of the last site do not reach the output."""
     ended = done(*find_k(told_apart, tmp_path, [*OTHERS[:2], DECISIVE, *OTHERS[2:]], "--random", 2))
@@ -440,6 +442,7 @@ def test_k_is_the_place_of_the_channel_that_decides(told_apart, tmp_path):
     assert f"{run} is done already" in done("find-k", "--resume", run).out
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("batches", [studies.slow(1), 2, studies.slow(3)])  # two for k = 1, 2, 4, two for k = 3
 def test_an_interrupted_search_goes_on_to_the_same_bytes(batches, told_apart, unplotted, tmp_path):
     keys = [*OTHERS[:2], DECISIVE, *OTHERS[2:]]

@@ -137,6 +137,7 @@ def test_a_run_holds_tables_patches_collages_and_provenance(whole):
     ]
 
 
+@pytest.mark.extended
 def test_index_and_maps_are_those_of_the_library(whole, images):
     check_run(whole, images, "*/1_fake/*.png", "asleep")
 
@@ -225,6 +226,7 @@ def test_a_channel_that_is_never_active_has_empty_maps(whole):
     assert [(row["map_height"], row["map_width"], row["map"]) for row in maps] == [(0, 0, [])] * 4
 
 
+@pytest.mark.extended
 def test_by_relevance(images, ranking, unplotted, tmp_path):
     run = tmp_path / "run"
     done("lrpmax", "detector", images, "--ranking", ranking, "--out", run, *OPTIONS, "--by", "relevance")
@@ -240,6 +242,7 @@ def test_by_relevance(images, ranking, unplotted, tmp_path):
         np.testing.assert_allclose(row["value"], expected.values[here], rtol=tolerances.F32_PROGRAM)
 
 
+@pytest.mark.extended
 def test_neurons_behind_gates_are_explained_on_crops_with_the_gates_of_the_search(
     images, ranking, unplotted, tmp_path, monkeypatch
 ):
@@ -264,6 +267,7 @@ def test_neurons_behind_gates_are_explained_on_crops_with_the_gates_of_the_searc
     check_run(run, images, "*/1_fake/*.png", "asleep")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("label", "pattern"), [("real", "*/0_real/*.png"), ("any", "**/*.png")])
 def test_other_labels(label, pattern, images, ranking, unplotted, tmp_path):
     run = tmp_path / "run"

@@ -189,6 +189,7 @@ def test_fake_against_real(published):
     assert overlap_curve(pair.rank)[-1] == 26_560
 
 
+@pytest.mark.extended
 def test_the_command_prints_and_writes(published, tmp_path):
     result = run(*published, "--k", 114, "--k", 27, "--out", tmp_path / "out")
     assert result.exit_code == 0
@@ -312,6 +313,7 @@ def test_the_scatter_tells_the_two_lists_apart():
     assert [points.get_label() for points in scatter.collections] == ["neither: 1", "only A: 1", "only B: 1", "both: 1"]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("omega", [[0.0] * 6, [np.nan, 0.3, 0.2, 0.0, 0.0, 0.1], [1e-30, 1, 1, 1, 1, 1]])
 def test_figures_of_odd_values_can_be_saved(omega, tmp_path):
     """No relevance at all, sites without any, and a range that no axis can show."""

@@ -471,6 +471,7 @@ def test_gradients_of_activations_by_hand(composite, expected):
     assert found.input[0].tolist() == expected
 
 
+@pytest.mark.extended
 def test_epsilon_is_gradient_x_input_over_the_output_on_a_relu_network(x64):
     class Relus(nn.Module):
         @nn.compact

@@ -130,6 +130,7 @@ pairs = st.tuples(small, small)
 pads = st.tuples(st.integers(0, 4), st.integers(0, 4))
 
 
+@pytest.mark.extended
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     size=st.tuples(st.integers(1, 8), st.integers(1, 8)),

@@ -286,6 +286,7 @@ def test_a_batch_on_two_devices(chain, images, many, together, x64):
     assert_same(masked_logits(put_model(chain, len(images)), spread, many), together)
 
 
+@pytest.mark.extended
 @NETWORKS
 def test_every_setting_is_planned_once_and_few_programs_are_compiled(network):
     model = network.random_model()

@@ -25,6 +25,8 @@ from tffjax.studies.generator.settings import count_of, masks_of, parse_percent,
 from tffjax.studies.generator.tables import layer_table, masking_table
 from tffjax.studies.rankings import Channel, Ranking, read_ranking
 
+pytestmark = pytest.mark.extended
+
 CARD = GeneratorCard(latent=3, widths=(10, 8), name="small")
 CHANNELS = tuple(
     Channel(site, i, width)

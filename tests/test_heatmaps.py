@@ -160,6 +160,7 @@ def test_predictions_of_another_network_are_refused(tmp_path):
         check_network(tmp_path / "predictions.csv", Card("resnet50", 1, weights_sha256="def"))
 
 
+@pytest.mark.extended
 def test_a_sheet_of_a_detector_beside_a_classifier(tmp_path):
     studies.make_images(tmp_path / "data", generators=("biggan",), count=1)
     with studies.networks_by_name():

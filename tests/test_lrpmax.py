@@ -300,6 +300,7 @@ def test_lrp_max_is_the_relevance_of_the_strongest_neuron(composite, x64):
         np.testing.assert_array_equal(found.boxes[:, column], [patch_box(one) for one in found.maps[:, column]])
 
 
+@pytest.mark.extended
 def test_a_channel_without_positive_values_has_no_relevance(x64):
     model = small_model()
     params = dict(model.variables["params"])
@@ -329,6 +330,7 @@ def test_any_number_of_neurons_in_any_order(x64, rng):
                 np.testing.assert_array_equal(place, expected[number].place)
 
 
+@pytest.mark.extended
 def test_nothing_is_compiled_for_other_channels_positions_and_counts(caplog):
     model, images = small_model(jnp.float32), np.asarray(noise(24, dtype=jnp.float32))
     gates = gates_of(model, images, ("head",))
@@ -411,6 +413,7 @@ def test_a_site_is_explained_where_that_costs_less():
     assert on_crops("layer3.3.conv2", "layer4.2.conv2", images=100) == ()  # 114 layers to compile
 
 
+@pytest.mark.extended
 def test_a_few_images_are_not_worth_a_program_for_each_site():
     model = cases.RESNET50.random_model()
     asked = {"layer1.0.conv1": 1, "layer1.0.conv2": 1, "layer1.1.conv1": 1, "layer1.1.conv2": 1}
@@ -433,6 +436,7 @@ def test_plans_of_the_published_lists():
     assert (elsewhere.full, elsewhere.lanes, elsewhere.at_once()) == (how.full, 8, 8)
 
 
+@pytest.mark.extended
 def test_where_gates_receive_relevance_neurons_behind_them_are_explained_in_full():
     model, neurons = cases.B0_SAME.random_model(), {"_conv_stem": 1, "_blocks.1._expand_conv": 1}
     assert plan(model, (64, 64), neurons, MANY).full == ()

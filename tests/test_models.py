@@ -13,6 +13,8 @@ from tffjax.nn import Model, canonize
 from tffjax.nn.ops import Plain
 from tffjax.nn.sites import Site, site_outputs, sites_of
 
+pytestmark = pytest.mark.extended
+
 # One program for logits and sites, and one odd-by-even size wherever the size does not matter: compiling takes time.
 run = jax.jit(site_outputs)
 SIZE = (33, 46)

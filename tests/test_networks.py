@@ -128,6 +128,7 @@ def test_the_first_rule_is_that_of_the_record(expected, with_card):
     assert composite_of("epsilon-gamma-box", model).first.function is rules.z_box  # it is not the paper's
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("name", "kinds"), [("resnet34", {"3x3"}), ("resnet101", {"1x1 reduce", "3x3", "1x1 expand"})])
 def test_figures_know_the_kinds_of_its_convolutions(name, kinds):
     sites = [site.name for site in sites_of(on_shapes(name), (64, 64))]
@@ -205,6 +206,7 @@ def test_a_resnet_equals_pytorch(module, strides, stem, rng, x64):
     np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-10 * np.abs(ours).max())
 
 
+@pytest.mark.extended
 def test_a_resnet_of_basic_blocks_is_canonized(rng, x64):
     module = ResNet("basic", (1, 1, 1, 1), num_outputs=3)
     model = Model(module, cases.random_variables(module, seed=0)).astype(jnp.float64)
@@ -273,6 +275,7 @@ def test_a_users_network_is_explained(user_model, composite, rng):
     np.testing.assert_array_equal(grad_cam(user_model, images), grad_cam(user_model, images, layer=SMALL_VGG.cam_layer))
 
 
+@pytest.mark.extended
 def test_a_users_network_through_the_command_line(weights, tmp_path):
     images = make_images(tmp_path / "images", generators=("progan",))
     folder, options = tmp_path / "rank", ("--own-size", "--batch-size", 4)
@@ -290,6 +293,7 @@ def test_a_users_network_through_the_command_line(weights, tmp_path):
     assert {row["published_ap"] for row in rows} == {None}
 
 
+@pytest.mark.extended
 def test_a_users_network_is_trained(weights, tmp_path):
     images = make_images(tmp_path / "images", generators=("progan",), count=4)
     options = ("--batch-size", 2, "--epochs", 1, "--load-size", 0, "--crop", 32, "--validation-share", 0.5)
@@ -318,6 +322,7 @@ def fixed_size(card: Card | None = None) -> Model:
     return Model(FixedSize(), FixedSize().init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))), card)
 
 
+@pytest.mark.extended
 def test_a_network_of_one_image_size_without_a_record(rng):
     model, images = fixed_size(), jnp.asarray(rng.standard_normal((2, 32, 32, 3)), jnp.float32)
     with pytest.raises(InputError, match=r"does not take images of shape \(1, 224, 224, 3\).*; give size=\(h, w\)"):
@@ -348,6 +353,7 @@ def test_a_network_of_one_image_size_through_the_command_line(tmp_path):
     done("dropout", weights, images, "--out", tmp_path / "dropout", "--k", "3,6", *scored)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_network_of_other_channels(channels, rng):
     module = SmallVGG()

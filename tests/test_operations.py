@@ -344,6 +344,7 @@ def test_all_relevance_is_accounted_for(x64):
     np.testing.assert_allclose(check.end + lost, 1, atol=tolerances.RULE * size)
 
 
+@pytest.mark.extended
 def test_prepared_weights_give_the_same(x64):
     model, images, composite = model_of(AllKinds()), noise(8), "epsilon-gamma-box"
     options = {"target": 1, "sites": True, "maps": ("twice@2",)}
@@ -373,6 +374,7 @@ def test_transposed_convolutions_are_the_same_by_all_kernels(kernels, groups, x6
         np.testing.assert_allclose(ours, theirs, atol=tolerances.F64_CONVOLUTION * np.abs(theirs).max())
 
 
+@pytest.mark.extended
 def test_a_neuron_behind_operations_without_windows_is_explained_in_full(x64):
     model, images = model_of(AllKinds(flat=False)), noise(8)
     found = tffjax.lrp_max(model, images, ["twice@2.#2(T=6)"])
@@ -474,6 +476,7 @@ def test_sites_and_channels_of_each_use(x64):
     assert {name: y.shape[1] for name, y in record.outputs.items()} == {"stem": 8, "conv": 4, "conv@2": 2}
 
 
+@pytest.mark.extended
 def test_neurons_of_each_use_are_explained(x64):
     shared, apart = (dataclasses.replace(model) for model in shared_and_apart())
     images = noise(9)

@@ -54,6 +54,7 @@ def stored(case: original_logits.Case, size: tuple[int, int]) -> float:
     return STORED[case.name][original_logits.SIZES.index(size)]
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("case", "size"), CASES)
 def test_logits_are_those_of_the_package(case, size):
     found = np.asarray(run(model_of(case), original_logits.image(*size)))[0, 0]
@@ -68,6 +69,7 @@ def test_the_twin_computes_the_same_graph(case, size):
     assert abs(found - stored(case, size)) <= tolerances.ORIGINALS
 
 
+@pytest.mark.extended
 def test_a_wrong_graph_is_found():
     # the tolerance tells the graphs apart: the stored logits are those of one of them only
     case = next(case for case in original_logits.CASES if case.name == "efficientnet_pytorch b0")

@@ -27,6 +27,8 @@ from tffjax.studies.dropout.logits import masked_logits
 from tffjax.studies.dropout.settings import Setting
 from tffjax.studies.rankings import parse_key
 
+pytestmark = pytest.mark.extended
+
 SIZES = ((32, 32), (31, 29), (17, 32), (24, 9), (5, 5), (1, 30))
 KEYS = ("stem.#2(T=6)", "depthwise.#1(T=6)", "project.#4(T=6)")
 

@@ -186,6 +186,7 @@ def killed(data: Path, out: Path, batches: int, *shard: str) -> None:
         process.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.extended
 def test_a_killed_run_goes_on(data, tmp_path, whole):
     killed(data, tmp_path / "run", 5)
     assert not (tmp_path / "run" / "means.csv").exists()

@@ -71,6 +71,7 @@ def test_sums_of_bfloat16_products_are_float32(groups, rng):
 FEW = ("beta0", "beta1", "beta-adaptive", "epsilon", "epsilon-gamma-box", "guided-backprop")
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "composite", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in COMPOSITES]
 )
@@ -85,6 +86,7 @@ def test_bfloat16_relevance_is_float32_up_to_rounding(composite, rng):
     assert difference < tolerances.BFLOAT16_RELEVANCE
 
 
+@pytest.mark.extended
 def test_bfloat16_forward_and_activations(rng):
     model, x = small(), images(rng)
     scale = np.abs(forward(model, x)).max()
@@ -94,6 +96,7 @@ def test_bfloat16_forward_and_activations(rng):
     np.testing.assert_allclose(rounded, exact, rtol=0, atol=tolerances.BFLOAT16_LOGIT * np.abs(exact).max())
 
 
+@pytest.mark.extended
 def test_the_ways_of_gpus_explain_the_same(rng, x64):
     """Patches, the stem's phases and the pool by comparisons, and XLA's own convolutions with nothing chosen."""
     model, x = small().astype(jnp.float64), jnp.asarray(images(rng), jnp.float64)

@@ -13,6 +13,8 @@ from small import noise, small_model
 from tffjax.data import ImageFile
 from tffjax.lrp.explain import relevance
 
+pytestmark = pytest.mark.extended
+
 FLOAT64, FLOAT32, TF32, BFLOAT16, STORAGE = FORMATS
 NAMES = [f"{number}.png" for number in range(6)]
 

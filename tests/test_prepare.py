@@ -100,6 +100,7 @@ def test_rank_does_nothing_to_the_weights_of_the_networks_alone(network, composi
     assert_nothing_is_done_to_weights_alone(network.random_model(), composite)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.name)
 def test_color_and_predict_do_nothing_to_kernels_alone(network):
     model, pixels = network.random_model(), jnp.zeros((4, 32, 32, 3))
@@ -114,6 +115,7 @@ def test_a_pass_on_the_model_itself_shows_what_is_looked_for():
     assert {"max", "sqrt", "div", "mul", "sub"} <= set(found)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("composite", COMPOSITES)
 def test_explanations_are_the_same(composite, images):
     model = small()
@@ -122,6 +124,7 @@ def test_explanations_are_the_same(composite, images):
     close(found, expected)
 
 
+@pytest.mark.extended
 def test_other_passes_are_the_same(images):
     model, channels = small(), all_channels(small())
     plain, explaining = tffjax.prepare(model), tffjax.prepare(model, "beta0")
@@ -153,6 +156,7 @@ def test_a_user_s_rule_without_a_declaration(images):
     close(tffjax.relevance(tffjax.prepare(model, composite), images), expected)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("placement", ["replicated", "sharded"])
 def test_on_two_devices(placement, images, x64):
     """Weights on both devices, or each device with a half of every array that can be halved."""
@@ -196,6 +200,7 @@ def test_bfloat16_kernels_are_stored_so():
     assert jnp.bfloat16 in kernels
 
 
+@pytest.mark.extended
 def test_kernels_are_chosen_in_one_place(images):
     """XLA's own ways and those of a CPU explain the same; no kernel is transformed for the first."""
     model = cases.RESNET50.random_model()

@@ -151,6 +151,7 @@ def z_plus(matrix, x, relevance):
     return parts.T @ share
 
 
+@pytest.mark.extended
 @pytest.mark.usefixtures("x64")
 def test_the_generator_against_explicit_matrices():
     generator = random_generator(dtype=jnp.float64)
@@ -194,6 +195,7 @@ def test_relevance_is_conserved_through_up_sampling_and_the_whole_generator():
 # The composite network
 
 
+@pytest.mark.extended
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("normalization", ["imagenet", "caffe"])
 @pytest.mark.parametrize("sign", [1, -1])
@@ -214,6 +216,7 @@ def test_the_composite_network_is_the_detector_then_the_generator(normalization,
         np.testing.assert_allclose(found.sites[name], sums, rtol=0, atol=1e-11)
 
 
+@pytest.mark.extended
 def test_a_prepared_pair_a_batch_and_single_images_give_the_same():
     generator, detector = random_generator(), small_detector()
     latents = latents_of(4)

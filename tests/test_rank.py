@@ -291,6 +291,7 @@ def test_the_filter_keeps_what_the_detector_is_sure_of(small, unplotted, images,
             np.testing.assert_allclose(omega_in(file), np.mean(chosen, axis=0), rtol=0, atol=UNIT / 2)
 
 
+@pytest.mark.extended
 def test_a_network_whose_logit_means_real_is_explained_the_other_way(small, unplotted, images, tmp_path):
     model = small_detector(high_means="real")
     small(model)
@@ -392,6 +393,7 @@ def shares_of_output(model: Model, photos: Path, target) -> tuple[np.ndarray, np
     return np.asarray(found.logits, np.float64), np.concatenate(shares, axis=1)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(("target", "name"), [("top", "top"), (1, "output_1")])
 def test_a_ranking_of_one_output(three, unplotted, photos, tmp_path, target, name):
     """Without labels; the filter is the softmax of the explained output."""
@@ -443,6 +445,7 @@ def test_a_target_that_is_none(three, photos, tmp_path):
     assert "'best' is neither top, label nor the index of an output" in ended.err
 
 
+@pytest.mark.extended
 def test_a_ranking_of_the_class_of_each_image(three, unplotted, photos, tmp_path):
     """By folders, indices and names mixed, and by the categories of a list: the same statistic."""
     classes = np.array([2, 0, 1, 1, 2, 0])
@@ -549,6 +552,7 @@ def saves_always(monkeypatch):
     monkeypatch.setattr(tffjax.pipeline.passes, "SAVE_SECONDS", 0.0)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("batches", [0, 1, 2])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     small, unplotted, saves_always, images, tmp_path, monkeypatch, batches
@@ -570,6 +574,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert_same_files(run, tmp_path / "whole")
 
 
+@pytest.mark.extended
 def test_a_full_disk_leaves_a_run_that_goes_on(small, unplotted, saves_always, images, tmp_path, monkeypatch):
     rank(images, tmp_path / "whole", "--per-image")
     run, original, calls = tmp_path / "run", os.fsync, 0
@@ -635,6 +640,7 @@ def test_a_damaged_state_is_said_with_what_to_do(small, unplotted, saves_always,
     assert_same_files(run, tmp_path / "whole")
 
 
+@pytest.mark.extended
 def test_overwrite_starts_anew(small, unplotted, images, tmp_path):
     rank(images, tmp_path / "run", "--per-image", "--seed", 1)
     assert "holds a finished run" in refused("rank", "weights", images, "--out", tmp_path / "run", *OWN)

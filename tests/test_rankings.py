@@ -74,6 +74,7 @@ def test_channels_are_in_the_golden_order(golden, golden_model):
 # Files
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("label", ["fake", "real"])
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_rankings_there_and_back(shared, tmp_path, name, label):
@@ -137,6 +138,7 @@ def test_what_cannot_be_read(tmp_path):
 # Lists against networks
 
 
+@pytest.mark.extended
 def test_channels_of_another_network_are_refused():
     channels = all_channels(cases.B0_SAME.random_model(num_outputs=3))[:5]
     check_channels(channels, cases.B0_SYMMETRIC.random_model(num_outputs=3))

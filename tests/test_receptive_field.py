@@ -85,6 +85,7 @@ def assert_field_is_what_is_seen(axes, positions, marked):
         assert (rows[0], rows[-1] + 1) == (max(low, 0), min(high, marked.shape[1 - other]))
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", [(15, 16), (18, 21)])
 @pytest.mark.parametrize("make", [small_model, same_model, own_model])
 def test_the_field_is_the_pattern_of_the_jacobian(make, size, rng):

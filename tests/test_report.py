@@ -25,6 +25,8 @@ import tffjax.studies.lrpmax.figures
 from tffjax.report import markup, patches
 from tffjax.report.page import SECTIONS
 
+pytestmark = pytest.mark.extended
+
 EVIL = "<b onload=alert(1)>&\"'</script>".replace("/", "\N{FRACTION SLASH}")
 GENERATORS = (EVIL, "cyclegan")  # as they are sorted
 COUNT = 8

@@ -436,6 +436,7 @@ def test_nothing_but_zeros(what, rule_name):
     check("dense", rule_name, data)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "rule_name", ["z+", "z+ with bias, epsilon", "alpha 2 beta 1", "alpha 2 beta 1 with bias", "beta adaptive", "gamma"]
 )

@@ -94,6 +94,7 @@ def test_what_cannot_be_merged_is_said(arguments, images, tmp_path):
     assert "identity.machine.jax is" in refused("merge", out)
 
 
+@pytest.mark.extended
 def test_from_python(arguments, images, tmp_path):
     """The functions of the library, with a model from memory, which a merger cannot know."""
     model = checkpoint.load(Path("decisive"))

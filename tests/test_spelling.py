@@ -80,6 +80,7 @@ def test_wrappers_are_opened(wrap, tmp_path):
     equal(to_flax(checkpoint.read_state_dict(tmp_path / "a.pth"))[0])
 
 
+@pytest.mark.extended
 def test_several_state_dicts_are_asked_about(tmp_path):
     other = {key: array + 1 if array.ndim == 4 else array for key, array in RESNET.items()}
     torch.save({"model": tensors(other), "ema": tensors(RESNET)}, tmp_path / "a.pth")
@@ -217,6 +218,7 @@ def test_two_outputs_are_asked_about(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("fake", [0, 1])
 def test_two_outputs_become_the_logit_of_their_softmax(fake, tmp_path):
     state = state_of(outputs=2)
@@ -266,6 +268,7 @@ def test_an_assumed_graph_is_said_by_every_command_until_it_is_settled(tmp_path)
     assert "may be another network" not in said
 
 
+@pytest.mark.extended
 def test_names_of_torchvision_leave_no_choice(tmp_path):
     torch.save(tensors(state_of("efficientnet_b0", "torchvision")), tmp_path / "a.pth")
     ended = done("convert", tmp_path / "a.pth", tmp_path / "out")

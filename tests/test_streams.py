@@ -79,6 +79,7 @@ def test_the_command_ends_well_without_standard_output(redirection):
     assert ended.stderr.strip() == "code 0"
 
 
+@pytest.mark.extended
 def test_the_code_of_bad_input_needs_no_standard_error():
     words = f"{sys.executable} -m tffjax predict 2>&-; echo code $?"
     ended = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False, timeout=60)

@@ -308,6 +308,7 @@ def test_two_devices_do_what_one_does(x64):
     assert_trees_close(spread.batch_stats, one.batch_stats, tolerances.F64_PROGRAM)
 
 
+@pytest.mark.extended
 def test_mixed_precision_changes_the_gradient_by_bfloat16_rounding_only():
     model = small_model()
     images, labels = (jnp.asarray(array, jnp.float32) for array in small_batch(count=16))
@@ -687,6 +688,7 @@ def test_the_spread_of_scores_by_hand():
     assert np.isnan(alone["ap_sd"])
 
 
+@pytest.mark.extended
 def test_repeats_are_refused_before_anything_is_written(folder, tmp_path):
     asked = ("train", folder, "--arch", "efficientnet_b0", "--out", tmp_path / "run", "--repeats", 2)
     assert "name those with --validation" in refused(*asked)
@@ -759,6 +761,7 @@ def test_a_single_training_does_not_go_on_as_several(tmp_path):
     assert "was made with repeats = 1, not 3" in refused("train", "--resume", tmp_path, "--repeats", 3)
 
 
+@pytest.mark.extended
 def test_a_dry_run_changes_nothing(folder, init, tmp_path):
     ended = done("train", folder, "--init", init, "--out", tmp_path / "run", "--batch-size", 4, "--dry-run")
     assert "18 images (4 batches of 4 an epoch), validate on 2" in ended.out
