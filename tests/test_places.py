@@ -12,7 +12,7 @@ from tffjax.errors import InputError
 from tffjax.files import LONGEST
 from tffjax.nn import checkpoint
 from tffjax.pipeline import directory
-from tffjax.places import look, look_for_file, new_file, new_folder, remove_leftovers, temporary_name
+from tffjax.places import clear_up, look, look_for_file, new_file, new_folder, temporary_name
 from tffjax.report.sources import Source
 from tffjax.results.record import write_record
 
@@ -120,10 +120,23 @@ def test_what_a_killed_process_left_is_removed_at_the_next_start(tmp_path):
     alive, others = temporary_name(tmp_path / "out"), tmp_path / ".out.tmp-0123abcd-1-0"  # of another machine
     alive.mkdir()
     others.mkdir()
-    remove_leftovers(tmp_path / "out")
+    clear_up(tmp_path / "out")
     assert not left.exists()
     assert alive.exists()
     assert others.exists()
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_what_a_killed_process_was_about_to_replace_gets_its_name_again(tmp_path, write):
+    """It was killed between the two renames."""
+    write(tmp_path / "out", False, "old")
+    kill = "import os, sys; from pathlib import Path; from tffjax import places\n"
+    kill += "path = Path(sys.argv[1]); path.rename(places.temporary_name(path, 'old')); os._exit(9)"
+    subprocess.run([sys.executable, "-c", kill, tmp_path / "out"], check=False)
+    assert not (tmp_path / "out").exists()
+    clear_up(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert content(tmp_path / "out") == {"old"}
 
 
 def test_the_names_are_short_enough_and_not_known_before():

@@ -1,8 +1,9 @@
 """Where results go: a place is looked at before the work, and taken once the results are whole; what others put there
 meanwhile stays.
 
-Until then results have a temporary name beside it, `.NAME.tmp-HOST-PID-RANDOM`. A killed process leaves it behind; the
-next one that looks at the same place removes it.
+Until then results have a temporary name beside it, `.NAME.tmp-HOST-PID-RANDOM`, and what they replace is called
+`.NAME.old-HOST-PID-RANDOM` until they have the name. A killed process leaves these behind; the next one that looks at
+the same place removes them, or gives what was replaced its name again where nothing has it.
 """
 
 import contextlib
@@ -21,6 +22,8 @@ from typing import NamedTuple
 from tffjax.errors import InputError
 from tffjax.files import delete, flush, no_room, shortened
 
+_NEW, _OLD = "tmp", "old"
+
 
 class Place(NamedTuple):
     """A name for results, links followed, and a stamp of what they may replace there; None is nothing."""
@@ -30,12 +33,12 @@ class Place(NamedTuple):
 
 
 def look(path: Path, overwrite: bool = False) -> Place:
-    """A place as it is now: with `overwrite`, what is there may be replaced. Removes what killed processes left.
+    """A place as it is now: with `overwrite`, what is there may be replaced. Clears up after killed processes.
 
     Whether anything may be there at all is for the caller to say.
     """
     path = path.resolve()
-    remove_leftovers(path)
+    clear_up(path)
     return Place(path, _stamp(path) if overwrite else None)
 
 
@@ -45,7 +48,7 @@ def take(new: Path, place: Place) -> None:
     Raises:
         InputError: something else is there by now. It stays, and the new one takes the next free name.
     """
-    path, old = place.path, temporary_name(place.path)
+    path, old = place.path, temporary_name(place.path, _OLD)
     try:
         if place.seen is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -71,6 +74,7 @@ def look_for_file(path: Path, overwrite: bool) -> Place:
     Raises:
         InputError: there is something and `overwrite` is off, or something that is no file.
     """
+    clear_up(path.resolve())
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
     if os.path.lexists(path) and not overwrite:
@@ -137,22 +141,26 @@ def _room(path: Path) -> Iterator[None]:
         raise
 
 
-def temporary_name(path: Path) -> Path:
+def temporary_name(path: Path, kind: str = _NEW) -> Path:
     """A name beside a path that nobody has and nobody can guess."""
-    return path.with_name(f"{_prefix(path)}{_here()}-{os.getpid()}-{secrets.token_hex(4)}")
+    return path.with_name(f"{_prefix(path, kind)}{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def remove_leftovers(path: Path) -> None:
-    """Delete what killed processes of this machine left beside a path."""
-    prefix = f"{_prefix(path)}{_here()}-"
-    for entry in path.parent.iterdir() if path.parent.is_dir() else ():
-        if entry.name.startswith(prefix) and not _lives(entry.name.removeprefix(prefix).partition("-")[0]):
-            with contextlib.suppress(OSError):
-                delete(entry)
+def clear_up(path: Path) -> None:
+    """Delete what killed processes of this machine left beside a path; what they were about to replace gets it back."""
+    for kind in (_OLD, _NEW):
+        prefix = _prefix(path, kind)
+        for entry in path.parent.iterdir() if path.parent.is_dir() else ():
+            if entry.name.startswith(prefix) and not _lives(entry.name.removeprefix(prefix).partition("-")[0]):
+                with contextlib.suppress(OSError):
+                    if kind == _OLD and not os.path.lexists(path):
+                        _name(entry, path)
+                    else:
+                        delete(entry)
 
 
-def _prefix(path: Path) -> str:
-    return f".{shortened(path.name)}.tmp-"
+def _prefix(path: Path, kind: str) -> str:
+    return f".{shortened(path.name)}.{kind}-{_here()}-"
 
 
 @functools.cache
