@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import os
 import secrets
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,15 +73,15 @@ def look_for_file(path: Path, overwrite: bool) -> Place:
     Raises:
         InputError: there is something and `overwrite` is off, or something that is no file.
     """
-    clear_up(path.resolve())
+    place = look(path, overwrite)  # first: it may give something its name again
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
     if os.path.lexists(path) and not overwrite:
         raise InputError(f"{path} exists already; choose another name or pass --overwrite")
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is no regular file; choose another name")
-    check_around(path.resolve())
-    return look(path, overwrite)
+    check_around(place.path)
+    return place
 
 
 def check_around(path: Path) -> None:
@@ -101,15 +100,9 @@ def new_file(place: Place) -> Iterator[Path]:
     Raises:
         InputError: as `take`.
     """
-    place.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_name(place.path)
-    try:
-        with _room(place.path):
-            yield temporary
-            flush(temporary)
-        take(temporary, place)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _new(place) as temporary:
+        yield temporary
+        flush(temporary)
 
 
 @contextlib.contextmanager
@@ -119,15 +112,22 @@ def new_folder(place: Place) -> Iterator[Path]:
     Raises:
         InputError: as `take`.
     """
+    with _new(place) as temporary:
+        temporary.mkdir()
+        yield temporary
+
+
+@contextlib.contextmanager
+def _new(place: Place) -> Iterator[Path]:
     place.path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(place.path)
-    temporary.mkdir()
     try:
         with _room(place.path):
             yield temporary
         take(temporary, place)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it has its name, or was never made
+            delete(temporary)
 
 
 @contextlib.contextmanager

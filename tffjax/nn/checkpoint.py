@@ -67,8 +67,9 @@ def write(path: Path, variables: Any, card: str, overwrite: bool) -> None:
     Raises:
         InputError: as `check_free`; something else has come to be at `path` meanwhile, where it stays.
     """
+    place = look(path, overwrite)  # first: it may give something its name again
     check_free(path, overwrite)
-    with new_folder(look(path, overwrite)) as temporary:
+    with new_folder(place) as temporary:
         reserve(temporary, sum(array.nbytes for array in jax.tree.leaves(variables)))
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / "weights", variables)

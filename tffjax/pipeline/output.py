@@ -7,7 +7,7 @@ from pathlib import Path
 from tffjax.errors import InputError
 from tffjax.files import MARKER
 from tffjax.pipeline.directory import check_place
-from tffjax.places import clear_up, look, new_folder
+from tffjax.places import look, new_folder
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -37,8 +37,8 @@ def output_folder(path: Path, overwrite: bool) -> Iterator[Path]:
     Raises:
         InputError: as `check_output`, at the start, and at the end, where it says what name the folder took.
     """
-    clear_up(path.resolve())
+    place = look(path, overwrite)  # first: it may give something its name again
     check_output(path, overwrite)
-    with new_folder(look(path, overwrite)) as temporary:
+    with new_folder(place) as temporary:
         (temporary / MARKER).touch()
         yield temporary
